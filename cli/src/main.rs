@@ -1,0 +1,5 @@
+//! bulkhead, the command.
+
+#![forbid(unsafe_code)]
+
+fn main() {}

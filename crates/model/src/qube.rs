@@ -1,0 +1,201 @@
+//! A description after imports, profiles and defaults: every value present and checked.
+//!
+//! Names and meaning are those of the Qubes properties where such exist, so that the
+//! compatibility layer renames and never translates.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::QubeName;
+
+/// A size in mebibytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Mib(pub u64);
+
+/// What kind of qube this is; the Qubes class it corresponds to is in [`QubeKind::class`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QubeKind {
+    /// Root from a template, private volume of its own.
+    App,
+    /// Root that other qubes start from.
+    Template,
+    /// Root and private volume of its own.
+    Standalone,
+    /// An app qube from which disposables are made.
+    DisposableTemplate,
+    /// A disposable that keeps its name: no volume survives a stop.
+    NamedDisposable,
+}
+
+impl QubeKind {
+    /// The Qubes class name, as `qvm-ls` and policy `@type:` know it.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::App | Self::DisposableTemplate => "AppVM",
+            Self::Template => "TemplateVM",
+            Self::Standalone => "StandaloneVM",
+            Self::NamedDisposable => "DispVM",
+        }
+    }
+}
+
+/// How the domain is virtualised on Xen. The embedded hypervisor ignores it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VirtMode {
+    /// Hardware-virtualised without emulated devices.
+    Pvh,
+    /// Paravirtualised.
+    Pv,
+    /// Fully virtualised, with a device model.
+    Hvm,
+}
+
+/// What happens when a qube stops without having been asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartRule {
+    /// It stays stopped.
+    Never,
+    /// It is started again if it died (crash or kill from inside), with a growing delay.
+    OnFailure,
+    /// It is started again however it stopped, unless the person stopped it.
+    Always,
+}
+
+/// Memory at start and at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Memory {
+    /// Given at start. Qubes: `memory`.
+    pub initial: Mib,
+    /// Upper bound while it runs. Qubes: `maxmem`.
+    pub maximum: Mib,
+}
+
+/// A persistent volume.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Volume {
+    /// Its size. Growing is live; shrinking is refused.
+    pub size: Mib,
+    /// How many earlier revisions are kept.
+    pub revisions_to_keep: u32,
+}
+
+/// A label: what the person sees a qube's trust by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// Its name (`red`).
+    pub name: String,
+    /// `0xRRGGBB`.
+    pub color: String,
+    /// Icon name.
+    pub icon: String,
+}
+
+/// Where a template's root comes from.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TemplateSource {
+    /// This machine's own root, read-only (embedded backend only).
+    Host,
+    /// A Debian tree of this suite, built by mmdebstrap.
+    Debian {
+        /// Suite name, e.g. `bookworm`.
+        suite: String,
+        /// Packages beyond the minimal set.
+        packages: Vec<String>,
+    },
+    /// A folder that already holds a root tree.
+    Folder(String),
+}
+
+/// A template image; qubes of kind `template` and app qubes refer to it by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Template {
+    /// Its name; shares the name space of qubes.
+    pub name: QubeName,
+    /// Where its root comes from.
+    pub source: TemplateSource,
+    /// Its label.
+    pub label: String,
+}
+
+/// One qube, whole.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Qube {
+    /// Its name.
+    pub name: QubeName,
+    /// Its kind. Qubes: `klass`.
+    pub kind: QubeKind,
+    /// Name of its label.
+    pub label: String,
+    /// The template its root comes from.
+    pub template: Option<QubeName>,
+    /// The qube that provides its network.
+    pub netvm: Option<QubeName>,
+    /// Whether it may be another qube's netvm.
+    pub provides_network: bool,
+    /// Memory at start and at most.
+    pub memory: Memory,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// Started with the machine.
+    pub autostart: bool,
+    /// Persistent volumes by name (`private`).
+    pub volumes: BTreeMap<String, Volume>,
+    /// Kernel; none means the template's own.
+    pub kernel: Option<String>,
+    /// Kernel command line additions. Qubes: `kernelopts`.
+    pub kernelopts: String,
+    /// Virtualisation mode. Qubes: `virt_mode`.
+    pub virt_mode: VirtMode,
+    /// Devices assigned at start, as `class:backend:ident` (`pci:dom0:00_14.0`).
+    pub devices: Vec<String>,
+    /// Features, as in `qvm-features`.
+    pub features: BTreeMap<String, String>,
+    /// Services switched on or off, as in `qvm-service`.
+    pub services: BTreeMap<String, bool>,
+    /// Tags, as in `qvm-tags`.
+    pub tags: BTreeSet<String>,
+    /// Template for disposables that this qube asks for. Qubes: `default_dispvm`.
+    pub default_dispvm: Option<QubeName>,
+    /// What happens when it stops by itself.
+    pub restart: RestartRule,
+    /// User that commands run as. Qubes: `default_user`.
+    pub default_user: String,
+    /// Qube that plays its sound. Qubes: `audiovm`.
+    pub audiovm: Option<QubeName>,
+    /// Qube that shows its windows; none means dom0. Qubes: `guivm`.
+    pub guivm: Option<QubeName>,
+    /// Disposable template that manages it. Qubes: `management_dispvm`.
+    pub management_dispvm: Option<QubeName>,
+    /// Seconds a shutdown may take before it is killed. Qubes: `shutdown_timeout`.
+    pub shutdown_timeout: u32,
+}
+
+/// One policy source, in the order in which the description names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyText {
+    /// Name shown for it (`file:line` prefix): a path, or `system.ron` for inline rules.
+    pub origin: String,
+    /// Line of `origin` at which `text` starts, counted from 1.
+    pub first_line: u32,
+    /// Policy text, format 5.0.
+    pub text: String,
+}
+
+/// A whole machine, resolved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Description {
+    /// Labels by name.
+    pub labels: BTreeMap<String, Label>,
+    /// Templates by name.
+    pub templates: BTreeMap<QubeName, Template>,
+    /// Qubes by name.
+    pub qubes: BTreeMap<QubeName, Qube>,
+    /// Call policy, in order.
+    pub policy: Vec<PolicyText>,
+}

@@ -1,0 +1,1 @@
+//! Confinement of the per-qube processes: seccomp, Landlock, namespaces.

@@ -1,0 +1,1 @@
+//! Byte channels between domains: the transport trait and its Unix-socket flavour.

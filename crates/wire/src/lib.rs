@@ -1,0 +1,8 @@
+//! Guest protocols as state machines over bytes.
+//!
+//! Nothing here does I/O: bytes go in, events come out, and every buffer has a bound. What a guest
+//! sent is untrusted until a decoder has returned it as a plain type.
+
+#![forbid(unsafe_code)]
+
+pub mod relay;

@@ -1,0 +1,3 @@
+//! The policy engine: parse, decide, explain.
+
+#![forbid(unsafe_code)]
