@@ -1,5 +1,7 @@
-//! The daemon: description to plan to running domains.
+//! `bulkheadd`: see the library of the same name.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    bulkheadd::bus::main()
+}

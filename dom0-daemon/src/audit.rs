@@ -1,0 +1,1 @@
+//! The log of every call decision: written as JSON lines, read by `bulkhead audit`.

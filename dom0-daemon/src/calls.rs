@@ -1,0 +1,1 @@
+//! Calls between qubes: policy, prompts and the ports that carry the data.

@@ -1,0 +1,203 @@
+//! What a hypervisor must do for us. One module per implementation.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Memory, Mib};
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+use uuid::Uuid;
+
+use crate::storage::ImageRoot;
+
+pub mod embedded;
+
+/// A domain's number. dom0 is 0; a number is never given out twice in the life of a state folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DomId(pub u32);
+
+impl DomId {
+    /// The domain that the daemon runs in.
+    pub const DOM0: Self = Self(0);
+}
+
+impl fmt::Display for DomId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What a hypervisor finds on this machine before it is used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostReport {
+    /// Implementation name, as [`Hypervisor::name`].
+    pub hypervisor: String,
+    /// Sentences a person should read once: what this backend is not, what is only partly there.
+    pub warnings: Vec<String>,
+    /// What was found, by name (`cgroup` = `v2, memory pids cpu`).
+    pub facts: BTreeMap<String, String>,
+}
+
+/// A volume as a domain gets it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainVolume {
+    /// Name in the description (`private`).
+    pub name: String,
+    /// Where it is: a folder (embedded) or a block device (Xen).
+    pub path: PathBuf,
+    /// Its size.
+    pub size: Mib,
+}
+
+/// Everything a hypervisor needs to create one domain. Complete: nothing is looked up elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainSpec {
+    /// Its number, fresh.
+    pub domid: DomId,
+    /// Its identity across restarts of the daemon.
+    pub uuid: Uuid,
+    /// Its qube's name; also its host name.
+    pub name: QubeName,
+    /// Its root, read-only; the domain writes to `overlay`.
+    pub root: ImageRoot,
+    /// Folder for this start's copy-on-write layer, empty; removed when the domain is gone.
+    pub overlay: PathBuf,
+    /// Persistent volumes. A disposable has none and gets an ephemeral private one.
+    pub volumes: Vec<DomainVolume>,
+    /// Memory at start and at most.
+    pub memory: Memory,
+    /// Virtual processors.
+    pub vcpus: u32,
+    /// User that the agent and commands run as.
+    pub default_user: String,
+    /// The only folder of sockets it sees.
+    pub vchan_dir: PathBuf,
+    /// The domain that provides its network; none means no network at all.
+    pub netvm: Option<DomId>,
+    /// Whether it provides network to others.
+    pub provides_network: bool,
+    /// File that its console is appended to.
+    pub console_log: PathBuf,
+}
+
+/// How a domain is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DomainState {
+    /// Runs.
+    Running,
+    /// Frozen by us.
+    Paused,
+}
+
+/// A domain that exists now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DomainInfo {
+    /// What it was created from; survives a restart of the daemon.
+    pub spec: DomainSpec,
+    /// How it is doing.
+    pub state: DomainState,
+    /// Memory in use now, where the hypervisor can tell.
+    pub memory_used: Option<Mib>,
+    /// Its first process as seen from dom0, on the embedded hypervisor.
+    pub pid: Option<u32>,
+}
+
+/// How a domain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ending {
+    /// It shut itself down, asked or not.
+    Shutdown,
+    /// We destroyed it.
+    Destroyed,
+    /// It crashed, was killed from outside, or ran out of memory.
+    Crashed,
+}
+
+/// What a hypervisor tells without being asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DomainEvent {
+    /// The domain is gone.
+    Died {
+        /// Which.
+        domid: DomId,
+        /// How.
+        how: Ending,
+    },
+}
+
+/// Why a hypervisor could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum HypervisorError {
+    /// The machine lacks something. `remedy` is a whole sentence that says what to do.
+    #[error("the {hypervisor} hypervisor cannot run here: {missing}")]
+    Unsupported {
+        /// Implementation.
+        hypervisor: &'static str,
+        /// What is missing.
+        missing: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// No such domain.
+    #[error("domain {0} does not exist")]
+    NoSuchDomain(DomId),
+    /// This implementation cannot do that, or not while the domain runs.
+    #[error("the {hypervisor} hypervisor cannot {operation}")]
+    NotPossible {
+        /// Implementation.
+        hypervisor: &'static str,
+        /// What was asked, as an infinitive.
+        operation: String,
+    },
+    /// The domain did not come up.
+    #[error("qube `{name}` did not start: {detail}")]
+    StartFailed {
+        /// Its name.
+        name: QubeName,
+        /// One sentence: what failed, with the last lines it said.
+        detail: String,
+    },
+    /// The machine refused.
+    #[error("{doing}")]
+    Io {
+        /// What was being done and to what.
+        doing: String,
+        /// What the machine said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// A hypervisor: makes domains, ends them, tells what runs. Knows nothing of descriptions.
+#[async_trait]
+pub trait Hypervisor: Send + Sync + Debug {
+    /// Short name for messages (`embedded`, `xen`).
+    fn name(&self) -> &'static str;
+    /// Checks that domains can run here; refuses with the remedy.
+    async fn probe(&self) -> Result<HostReport, HypervisorError>;
+    /// Creates a domain. It runs when this returns; if it fails nothing of it is left.
+    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError>;
+    /// Freezes it. Pausing a paused domain does nothing.
+    async fn pause(&self, domid: DomId) -> Result<(), HypervisorError>;
+    /// Thaws it. Unpausing a running domain does nothing.
+    async fn unpause(&self, domid: DomId) -> Result<(), HypervisorError>;
+    /// Asks it to end; [`DomainEvent::Died`] tells when it has.
+    async fn shutdown(&self, domid: DomId) -> Result<(), HypervisorError>;
+    /// Ends it at once. It is gone when this returns.
+    async fn destroy(&self, domid: DomId) -> Result<(), HypervisorError>;
+    /// Changes the memory limit of a running domain.
+    async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError>;
+    /// Changes the number of processors of a running domain.
+    async fn set_vcpus(&self, domid: DomId, vcpus: u32) -> Result<(), HypervisorError>;
+    /// What really runs, also right after a restart of the daemon.
+    async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError>;
+    /// Events from now on.
+    fn subscribe(&self) -> broadcast::Receiver<DomainEvent>;
+}

@@ -1,0 +1,18 @@
+//! The daemon: description to plan to running domains.
+//!
+//! `description` (load) → `lock` (template names to image digests) → `observe` (what runs, what is
+//! stored) → `plan` (pure) → `apply` (journaled, undoable) → `generation` (numbered, kept). All of
+//! it is behind [`ops::Operations`], which the faces (`bus`) call and add no logic to. What an
+//! apply does to the machine goes through two traits, [`machine::Machine`] (qubes that run) and
+//! [`storage::Storage`] (what is on disk); below `Machine` lies [`hypervisor::Hypervisor`].
+
+#![forbid(unsafe_code)]
+
+pub mod audit;
+pub mod bus;
+pub mod calls;
+pub mod hypervisor;
+pub mod machine;
+pub mod relays;
+pub mod runtime;
+pub mod storage;

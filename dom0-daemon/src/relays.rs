@@ -1,0 +1,1 @@
+//! The per-qube relays: start, supervise, replace.

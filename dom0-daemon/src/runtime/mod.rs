@@ -1,0 +1,1 @@
+//! The life of qubes: implements [`crate::machine::Machine`] over a hypervisor and storage.

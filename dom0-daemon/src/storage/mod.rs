@@ -1,0 +1,207 @@
+//! What is on disk: volumes of qubes and images of templates. One module per implementation.
+
+use std::fmt;
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Mib, TemplateSource};
+use serde::{Deserialize, Serialize};
+
+/// Names the content of a template image: 64 lower-case hexadecimal digits of SHA-256.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ImageDigest(String);
+
+/// Text that is not 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an image digest (64 lower-case hexadecimal digits)")]
+pub struct ImageDigestError(String);
+
+impl ImageDigest {
+    /// Digits shown to people.
+    const SHORT: usize = 12;
+
+    /// The digest as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its first digits, for people.
+    pub fn short(&self) -> &str {
+        self.0.get(..Self::SHORT).unwrap_or(&self.0)
+    }
+}
+
+impl FromStr for ImageDigest {
+    type Err = ImageDigestError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl TryFrom<String> for ImageDigest {
+    type Error = ImageDigestError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if text.len() == 64 && text.bytes().all(hex) {
+            Ok(Self(text))
+        } else {
+            Err(ImageDigestError(text))
+        }
+    }
+}
+
+impl From<ImageDigest> for String {
+    fn from(digest: ImageDigest) -> Self {
+        digest.0
+    }
+}
+
+impl fmt::Display for ImageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The root that a domain starts from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageRoot {
+    /// This machine's own root.
+    Host,
+    /// A root tree, never written to once it is there.
+    Folder(PathBuf),
+}
+
+/// Names one volume.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VolumeId {
+    /// The qube it belongs to.
+    pub qube: QubeName,
+    /// Its name there (`private`).
+    pub volume: String,
+}
+
+impl fmt::Display for VolumeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.qube, self.volume)
+    }
+}
+
+/// A volume that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeInfo {
+    /// Which.
+    pub id: VolumeId,
+    /// Size it may grow to.
+    pub size: Mib,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether `size` is enforced, or only recorded.
+    pub enforced: bool,
+}
+
+/// A template image that exists.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// Names its content.
+    pub digest: ImageDigest,
+    /// What it was made from.
+    pub source: TemplateSource,
+    /// Space it takes.
+    pub size: Mib,
+}
+
+/// Tells how far a long operation has come: a short line for people.
+pub type ProgressFn<'a> = &'a (dyn Fn(&str) + Send + Sync);
+
+/// Why storage could not do something. No variant leaves a half-made thing behind.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// No space is left. Nothing was changed.
+    #[error("no space left in `{}` while {doing}", .path.display())]
+    Full {
+        /// Where.
+        path: PathBuf,
+        /// What was being done, as a gerund with its subject.
+        doing: String,
+    },
+    /// The volume is not there.
+    #[error("volume `{0}` does not exist")]
+    NoSuchVolume(VolumeId),
+    /// A volume name that cannot be a file name.
+    #[error("volume name `{0}` is not allowed; letters, digits, `_` and `-` are, at most 64")]
+    BadVolumeName(String),
+    /// The image is not there.
+    #[error("template image {} is not in the store", .0.short())]
+    NoSuchImage(ImageDigest),
+    /// The folder of a template is gone.
+    #[error("template folder `{}` does not exist", .0.display())]
+    FolderVanished(PathBuf),
+    /// The folder of a template is no root tree.
+    #[error("template folder `{}` is not a root tree: it has no `{missing}`", .path.display())]
+    NotARoot {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing in it.
+        missing: &'static str,
+    },
+    /// A program that builds an image failed.
+    #[error("`{program}` failed ({status}): {detail}")]
+    BuildFailed {
+        /// The program.
+        program: &'static str,
+        /// Its exit status.
+        status: String,
+        /// The last lines it said.
+        detail: String,
+    },
+    /// The machine refused.
+    #[error("{doing}")]
+    Io {
+        /// What was being done and to what.
+        doing: String,
+        /// What the machine said.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Storage: persistent volumes and immutable images. Every operation may be repeated: doing again
+/// what is done already succeeds and changes nothing.
+#[async_trait]
+pub trait Storage: Send + Sync + Debug {
+    /// All volumes, also of qubes that nobody declares.
+    async fn volumes(&self) -> Result<Vec<VolumeInfo>, StorageError>;
+    /// One volume.
+    async fn volume(&self, id: &VolumeId) -> Result<VolumeInfo, StorageError>;
+    /// Creates an empty volume; if it exists it is left as it is.
+    async fn create_volume(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError>;
+    /// Sets a volume's size. Smaller only to undo a growth; storage that cannot keeps the size.
+    async fn resize_volume(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError>;
+    /// Sets a volume aside under `tag`: gone for qubes, not yet destroyed.
+    async fn retire_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError>;
+    /// Brings back what was set aside under `tag`.
+    async fn restore_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError>;
+    /// Destroys what was set aside under `tag`. For good.
+    async fn purge_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError>;
+    /// Makes sure an image from `source` is in the store. With `locked` given and in the store,
+    /// nothing is built; otherwise the result may have another digest than `locked`.
+    async fn ensure_image(
+        &self,
+        source: &TemplateSource,
+        locked: Option<&ImageDigest>,
+        progress: ProgressFn<'_>,
+    ) -> Result<ImageInfo, StorageError>;
+    /// All images in the store.
+    async fn images(&self) -> Result<Vec<ImageInfo>, StorageError>;
+    /// The root of an image in the store.
+    async fn image_root(&self, digest: &ImageDigest) -> Result<ImageRoot, StorageError>;
+    /// Removes an image that nobody uses any more; returns the space freed.
+    async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError>;
+}
