@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use packet::{PacketError, decode, encode};
+
+mod packet;
+
 /// Largest packet in either direction: a full command line (65,535) with room for its fields.
 pub const PACKET_MAX: usize = 72 * 1024;
 
@@ -13,10 +17,15 @@ pub const PACKET_MAX: usize = 72 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct RequestId(pub u64);
 
+/// Names one dom0 client of one relay's `qrexec.<qube>` socket; never reused during its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClientId(pub u64);
+
 /// From `bulkheadd` to a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToRelay {
-    /// First message. Carries one descriptor: the listening QubesDB socket (vchan port 111).
+    /// First message. Carries the listening QubesDB socket (vchan port 111) and, with
+    /// `serve_clients`, the listening `qrexec.<qube>` socket for dom0 clients.
     Setup {
         /// The qube's name, for logs and QubesDB.
         qube: String,
@@ -24,6 +33,8 @@ pub enum ToRelay {
         domid: u32,
         /// Replaces `DEFAULT` in command lines.
         default_user: String,
+        /// A second descriptor follows.
+        serve_clients: bool,
     },
     /// The agent's control channel (vchan port 512) is connected. Carries its descriptor.
     AttachControl,
@@ -52,6 +63,14 @@ pub enum ToRelay {
         /// Which call.
         request: RequestId,
     },
+    /// The port for a dom0 client's command; the relay answers the client and tells the agent.
+    /// Without one the client is turned away.
+    ClientPort {
+        /// Which client.
+        client: ClientId,
+        /// Port of the data connection, in 513..=768.
+        connect_port: Option<u32>,
+    },
     /// Set a QubesDB key.
     DbWrite {
         /// Key.
@@ -70,7 +89,15 @@ pub enum ToRelay {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromRelay {
     /// Confined and serving.
-    Ready,
+    Ready {
+        /// What confines the relay, one short sentence for the log.
+        confinement: String,
+    },
+    /// The relay cannot serve and exits.
+    Failed {
+        /// Why.
+        reason: String,
+    },
     /// The agent has said hello on the control channel.
     AgentConnected {
         /// Negotiated protocol version.
@@ -99,8 +126,28 @@ pub enum FromRelay {
         /// Its port.
         port: u32,
     },
+    /// A dom0 client asks to run `cmdline` (`user:command`, no NUL, `DEFAULT` not yet replaced);
+    /// answered by [`ToRelay::ClientPort`].
+    ClientExec {
+        /// Names the client in the answer.
+        client: ClientId,
+        /// `user:command`.
+        cmdline: Vec<u8>,
+        /// Discard standard streams (JUST_EXEC).
+        just_exec: bool,
+    },
+    /// A dom0 client that had sent a command hung up; its data connection goes on.
+    ClientGone {
+        /// Which client.
+        client: ClientId,
+    },
     /// The guest has taken the QubesDB dump.
     DbSynchronised,
+    /// The guest's QubesDB link ended; it may connect again.
+    DbLost {
+        /// Why, sanitised; empty after an orderly end.
+        reason: String,
+    },
     /// The guest set or removed a key.
     DbChanged {
         /// Key.
