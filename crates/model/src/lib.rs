@@ -5,5 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod diff;
 pub mod name;
+pub mod property;
 pub mod qube;

@@ -4,15 +4,31 @@
 //! compatibility layer renames and never translates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::name::QubeName;
 
 /// A size in mebibytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct Mib(pub u64);
+
+impl fmt::Display for Mib {
+    /// The largest of MiB, GiB and TiB that says it without a fraction.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const GIB: u64 = 1024;
+        const TIB: u64 = 1024 * GIB;
+        match self.0 {
+            n if n >= TIB && n % TIB == 0 => write!(f, "{} TiB", n / TIB),
+            n if n >= GIB && n % GIB == 0 => write!(f, "{} GiB", n / GIB),
+            n => write!(f, "{n} MiB"),
+        }
+    }
+}
 
 /// What kind of qube this is; the Qubes class it corresponds to is in [`QubeKind::class`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -31,6 +47,26 @@ pub enum QubeKind {
 }
 
 impl QubeKind {
+    /// Every kind, in the order in which it is documented.
+    pub const ALL: [Self; 5] = [
+        Self::App,
+        Self::Template,
+        Self::Standalone,
+        Self::DisposableTemplate,
+        Self::NamedDisposable,
+    ];
+
+    /// The name as the description writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::App => "App",
+            Self::Template => "Template",
+            Self::Standalone => "Standalone",
+            Self::DisposableTemplate => "DisposableTemplate",
+            Self::NamedDisposable => "NamedDisposable",
+        }
+    }
+
     /// The Qubes class name, as `qvm-ls` and policy `@type:` know it.
     pub fn class(self) -> &'static str {
         match self {
@@ -54,6 +90,20 @@ pub enum VirtMode {
     Hvm,
 }
 
+impl VirtMode {
+    /// Every mode, in the order in which it is documented.
+    pub const ALL: [Self; 3] = [Self::Pvh, Self::Pv, Self::Hvm];
+
+    /// The name as the description writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pvh => "Pvh",
+            Self::Pv => "Pv",
+            Self::Hvm => "Hvm",
+        }
+    }
+}
+
 /// What happens when a qube stops without having been asked to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -64,6 +114,20 @@ pub enum RestartRule {
     OnFailure,
     /// It is started again however it stopped, unless the person stopped it.
     Always,
+}
+
+impl RestartRule {
+    /// Every rule, in the order in which it is documented.
+    pub const ALL: [Self; 3] = [Self::Never, Self::OnFailure, Self::Always];
+
+    /// The name as the description writes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Never => "Never",
+            Self::OnFailure => "OnFailure",
+            Self::Always => "Always",
+        }
+    }
 }
 
 /// Memory at start and at most.
@@ -174,6 +238,82 @@ pub struct Qube {
     pub management_dispvm: Option<QubeName>,
     /// Seconds a shutdown may take before it is killed. Qubes: `shutdown_timeout`.
     pub shutdown_timeout: u32,
+    /// Whether it may be another qube's `audiovm`.
+    pub provides_audio: bool,
+    /// Whether it may be another qube's `guivm`.
+    pub provides_gui: bool,
+    /// Whether it may be another qube's `management_dispvm`.
+    pub provides_management: bool,
+}
+
+/// Memory at start of a qube whose description says nothing, in MiB. Qubes: the same.
+pub const DEFAULT_MEMORY_INITIAL: Mib = Mib(400);
+
+/// Memory at most of a qube whose description says nothing, in MiB. Qubes: the same.
+pub const DEFAULT_MEMORY_MAXIMUM: Mib = Mib(4000);
+
+/// Virtual processors of a qube whose description says nothing. Qubes: the same.
+pub const DEFAULT_VCPUS: u32 = 2;
+
+/// Seconds a shutdown may take when the description says nothing. Qubes: the same.
+pub const DEFAULT_SHUTDOWN_TIMEOUT: u32 = 60;
+
+/// User of commands when the description says nothing. Qubes: the same.
+pub const DEFAULT_USER: &str = "user";
+
+/// Size of the `private` volume when the description says nothing. Qubes: the same.
+pub const DEFAULT_PRIVATE_SIZE: Mib = Mib(2048);
+
+/// Revisions kept of a volume when the description says nothing. Qubes: the same.
+pub const DEFAULT_REVISIONS_TO_KEEP: u32 = 1;
+
+impl Qube {
+    /// A qube of which nothing but its name, kind and label is said: the built-in defaults,
+    /// without a `private` volume (see [`Volume::private_default`]).
+    pub fn new(name: QubeName, kind: QubeKind, label: impl Into<String>) -> Self {
+        Self {
+            name,
+            kind,
+            label: label.into(),
+            template: None,
+            netvm: None,
+            provides_network: false,
+            memory: Memory {
+                initial: DEFAULT_MEMORY_INITIAL,
+                maximum: DEFAULT_MEMORY_MAXIMUM,
+            },
+            vcpus: DEFAULT_VCPUS,
+            autostart: false,
+            volumes: BTreeMap::new(),
+            kernel: None,
+            kernelopts: String::new(),
+            virt_mode: VirtMode::Pvh,
+            devices: Vec::new(),
+            features: BTreeMap::new(),
+            services: BTreeMap::new(),
+            tags: BTreeSet::new(),
+            default_dispvm: None,
+            restart: RestartRule::Never,
+            default_user: DEFAULT_USER.to_owned(),
+            audiovm: None,
+            guivm: None,
+            management_dispvm: None,
+            shutdown_timeout: DEFAULT_SHUTDOWN_TIMEOUT,
+            provides_audio: false,
+            provides_gui: false,
+            provides_management: false,
+        }
+    }
+}
+
+impl Volume {
+    /// The `private` volume of a qube whose description does not size it.
+    pub fn private_default() -> Self {
+        Self {
+            size: DEFAULT_PRIVATE_SIZE,
+            revisions_to_keep: DEFAULT_REVISIONS_TO_KEEP,
+        }
+    }
 }
 
 /// One policy source, in the order in which the description names it.
@@ -188,7 +328,7 @@ pub struct PolicyText {
 }
 
 /// A whole machine, resolved.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Description {
     /// Labels by name.
     pub labels: BTreeMap<String, Label>,

@@ -1,0 +1,235 @@
+//! What differs between two descriptions, in terms of qubes, properties and rules.
+//!
+//! Pure and symmetric: `diff(a, b)` read backwards is `diff(b, a)`.
+
+mod policy;
+mod text;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::QubeName;
+use crate::property::{PropertyValue, QubeProperty};
+use crate::qube::{Description, Label, Qube, Template, TemplateSource};
+
+/// Everything that differs; empty when the descriptions mean the same.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DescriptionDiff {
+    /// Labels, by name.
+    pub labels: Vec<EntryDiff<String, String>>,
+    /// Templates, by name.
+    pub templates: Vec<EntryDiff<QubeName, String>>,
+    /// Qubes, by name.
+    pub qubes: Vec<EntryDiff<QubeName, QubeProperty>>,
+    /// Policy rules, in the order of the longer description.
+    pub policy: Vec<RuleDiff>,
+}
+
+/// What happened to one named thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum EntryDiff<N, P> {
+    /// Only the new description has it.
+    Added {
+        /// Its name.
+        name: N,
+    },
+    /// Only the old description has it.
+    Removed {
+        /// Its name.
+        name: N,
+    },
+    /// Both have it, with other properties.
+    Changed {
+        /// Its name.
+        name: N,
+        /// What differs; never empty.
+        properties: Vec<PropertyDiff<P>>,
+    },
+}
+
+/// One property that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PropertyDiff<P> {
+    /// Which.
+    pub property: P,
+    /// Which key of it, where the property is a map (`private.size` of `volumes`).
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub key: Option<String>,
+    /// Value before; none when the key was absent.
+    pub old: PropertyValue,
+    /// Value after; none when the key is absent.
+    pub new: PropertyValue,
+}
+
+/// A policy rule that only one description has, or has at another place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum RuleDiff {
+    /// Only the new description has it here.
+    Added(Rule),
+    /// Only the old description has it here.
+    Removed(Rule),
+}
+
+/// A policy rule and where it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// The rule, with single blanks and without comments.
+    pub text: String,
+    /// `file:line`.
+    pub place: String,
+}
+
+impl<N, P> EntryDiff<N, P> {
+    /// The name of what differs.
+    pub fn name(&self) -> &N {
+        match self {
+            Self::Added { name } | Self::Removed { name } | Self::Changed { name, .. } => name,
+        }
+    }
+}
+
+impl<P: AsRef<str>> PropertyDiff<P> {
+    fn path(&self) -> String {
+        match &self.key {
+            Some(key) => format!("{}.{key}", self.property.as_ref()),
+            None => self.property.as_ref().to_owned(),
+        }
+    }
+}
+
+impl AsRef<str> for QubeProperty {
+    fn as_ref(&self) -> &str {
+        self.name()
+    }
+}
+
+impl DescriptionDiff {
+    /// Whether nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+            && self.templates.is_empty()
+            && self.qubes.is_empty()
+            && self.policy.is_empty()
+    }
+}
+
+/// Compares two descriptions.
+pub fn diff(old: &Description, new: &Description) -> DescriptionDiff {
+    DescriptionDiff {
+        labels: entries(&old.labels, &new.labels, label_properties),
+        templates: entries(&old.templates, &new.templates, template_properties),
+        qubes: entries(&old.qubes, &new.qubes, qube_properties),
+        policy: policy::rules(&old.policy, &new.policy),
+    }
+}
+
+/// The properties that differ between two versions of the same qube, in documented order.
+pub fn qube_properties(old: &Qube, new: &Qube) -> Vec<PropertyDiff<QubeProperty>> {
+    if old == new {
+        return Vec::new();
+    }
+    (QubeProperty::ALL.into_iter())
+        .flat_map(|property| values(property, property.of(old), property.of(new)))
+        .collect()
+}
+
+fn entries<N: Ord + Clone, T: PartialEq, P>(
+    old: &BTreeMap<N, T>,
+    new: &BTreeMap<N, T>,
+    properties: impl Fn(&T, &T) -> Vec<PropertyDiff<P>>,
+) -> Vec<EntryDiff<N, P>> {
+    let mut found: Vec<EntryDiff<N, P>> = Vec::new();
+    for (name, entry) in old {
+        let name = name.clone();
+        match new.get(&name) {
+            None => found.push(EntryDiff::Removed { name }),
+            Some(other) if other != entry => {
+                let properties = properties(entry, other);
+                found.push(EntryDiff::Changed { name, properties });
+            }
+            Some(_) => {}
+        }
+    }
+    for name in new.keys().filter(|name| !old.contains_key(name)) {
+        found.push(EntryDiff::Added { name: name.clone() });
+    }
+    found.sort_by(|a, b| a.name().cmp(b.name()));
+    found
+}
+
+fn label_properties(old: &Label, new: &Label) -> Vec<PropertyDiff<String>> {
+    let pair = |name: &str, old: &str, new: &str| {
+        values(
+            name.to_owned(),
+            PropertyValue::from(old),
+            PropertyValue::from(new),
+        )
+    };
+    let mut found = pair("color", &old.color, &new.color);
+    found.extend(pair("icon", &old.icon, &new.icon));
+    found
+}
+
+fn template_properties(old: &Template, new: &Template) -> Vec<PropertyDiff<String>> {
+    let mut found = values(
+        "source".to_owned(),
+        source_value(&old.source),
+        source_value(&new.source),
+    );
+    found.extend(values(
+        "label".to_owned(),
+        PropertyValue::from(old.label.as_str()),
+        PropertyValue::from(new.label.as_str()),
+    ));
+    found
+}
+
+/// A template source as a value.
+fn source_value(source: &TemplateSource) -> PropertyValue {
+    match source {
+        TemplateSource::Host => "Host".into(),
+        TemplateSource::Folder(path) => format!("Folder({path})").as_str().into(),
+        TemplateSource::Debian { suite, packages } => {
+            let packages = packages.join(" ");
+            format!("Debian({suite}: {packages})").as_str().into()
+        }
+    }
+}
+
+fn values<P: Clone>(property: P, old: PropertyValue, new: PropertyValue) -> Vec<PropertyDiff<P>> {
+    match (old, new) {
+        (old, new) if old == new => Vec::new(),
+        (PropertyValue::Map(old), PropertyValue::Map(new)) => keys(property, old, new),
+        (old, new) => vec![PropertyDiff {
+            property,
+            key: None,
+            old,
+            new,
+        }],
+    }
+}
+
+fn keys<P: Clone>(
+    property: P,
+    mut old: BTreeMap<String, PropertyValue>,
+    mut new: BTreeMap<String, PropertyValue>,
+) -> Vec<PropertyDiff<P>> {
+    let mut names: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
+    names.sort();
+    names.dedup();
+    (names.into_iter())
+        .map(|key| PropertyDiff {
+            property: property.clone(),
+            old: old.remove(&key).unwrap_or(PropertyValue::None),
+            new: new.remove(&key).unwrap_or(PropertyValue::None),
+            key: Some(key),
+        })
+        .filter(|diff| diff.old != diff.new)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

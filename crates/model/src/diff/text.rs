@@ -1,0 +1,46 @@
+//! A diff as a person reads it: `+` added, `-` removed, `~` changed.
+
+use std::fmt;
+
+use super::{DescriptionDiff, EntryDiff, PropertyDiff, RuleDiff};
+
+impl fmt::Display for DescriptionDiff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        section(f, "label", &self.labels)?;
+        section(f, "template", &self.templates)?;
+        section(f, "qube", &self.qubes)?;
+        for rule in &self.policy {
+            match rule {
+                RuleDiff::Added(rule) => writeln!(f, "+ policy {}  ({})", rule.text, rule.place)?,
+                RuleDiff::Removed(rule) => writeln!(f, "- policy {}  ({})", rule.text, rule.place)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn section<N: fmt::Display, P: AsRef<str>>(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    entries: &[EntryDiff<N, P>],
+) -> fmt::Result {
+    for entry in entries {
+        match entry {
+            EntryDiff::Added { name } => writeln!(f, "+ {what} {name}")?,
+            EntryDiff::Removed { name } => writeln!(f, "- {what} {name}")?,
+            EntryDiff::Changed { name, properties } => {
+                writeln!(f, "~ {what} {name}")?;
+                for property in properties {
+                    writeln!(f, "    {property}")?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+impl<P: AsRef<str>> fmt::Display for PropertyDiff<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} -> {}", self.path(), self.old, self.new)
+    }
+}
