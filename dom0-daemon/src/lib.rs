@@ -11,8 +11,11 @@
 pub mod audit;
 pub mod bus;
 pub mod calls;
+pub mod db;
 pub mod hypervisor;
 pub mod machine;
+pub mod ops;
+pub mod plan;
 pub mod relays;
 pub mod runtime;
 pub mod storage;
