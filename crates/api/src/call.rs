@@ -1,0 +1,129 @@
+//! Running things in qubes, questions to the person, and the audit log.
+
+use serde::{Deserialize, Serialize};
+use zbus::{OwnedFd, Type};
+
+/// Longest command line that is passed on, as in qrexec: 65,535 bytes less `user:` and the NUL.
+pub const COMMAND_MAX: usize = 65_000;
+
+/// What is to be run by `Run`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct RunRequest {
+    /// The qube, or with `disposable` the template of the disposable (empty: the default one).
+    pub qube: String,
+    /// User in the qube; empty means its default user.
+    pub user: String,
+    /// The command, as the qube's shell reads it.
+    pub command: Vec<u8>,
+    /// Run it in a new disposable, which is gone when the command ends.
+    pub disposable: bool,
+    /// Start the qube if it does not run.
+    pub autostart: bool,
+}
+
+/// What is to be called by `Call`, with dom0 as the caller.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct CallRequest {
+    /// The qube, or with `disposable` the template of the disposable (empty: the default one).
+    pub qube: String,
+    /// Service with `+argument` if there is one.
+    pub service: String,
+    /// User in the qube; empty means its default user.
+    pub user: String,
+    /// Call it in a new disposable, which is gone when the service ends.
+    pub disposable: bool,
+    /// Start the qube if it does not run.
+    pub autostart: bool,
+}
+
+/// One end of a data connection that the caller of `Run` or `Call` now serves.
+///
+/// The caller accepts exactly one connection on `listener` and speaks the qrexec data protocol as
+/// the requesting side. It keeps `life` and watches it: end of file there, before anyone has
+/// connected, means that nobody will.
+#[derive(Debug, Serialize, Deserialize, Type)]
+pub struct DataConnection {
+    /// Name of the qube that runs the command: a disposable's is known only now.
+    pub qube: String,
+    /// Domain that will connect.
+    pub domain: u32,
+    /// Port of the connection.
+    pub port: u32,
+    /// A listening Unix stream socket.
+    pub listener: OwnedFd,
+    /// Readable end of a pipe: a text saying why, then end of file, when the connection is over.
+    pub life: OwnedFd,
+}
+
+/// A call that waits for the person's answer. Every text is sanitised by the daemon.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Names it in the answer.
+    pub id: u64,
+    /// The qube that calls.
+    pub source: String,
+    /// Label of that qube.
+    pub source_label: String,
+    /// The service, without its argument.
+    pub service: String,
+    /// The argument without its `+`.
+    pub argument: String,
+    /// The target that the caller asked for.
+    pub requested_target: String,
+    /// Targets among which the person may choose.
+    pub targets: Vec<String>,
+    /// The one that is chosen where none is named; must be typed where there is none.
+    pub default_target: Option<String>,
+    /// Seconds since the epoch at which it was asked.
+    pub asked: u64,
+    /// The rule that asks, as `file:line`.
+    pub rule: String,
+}
+
+/// The person's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+#[zbus(signature = "s")]
+pub enum Answer {
+    /// Let it through, this once.
+    Allow,
+    /// Refuse it.
+    Deny,
+}
+
+/// Which records `AuditTail` returns. Empty fields match everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditFilter {
+    /// How many, counted from the newest; at most [`AUDIT_MAX`].
+    pub last: u32,
+    /// Only where this qube is source or target.
+    pub qube: Option<String>,
+    /// Only this service.
+    pub service: Option<String>,
+    /// Only this outcome (`allow`, `deny`).
+    pub decision: Option<String>,
+}
+
+/// Most audit records in one reply, so that it stays a few MiB.
+pub const AUDIT_MAX: u32 = 10_000;
+
+/// One recorded decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditRecord {
+    /// Milliseconds since the epoch.
+    pub time: u64,
+    /// The qube that called.
+    pub source: String,
+    /// The target that it asked for.
+    pub requested_target: String,
+    /// The target that it got; empty if it was refused.
+    pub target: String,
+    /// The service with its argument.
+    pub service: String,
+    /// `allow` or `deny`.
+    pub decision: String,
+    /// Who decided: `policy` or `user`.
+    pub by: String,
+    /// The rule, as `file:line`, or why there is none.
+    pub rule: String,
+}

@@ -1,0 +1,113 @@
+//! Signals: what a client subscribes to in order to mirror state and never poll.
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Ask, AuditRecord};
+use crate::change::{ApplyOutcome, Progress};
+use crate::qube::QubeRow;
+
+/// A group of signals that a peer-to-peer client asks for with `Subscribe`.
+///
+/// A new connection gets none, so that a short command never pays for them. On the system bus all
+/// but audit records are sent and clients choose by match rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    /// `QubeChanged`, `QubeRemoved`.
+    Qubes,
+    /// `AskAdded`, `AskRemoved`.
+    Asks,
+    /// `StepStarted`, `StepFinished`, `ApplyFinished`, `GenerationChanged`.
+    Changes,
+    /// `AuditRecorded`.
+    Audit,
+}
+
+impl Topic {
+    /// The name that travels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Qubes => "qubes",
+            Self::Asks => "asks",
+            Self::Changes => "changes",
+            Self::Audit => "audit",
+        }
+    }
+
+    /// The topic of a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Qubes, Self::Asks, Self::Changes, Self::Audit]
+            .into_iter()
+            .find(|topic| topic.as_str() == text)
+    }
+}
+
+/// Something changed. Each is one signal of the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A qube is new or differs from before.
+    QubeChanged(QubeRow),
+    /// A qube is gone: a disposable that ended, or one no longer declared.
+    QubeRemoved {
+        /// Its name.
+        name: String,
+    },
+    /// A call waits for the person.
+    AskAdded(Ask),
+    /// A call no longer waits: answered, withdrawn or timed out.
+    AskRemoved {
+        /// Which.
+        id: u64,
+        /// What became of it: `allowed`, `denied`, `withdrawn`, `expired`.
+        outcome: String,
+    },
+    /// A step of an apply began or ended.
+    Step {
+        /// The job that `Apply` or `Rollback` returned.
+        job: u64,
+        /// What happened.
+        progress: Progress,
+    },
+    /// An apply ended, well or badly.
+    ApplyFinished {
+        /// The job.
+        job: u64,
+        /// How.
+        outcome: ApplyOutcome,
+    },
+    /// Another generation is the current one.
+    GenerationChanged {
+        /// Its number.
+        number: u64,
+    },
+    /// A decision was recorded.
+    AuditRecorded(AuditRecord),
+}
+
+impl Event {
+    /// The topic under which it is sent.
+    pub fn topic(&self) -> Topic {
+        match self {
+            Self::QubeChanged(_) | Self::QubeRemoved { .. } => Topic::Qubes,
+            Self::AskAdded(_) | Self::AskRemoved { .. } => Topic::Asks,
+            Self::Step { .. } | Self::ApplyFinished { .. } | Self::GenerationChanged { .. } => {
+                Topic::Changes
+            }
+            Self::AuditRecorded(_) => Topic::Audit,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_read_what_they_write() {
+        for topic in [Topic::Qubes, Topic::Asks, Topic::Changes, Topic::Audit] {
+            assert_eq!(Topic::parse(topic.as_str()), Some(topic));
+        }
+        assert_eq!(Topic::parse("Qubes"), None);
+    }
+}

@@ -1,0 +1,79 @@
+//! Qubes as clients see them.
+
+use serde::{Deserialize, Serialize};
+use zbus::Type;
+
+/// The state of a qube. Travels as its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+#[zbus(signature = "s")]
+pub enum QubeState {
+    /// Not running.
+    Stopped,
+    /// Being made; its agent has not said hello yet.
+    Starting,
+    /// Running, its agent connected.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Asked to stop.
+    Stopping,
+    /// Stopped without having been asked to.
+    Failed,
+}
+
+impl QubeState {
+    /// The name that travels and that people read.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// One line of `bulkhead ls`. An empty text stands for "none".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Type)]
+pub struct QubeRow {
+    /// Its name.
+    pub name: String,
+    /// Its state.
+    pub state: QubeState,
+    /// Its kind: `app`, `template`, `standalone`, `disposable_template`, `named_disposable`, or
+    /// `disposable` for one that was made for a single use.
+    pub kind: String,
+    /// Name of its label.
+    pub label: String,
+    /// The label's colour, `0xRRGGBB`.
+    pub color: String,
+    /// Template its root comes from.
+    pub template: String,
+    /// Qube that provides its network.
+    pub netvm: String,
+    /// Memory it may use now, in MiB; 0 when it does not run.
+    pub memory: u64,
+    /// Domain id; 0 when it does not run.
+    pub domid: u32,
+}
+
+/// Everything about one qube.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QubeInfo {
+    /// What `ls` shows.
+    #[serde(flatten)]
+    pub row: QubeRow,
+    /// Its UUID while it runs or has volumes.
+    pub uuid: Option<String>,
+    /// Seconds since the epoch at which it started.
+    pub started: Option<u64>,
+    /// Whether what runs was made from another version of its description.
+    pub restart_needed: bool,
+    /// Negotiated qrexec version; none before the agent has connected.
+    pub agent_version: Option<u32>,
+    /// Its resolved description.
+    pub declared: serde_json::Value,
+}
