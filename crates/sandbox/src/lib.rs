@@ -1,1 +1,3 @@
 //! Confinement of the per-qube processes: seccomp, Landlock, namespaces.
+
+pub mod launch;
