@@ -6,4 +6,5 @@
 #![forbid(unsafe_code)]
 
 pub mod qrexec;
+pub mod qubesdb;
 pub mod relay;
