@@ -1,235 +1,217 @@
-//! Plans, applies and generations as clients see them.
+//! Plans, applies and generations as clients ask for and read them.
+//!
+//! The daemon sends all it knows as JSON, which `--json` prints as it came; the types here name
+//! what a client needs of it and pass over the rest.
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::ApiError;
-
-/// What happens to one thing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Action {
-    /// It does not exist yet (`+`).
-    Create,
-    /// It differs (`~`).
-    Update,
-    /// It is no longer declared (`-`).
-    Destroy,
-}
-
-/// When a change is felt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Effect {
-    /// At once.
-    Now,
-    /// When the qube is started the next time.
-    NextStart,
-}
-
-/// One property that changes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Field {
-    /// The property, as in the description (`netvm`).
-    pub name: String,
-    /// Its value before; none where there was none.
-    pub before: Option<String>,
-    /// Its value after; none where there will be none.
-    pub after: Option<String>,
-    /// When it is felt.
-    pub effect: Effect,
-}
-
-/// What a plan does to one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Change {
-    /// What kind of thing: `qube`, `template`, `label`, `policy`, `volume`.
-    pub what: String,
-    /// Its name.
-    pub name: String,
-    /// What happens to it.
-    pub action: Action,
-    /// The properties that change.
-    pub fields: Vec<Field>,
-    /// Whether it is restarted, and why.
-    pub restarts: Option<String>,
-    /// What data is destroyed.
-    pub destroys: Vec<String>,
-}
-
-/// One step of a plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// Its number in the plan.
-    pub id: u64,
-    /// What it does, as a short imperative sentence.
-    pub title: String,
-    /// Why it is there.
-    pub reason: String,
-    /// What undoes it; none where nothing needs to.
-    pub inverse: Option<String>,
-    /// When it is felt.
-    pub effect: Effect,
-    /// Steps that must be done before.
-    pub after: Vec<u64>,
-    /// Whether it destroys data.
-    pub destroys: bool,
-}
-
-/// What would be done, and why.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Plan {
-    /// Names this plan: an apply that carries it does exactly this or nothing.
-    pub digest: String,
-    /// Generation it starts from; none on an empty machine.
-    pub from: Option<u64>,
-    /// What changes, by thing.
-    pub changes: Vec<Change>,
-    /// The steps, in an order that keeps all dependencies.
-    pub steps: Vec<Step>,
-    /// The plan as people read it, without colour.
-    pub text: String,
-    /// Whether it destroys data, so that `--allow-destroy` is needed.
-    pub needs_allow_destroy: bool,
-    /// Things that are allowed but that a person should know.
-    pub warnings: Vec<String>,
-}
-
-impl Plan {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
-        self.steps.is_empty()
-    }
-}
-
-/// A request to apply the declared system, or with `generation` an earlier one.
+/// What to plan for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PlanRequest {
+    /// Description to read instead of the configured one. Only for root and the daemon's own user.
+    pub system: Option<String>,
+    /// Restart running qubes whose changes need it, instead of leaving them until they start next.
+    pub restart: bool,
+    /// Build templates anew instead of keeping the locked images.
+    pub update_templates: bool,
+    /// Keep volumes that are no longer declared, instead of destroying them.
+    pub keep_volumes: bool,
+}
+
+/// What to apply.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ApplyRequest {
-    /// Why, kept with the generation.
-    pub message: String,
-    /// Whether data may be destroyed.
+    /// What to plan for.
+    pub plan: PlanRequest,
+    /// Leave to destroy volumes with their data.
     pub allow_destroy: bool,
-    /// Only if the plan is still this one.
-    pub plan: Option<String>,
+    /// Message kept with the generation.
+    pub message: String,
+    /// [`PlanReply::fingerprint`] of the plan that the person saw: if the plan is another one by
+    /// now, the apply is refused. None: apply whatever the plan is.
+    pub expect: Option<String>,
 }
 
-/// Something happened to a step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Progress {
-    /// Which step.
-    pub step: u64,
-    /// How many steps there are.
-    pub total: u64,
-    /// What it does.
-    pub title: String,
-    /// What happened.
-    pub state: StepState,
+/// What to go back to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RollbackRequest {
+    /// Generation; none means the one before the current.
+    pub generation: Option<u64>,
+    /// Restart running qubes whose changes need it.
+    pub restart: bool,
+    /// Destroy the volumes that the old generation does not declare, instead of keeping them.
+    pub allow_destroy: bool,
+    /// Only show the plan.
+    pub dry_run: bool,
 }
 
-/// Where a step is.
+/// What to collect.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GcRequest {
+    /// How many of the newest generations to keep; none means the default.
+    pub keep: Option<u32>,
+    /// Collect exactly these instead; refused where one is in use.
+    pub generations: Vec<u64>,
+    /// Destroy volumes that belong to no declared qube, with their data.
+    pub orphan_volumes: bool,
+    /// Only tell what would go.
+    pub dry_run: bool,
+}
+
+/// A plan, as shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepState {
-    /// It began.
-    Started,
-    /// It is done.
-    Done,
-    /// It failed, and why.
-    Failed(String),
-    /// It was undone.
-    Undone,
+pub struct PlanReply {
+    /// It as text, without colour.
+    pub text: String,
+    /// Names this plan; see [`ApplyRequest::expect`].
+    pub fingerprint: String,
+    /// Volumes (`qube:volume`) that are destroyed; not empty means that leave is needed.
+    pub destroys: Vec<String>,
+    /// How many steps it has; 0 means that there is nothing to do.
+    pub steps: u64,
 }
 
 /// How an apply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApplyOutcome {
+    /// There was nothing to do.
+    Nothing,
+    /// Every step is done.
+    Done,
+    /// A step failed and everything before it was undone.
+    Undone,
+    /// A step failed, and so did an undo: parts of both remain. The next apply converges.
+    Partly,
+}
+
+impl ApplyOutcome {
+    /// The name that travels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Done => "done",
+            Self::Undone => "undone",
+            Self::Partly => "partly",
+        }
+    }
+}
+
+/// What an apply did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApplyOutcome {
-    /// The generation that is current now; none on a machine that never had one.
+pub struct ApplyReport {
+    /// How it ended.
+    pub outcome: ApplyOutcome,
+    /// The current generation now.
     pub generation: Option<u64>,
-    /// How many steps were done.
-    pub steps: u64,
-    /// How many qubes will feel something only at their next start.
-    pub restart_needed: Vec<String>,
-    /// Why it failed; none if it did not.
-    pub error: Option<ApiError>,
-}
-
-/// One line of `bulkhead generations`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GenerationRow {
-    /// Its number.
-    pub number: u64,
-    /// Seconds since the epoch at which it was made.
-    pub created: u64,
-    /// Who made it.
-    pub author: String,
-    /// Why.
-    pub message: String,
-    /// Whether it is the current one.
-    pub current: bool,
-    /// Whether it was current when the daemon started.
-    pub booted: bool,
-    /// How many qubes it has.
-    pub qubes: u64,
-}
-
-/// What differs between two generations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Diff {
-    /// The older side.
-    pub from: String,
-    /// The newer side.
-    pub to: String,
-    /// What changes, by thing.
-    pub changes: Vec<Change>,
-    /// The difference as people read it, without colour.
+    /// What failed, outermost first; empty unless undone or partly done.
+    pub failures: Vec<String>,
+    /// Wall time in milliseconds.
+    pub took_ms: u64,
+    /// What was planned, as text without colour; filled for a dry run.
+    #[serde(default)]
     pub text: String,
 }
 
-/// One way in which what runs differs from what is declared.
+/// A generation without its description.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GenerationInfo {
+    /// Its number, from 1; never used again.
+    pub number: u64,
+    /// When it was made: seconds since 1970, UTC.
+    pub created: u64,
+    /// Who made it.
+    pub who: String,
+    /// Why, in that person's words.
+    pub message: String,
+    /// How many qubes it declares.
+    pub qubes: u32,
+    /// The generation that it is a rollback to.
+    pub rollback_of: Option<u64>,
+    /// Whether it is in force.
+    pub current: bool,
+    /// Whether the daemon came up with it.
+    pub booted: bool,
+}
+
+/// What is different between two generations.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffReply {
+    /// From this one.
+    pub from: u64,
+    /// To this one.
+    pub to: u64,
+    /// As text, without colour; empty if nothing is.
+    pub text: String,
+}
+
+/// One difference between declared and real that an apply repairs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drift {
-    /// The qube, or `machine`.
+    /// The qube or template.
     pub subject: String,
-    /// What differs.
-    pub what: String,
-    /// What would be right.
+    /// One sentence: what is different.
+    pub text: String,
+    /// One sentence: what the next apply does about it.
     pub remedy: String,
+}
+
+/// A running qube whose newest values take effect when it starts next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRestart {
+    /// Which.
+    pub qube: String,
+    /// Properties that differ.
+    pub properties: Vec<String>,
+}
+
+/// An apply that is under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Applying {
+    /// Who started it.
+    pub who: String,
+    /// When: seconds since 1970, UTC.
+    pub since: u64,
+    /// Steps done so far.
+    pub done: u32,
+    /// Steps in all.
+    pub steps: u32,
 }
 
 /// How the machine is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// The current generation; none before the first apply.
-    pub generation: Option<u64>,
+    /// The generation in force.
+    pub generation: Option<GenerationInfo>,
+    /// The apply under way.
+    pub applying: Option<Applying>,
+    /// Where what runs differs from what is declared.
+    pub drift: Vec<Drift>,
+    /// Running qubes that wait for a restart.
+    pub pending: Vec<PendingRestart>,
+    /// What the last apply that did not end in order left; one sentence each.
+    pub warnings: Vec<String>,
     /// Name of the hypervisor backend.
     pub hypervisor: String,
-    /// What the person should know about that backend.
-    pub notice: Option<String>,
-    /// How many qubes run.
-    pub running: u64,
-    /// How many are declared.
-    pub declared: u64,
-    /// Where what runs differs from the current generation.
-    pub drift: Vec<Drift>,
-    /// Qubes that a changed description reaches only at their next start.
-    pub restart_needed: Vec<String>,
-    /// Whether the description on disk differs from the current generation; the reason where it
-    /// cannot be read.
-    pub pending: Option<String>,
-    /// Calls that wait for the person.
-    pub asks: u64,
-    /// Whether an apply runs.
-    pub applying: bool,
+    /// What a person should know about that backend; one sentence each.
+    pub notices: Vec<String>,
 }
 
-/// What a collection removed, or would remove.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What was collected, or would be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GcReport {
-    /// Generations that are gone.
+    /// Generations removed.
     pub generations: Vec<u64>,
-    /// Template images that are gone.
-    pub templates: Vec<String>,
-    /// Bytes that are free again.
-    pub freed: u64,
-    /// What was kept although old, and why.
+    /// Images removed: digest and size in MiB.
+    pub images: Vec<(String, u64)>,
+    /// Volumes destroyed.
+    pub volumes: Vec<String>,
+    /// Kept although old, and why.
     pub kept: Vec<String>,
+    /// Space freed in MiB.
+    pub freed: u64,
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Ask, AuditRecord};
-use crate::change::{ApplyOutcome, Progress};
+use crate::change::ApplyOutcome;
 use crate::qube::QubeRow;
 
 /// A group of signals that a peer-to-peer client asks for with `Subscribe`.
@@ -17,7 +17,7 @@ pub enum Topic {
     Qubes,
     /// `AskAdded`, `AskRemoved`.
     Asks,
-    /// `StepStarted`, `StepFinished`, `ApplyFinished`, `GenerationChanged`.
+    /// `ApplyStarted` to `ApplyFinished`, `GenerationChanged`.
     Changes,
     /// `AuditRecorded`.
     Audit,
@@ -62,17 +62,62 @@ pub enum Event {
         /// What became of it: `allowed`, `denied`, `withdrawn`, `expired`.
         outcome: String,
     },
-    /// A step of an apply began or ended.
-    Step {
-        /// The job that `Apply` or `Rollback` returned.
-        job: u64,
-        /// What happened.
-        progress: Progress,
+    /// An apply begins.
+    ApplyStarted {
+        /// Which.
+        apply: u64,
+        /// Who asked for it.
+        who: String,
+        /// How many steps it has.
+        steps: u32,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Of which apply.
+        apply: u64,
+        /// Which.
+        step: u32,
+        /// What it does (`start qube work`).
+        text: String,
+    },
+    /// A long step tells how far it is.
+    StepProgress {
+        /// Of which apply.
+        apply: u64,
+        /// Which.
+        step: u32,
+        /// A short line.
+        text: String,
+    },
+    /// A step is over.
+    StepFinished {
+        /// Of which apply.
+        apply: u64,
+        /// Which.
+        step: u32,
+        /// Why it failed; empty if it did not.
+        error: String,
+    },
+    /// Steps are being undone.
+    Undoing {
+        /// Of which apply.
+        apply: u64,
+        /// Why.
+        because: String,
+    },
+    /// A step was undone.
+    StepUndone {
+        /// Of which apply.
+        apply: u64,
+        /// Which.
+        step: u32,
+        /// Why it could not be; empty if it was.
+        error: String,
     },
     /// An apply ended, well or badly.
     ApplyFinished {
-        /// The job.
-        job: u64,
+        /// Which.
+        apply: u64,
         /// How.
         outcome: ApplyOutcome,
     },
@@ -91,9 +136,14 @@ impl Event {
         match self {
             Self::QubeChanged(_) | Self::QubeRemoved { .. } => Topic::Qubes,
             Self::AskAdded(_) | Self::AskRemoved { .. } => Topic::Asks,
-            Self::Step { .. } | Self::ApplyFinished { .. } | Self::GenerationChanged { .. } => {
-                Topic::Changes
-            }
+            Self::ApplyStarted { .. }
+            | Self::StepStarted { .. }
+            | Self::StepProgress { .. }
+            | Self::StepFinished { .. }
+            | Self::Undoing { .. }
+            | Self::StepUndone { .. }
+            | Self::ApplyFinished { .. }
+            | Self::GenerationChanged { .. } => Topic::Changes,
             Self::AuditRecorded(_) => Topic::Audit,
         }
     }

@@ -54,34 +54,32 @@ pub trait Manager1 {
     /// Makes and starts a disposable that lives until it is killed; returns its name.
     fn create_disposable(&self, template: &str) -> Result<String, ApiError>;
 
-    /// What an apply would do ([`crate::change::Plan`]).
-    fn plan(&self) -> Result<String, ApiError>;
+    /// What an apply would do ([`crate::change::PlanReply`]) for a
+    /// [`crate::change::PlanRequest`].
+    fn plan(&self, request_json: &str) -> Result<String, ApiError>;
 
-    /// Begins to apply ([`crate::change::ApplyRequest`]); returns the job.
-    fn apply(&self, request_json: &str) -> Result<u64, ApiError>;
-
-    /// Waits until a job has ended ([`crate::change::ApplyOutcome`]).
-    fn wait(&self, job: u64) -> Result<String, ApiError>;
+    /// Makes the machine what the description says ([`crate::change::ApplyReport`]) for a
+    /// [`crate::change::ApplyRequest`]. Returns when it is over; signals tell how far it is. Goes
+    /// on if the caller goes away.
+    fn apply(&self, request_json: &str) -> Result<String, ApiError>;
 
     /// How the machine is ([`crate::change::Status`]).
     fn status(&self) -> Result<String, ApiError>;
 
-    /// All generations, newest first (list of [`crate::change::GenerationRow`]).
+    /// All generations, oldest first (list of [`crate::change::GenerationInfo`]).
     fn generations(&self) -> Result<String, ApiError>;
 
-    /// What differs between two generations ([`crate::change::Diff`]); 0 as `to` means what the
-    /// description on disk says.
+    /// What is different in `to` from `from` ([`crate::change::DiffReply`]); 0 as `to` means the
+    /// current generation, 0 as `from` the one before `to`.
     fn diff(&self, from: u64, to: u64) -> Result<String, ApiError>;
 
-    /// What a rollback would do ([`crate::change::Plan`]); 0 means the one before the current.
-    fn plan_rollback(&self, generation: u64) -> Result<String, ApiError>;
+    /// Goes back to a generation ([`crate::change::ApplyReport`]) for a
+    /// [`crate::change::RollbackRequest`].
+    fn rollback(&self, request_json: &str) -> Result<String, ApiError>;
 
-    /// Begins to go back to a generation; 0 means the one before the current. Returns the job.
-    fn rollback(&self, generation: u64, request_json: &str) -> Result<u64, ApiError>;
-
-    /// Removes generations and images that nobody needs; keeps the last `keep`
-    /// ([`crate::change::GcReport`]). With `dry_run` only says what it would do.
-    fn gc(&self, keep: u32, dry_run: bool) -> Result<String, ApiError>;
+    /// Removes what nobody needs ([`crate::change::GcReport`]) for a
+    /// [`crate::change::GcRequest`].
+    fn gc(&self, request_json: &str) -> Result<String, ApiError>;
 
     /// Calls that wait for an answer (list of [`crate::call::Ask`]).
     fn asks(&self) -> Result<String, ApiError>;
@@ -112,17 +110,33 @@ pub trait Manager1 {
     #[zbus(signal)]
     fn ask_removed(&self, id: u64, outcome: &str) -> zbus::Result<()>;
 
-    /// A step of a job began ([`crate::change::Progress`]).
+    /// An apply begins.
     #[zbus(signal)]
-    fn step_started(&self, job: u64, progress_json: &str) -> zbus::Result<()>;
+    fn apply_started(&self, apply: u64, who: &str, steps: u32) -> zbus::Result<()>;
 
-    /// A step of a job ended ([`crate::change::Progress`]).
+    /// A step begins.
     #[zbus(signal)]
-    fn step_finished(&self, job: u64, progress_json: &str) -> zbus::Result<()>;
+    fn step_started(&self, apply: u64, step: u32, text: &str) -> zbus::Result<()>;
 
-    /// A job ended ([`crate::change::ApplyOutcome`]).
+    /// A long step tells how far it is.
     #[zbus(signal)]
-    fn apply_finished(&self, job: u64, outcome_json: &str) -> zbus::Result<()>;
+    fn step_progress(&self, apply: u64, step: u32, text: &str) -> zbus::Result<()>;
+
+    /// A step is over; an empty error means that it is done.
+    #[zbus(signal)]
+    fn step_finished(&self, apply: u64, step: u32, error: &str) -> zbus::Result<()>;
+
+    /// Steps are being undone.
+    #[zbus(signal)]
+    fn undoing(&self, apply: u64, because: &str) -> zbus::Result<()>;
+
+    /// A step was undone; an error says why it could not be.
+    #[zbus(signal)]
+    fn step_undone(&self, apply: u64, step: u32, error: &str) -> zbus::Result<()>;
+
+    /// An apply ended ([`crate::change::ApplyOutcome`] names).
+    #[zbus(signal)]
+    fn apply_finished(&self, apply: u64, outcome: &str) -> zbus::Result<()>;
 
     /// Another generation is the current one.
     #[zbus(signal)]
