@@ -1,3 +1,4 @@
 //! Confinement of the per-qube processes: seccomp, Landlock, namespaces.
 
 pub mod launch;
+pub mod peer;
