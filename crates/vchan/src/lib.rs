@@ -1,3 +1,20 @@
 //! Byte channels between domains: the transport trait and its Unix-socket flavour.
+//!
+//! A vchan is a point-to-point, ordered, reliable stream of bytes, named by server, client and
+//! port. Exactly one client may ever connect to one server. [`Channel`] is what programs move
+//! bytes through; [`socket`] makes channels of Unix sockets, byte-compatible with the public
+//! socket flavour; [`guard`] is how dom0 reaches into the folders of qubes without being led
+//! astray. [`seqpacket`] is the daemon's private line to its relays.
 
+#![forbid(unsafe_code)]
+
+pub mod channel;
+pub mod guard;
+pub mod id;
 pub mod seqpacket;
+pub mod socket;
+mod watch;
+
+pub use channel::Channel;
+pub use id::{DomId, IdError, Port};
+pub use socket::{Listener, SocketChannel, SocketDir, VchanError, socket_name};
