@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod filecopy;
 pub mod qrexec;
 pub mod qubesdb;
 pub mod relay;
