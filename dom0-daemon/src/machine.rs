@@ -61,6 +61,19 @@ pub enum LiveProperty {
     Features,
 }
 
+impl LiveProperty {
+    /// Its name in the description.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Vcpus => "vcpus",
+            Self::NetVm => "netvm",
+            Self::Services => "services",
+            Self::Features => "features",
+        }
+    }
+}
+
 /// A change made to a running qube. Carries the whole new value, so that it can be repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

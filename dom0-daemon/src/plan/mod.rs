@@ -6,9 +6,16 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use bulkhead_model::diff::{EntryDiff, PropertyDiff, RuleDiff};
 use bulkhead_model::name::QubeName;
+use bulkhead_model::property::QubeProperty;
 use bulkhead_model::qube::{Mib, Qube, TemplateSource};
 use serde::{Deserialize, Serialize};
+
+pub mod build;
+mod graph;
+pub mod lag;
+pub mod render;
 
 use crate::machine::LiveChange;
 use crate::storage::{ImageDigest, VolumeId};
@@ -176,12 +183,9 @@ pub enum ChangeKind {
 /// One property of a qube that changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PropertyChange {
-    /// Its name in the description, with the entry where it is a map (`services.cups`).
-    pub property: Cow<'static, str>,
-    /// Value before; none where there was none.
-    pub from: Option<String>,
-    /// Value after; none where there will be none.
-    pub to: Option<String>,
+    /// Which, from what, to what.
+    #[serde(flatten)]
+    pub diff: PropertyDiff<QubeProperty>,
     /// When the change takes effect.
     pub effect: Effect,
 }
@@ -273,17 +277,6 @@ pub struct TemplateChange {
     pub text: String,
 }
 
-/// Rules of the call policy that come and go.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyChange {
-    /// Lines that are new, as written.
-    pub added: Vec<String>,
-    /// Lines that are gone.
-    pub removed: Vec<String>,
-    /// The same lines in another order, which changes what they mean.
-    pub reordered: bool,
-}
-
 /// Steps and what they mean.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -293,10 +286,10 @@ pub struct Plan {
     pub templates: Vec<TemplateChange>,
     /// Qubes that change, by name.
     pub qubes: Vec<QubeChange>,
-    /// Labels that change, one line each (`+ label teal 0x008080`).
-    pub labels: Vec<String>,
-    /// How the call policy changes.
-    pub policy: Option<PolicyChange>,
+    /// Labels that change.
+    pub labels: Vec<EntryDiff<String, String>>,
+    /// Rules of the call policy that come and go.
+    pub policy: Vec<RuleDiff>,
     /// Steps; each stands after everything it depends on.
     pub steps: Vec<Step>,
     /// What a person should know though nothing is done about it, one sentence each.
@@ -327,3 +320,6 @@ impl Plan {
             .any(|step| step.action == Action::SwitchGeneration)
     }
 }
+
+#[cfg(test)]
+mod tests;

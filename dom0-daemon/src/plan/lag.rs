@@ -1,0 +1,134 @@
+//! When a property takes effect on a running qube, and how far a running qube lags behind what is declared.
+
+use std::collections::BTreeSet;
+
+use bulkhead_model::property::QubeProperty;
+use bulkhead_model::qube::Qube;
+
+use crate::machine::{LiveChange, LiveProperty, RunningQube};
+use crate::storage::ImageDigest;
+
+/// When a property takes effect on a running qube.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// As soon as it is declared: dom0 alone looks at it.
+    Declared,
+    /// By a live update, on backends that can; else at the next start.
+    Live(LiveProperty),
+    /// When it starts next.
+    Start,
+}
+
+/// The class of each property.
+pub(crate) fn class(property: QubeProperty) -> Class {
+    use QubeProperty as P;
+    match property {
+        P::Label
+        | P::Autostart
+        | P::Tags
+        | P::DefaultDispvm
+        | P::Restart
+        | P::ManagementDispvm
+        | P::ShutdownTimeout
+        | P::ProvidesManagement => Class::Declared,
+        P::Memory => Class::Live(LiveProperty::Memory),
+        P::Vcpus => Class::Live(LiveProperty::Vcpus),
+        P::Netvm => Class::Live(LiveProperty::NetVm),
+        P::Services => Class::Live(LiveProperty::Services),
+        P::Features => Class::Live(LiveProperty::Features),
+        P::Kind
+        | P::Template
+        | P::ProvidesNetwork
+        | P::Volumes
+        | P::Kernel
+        | P::Kernelopts
+        | P::VirtMode
+        | P::Devices
+        | P::DefaultUser
+        | P::Audiovm
+        | P::Guivm
+        | P::ProvidesAudio
+        | P::ProvidesGui => Class::Start,
+    }
+}
+
+/// The value of a live property in `qube`, as the change that sets it.
+pub(crate) fn live_value(property: LiveProperty, qube: &Qube) -> LiveChange {
+    match property {
+        LiveProperty::Memory => LiveChange::Memory(qube.memory),
+        LiveProperty::Vcpus => LiveChange::Vcpus(qube.vcpus),
+        LiveProperty::NetVm => LiveChange::NetVm(qube.netvm.clone()),
+        LiveProperty::Services => LiveChange::Services(qube.services.clone()),
+        LiveProperty::Features => LiveChange::Features(qube.features.clone()),
+    }
+}
+
+/// Sets a live property in `qube`.
+pub fn set_live(qube: &mut Qube, change: &LiveChange) {
+    match change {
+        LiveChange::Memory(memory) => qube.memory = *memory,
+        LiveChange::Vcpus(vcpus) => qube.vcpus = *vcpus,
+        LiveChange::NetVm(netvm) => qube.netvm.clone_from(netvm),
+        LiveChange::Services(services) => qube.services.clone_from(services),
+        LiveChange::Features(features) => qube.features.clone_from(features),
+    }
+}
+
+/// How a running qube differs from what is declared for it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lag {
+    /// Properties that a live update sets right.
+    pub(crate) live: Vec<LiveProperty>,
+    /// Properties that only a restart sets right.
+    pub(crate) restart: Vec<&'static str>,
+}
+
+/// What the image of a running qube should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ExpectedImage<'a> {
+    /// This, or none at all.
+    Known(Option<&'a ImageDigest>),
+    /// Not known yet, and surely another one: it is built during this apply.
+    New,
+    /// Not known yet, and probably the same: it is rebuilt because it vanished.
+    Same,
+}
+
+/// Compares a running qube with its declaration.
+pub(crate) fn lag(
+    running: &RunningQube,
+    declared: &Qube,
+    image: ExpectedImage<'_>,
+    live: &BTreeSet<LiveProperty>,
+) -> Lag {
+    let mut lag = Lag::default();
+    if running.spec != *declared {
+        for property in QubeProperty::ALL {
+            let class = class(property);
+            if class == Class::Declared || !differs(property, &running.spec, declared) {
+                continue;
+            }
+            match class {
+                Class::Live(which) if live.contains(&which) => lag.live.push(which),
+                _ => lag.restart.push(property.name()),
+            }
+        }
+    }
+    let stale = match image {
+        ExpectedImage::Known(expected) => expected != running.image.as_ref(),
+        ExpectedImage::New => true,
+        ExpectedImage::Same => false,
+    };
+    if stale {
+        lag.restart.push("template image");
+    }
+    lag
+}
+
+fn differs(property: QubeProperty, a: &Qube, b: &Qube) -> bool {
+    match property {
+        // Sizes are storage's business; what a start fixes is which volumes there are.
+        QubeProperty::Volumes => !a.volumes.keys().eq(b.volumes.keys()),
+        _ => property.of(a) != property.of(b),
+    }
+}
