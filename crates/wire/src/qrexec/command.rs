@@ -76,6 +76,9 @@ pub enum CommandError {
         /// The limit.
         max: usize,
     },
+    /// Neither a source alone nor a source, a target's type and the target.
+    #[error("command line has {0} words after the service, not one or three")]
+    Words(usize),
     /// Bytes that no service name or domain name has.
     #[error("command line has a {0} with unexpected characters")]
     Characters(&'static str),
@@ -163,6 +166,10 @@ impl ServiceCall {
         // Both become parts of a path.
         if service.contains('/') || name == "." || name == ".." {
             return Err(CommandError::Characters("service"));
+        }
+        let more = text.split(' ').count() - 1;
+        if more != 1 && more != 3 {
+            return Err(CommandError::Words(more));
         }
         let target = match (words.next(), words.next()) {
             (Some("name"), Some(name)) => Some(RequestedTarget::Name(name.into())),
@@ -278,6 +285,8 @@ mod tests {
             ("u:QUBESRPC +x b", CommandError::Missing("service")),
             ("u:QUBESRPC a", CommandError::Missing("source domain")),
             ("u:QUBESRPC a  b", CommandError::Missing("source domain")),
+            ("u:QUBESRPC a b name", CommandError::Words(2)),
+            ("u:QUBESRPC a b name c d", CommandError::Words(4)),
             ("u:QUBESRPC ../a b", CommandError::Characters("service")),
             ("u:QUBESRPC .. b", CommandError::Characters("service")),
         ] {

@@ -1,0 +1,123 @@
+//! Starts services and local programs with their streams.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use bulkhead_wire::qrexec::command::ServiceCall;
+
+use crate::pump::{Errors, Input, LocalChild, Output, Streams};
+
+/// Room in the pipe of a program's output: four chunks, so that it need not wait for each.
+const PIPE_SIZE: usize = 256 * 1024;
+
+/// What to do with diagnostics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Diagnostics {
+    /// They are a stream of the call.
+    Stream,
+    /// They go where ours go.
+    Inherit,
+}
+
+/// Starts `command` as leader of its own process group. Its standard input is a socket, so that
+/// it may use it for both directions (see [`crate::pump::Switch`]).
+///
+/// # Errors
+/// What making the streams or starting the program said.
+pub fn start(command: &mut Command, diagnostics: Diagnostics) -> io::Result<(Streams, LocalChild)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let (stdout, stdout_end) = io::pipe()?;
+    // Larger pipes are a favour that the system may refuse.
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_SIZE);
+    command
+        .stdin(OwnedFd::from(theirs))
+        .stdout(stdout_end)
+        .process_group(0);
+    let errors = match diagnostics {
+        Diagnostics::Inherit => {
+            command.stderr(Stdio::inherit());
+            Errors::None
+        }
+        Diagnostics::Stream => {
+            let (stderr, stderr_end) = io::pipe()?;
+            command.stderr(stderr_end);
+            Errors::From(Input::new(stderr.into())?)
+        }
+    };
+    let child = command.spawn()?;
+    // The command keeps the far ends open otherwise, and no stream would ever end.
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let streams = Streams {
+        input: Some(Input::new(stdout.into())?),
+        output: Some(Output::new(ours.into())?),
+        errors,
+    };
+    Ok((streams, LocalChild::new(child)?))
+}
+
+/// Starts `command` without streams.
+///
+/// # Errors
+/// What starting the program said.
+pub fn start_detached(command: &mut Command) -> io::Result<LocalChild> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0);
+    LocalChild::new(command.spawn()?)
+}
+
+/// Sets what a program learns about its call, and removes what it must not believe: every
+/// inherited `QREXEC*` but the search path.
+pub fn set_environment(command: &mut Command, call: Option<&ServiceCall>) {
+    for (name, _) in std::env::vars_os() {
+        if is_ours(&name) {
+            command.env_remove(name);
+        }
+    }
+    command.env("QREXEC_AGENT_PID", std::process::id().to_string());
+    if let Some(call) = call {
+        command.envs(call.environment());
+    }
+}
+
+fn is_ours(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b"QREXEC") && name != "QREXEC_SERVICE_PATH"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_tells_the_call_and_nothing_older() {
+        let mut command = Command::new("x");
+        let call = ServiceCall::parse(b"a.B+c work keyword adminvm").unwrap();
+        set_environment(&mut command, Some(&call));
+        let get = |name: &str| {
+            let mut all = command.get_envs().filter(|(n, _)| *n == name);
+            all.next().and_then(|(_, value)| value?.to_str())
+        };
+        assert_eq!(get("QREXEC_REMOTE_DOMAIN"), Some("work"));
+        assert_eq!(get("QREXEC_SERVICE_FULL_NAME"), Some("a.B+c"));
+        assert_eq!(get("QREXEC_SERVICE_ARGUMENT"), Some("c"));
+        assert_eq!(get("QREXEC_REQUESTED_TARGET_KEYWORD"), Some("adminvm"));
+        assert_eq!(get("QREXEC_REQUESTED_TARGET"), None);
+        assert!(is_ours(OsStr::new("QREXEC_X")) && !is_ours(OsStr::new("QREXEC_SERVICE_PATH")));
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_and_leaves_no_child() {
+        let mut command = Command::new("/nonexistent/program");
+        let e = start(&mut command, Diagnostics::Stream).unwrap_err();
+        assert_eq!(e.kind(), io::ErrorKind::NotFound);
+    }
+}

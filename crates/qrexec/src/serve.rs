@@ -1,0 +1,248 @@
+//! The whole of a call on the service's side: find it, start it, pump, tell how it ended.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+
+use bulkhead_vchan::Channel;
+use bulkhead_wire::qrexec::EXIT_PROBLEM;
+use bulkhead_wire::qrexec::command::{self, CommandError, ServiceCall, What};
+use bulkhead_wire::qrexec::config::ServiceConfig;
+use bulkhead_wire::qrexec::data::Role;
+use thiserror::Error;
+
+use crate::launch::{self, Diagnostics};
+use crate::lookup::{Folders, LookupError, Service};
+use crate::pump::{self, Ending, Input, LocalChild, Options, PumpError, Streams, Switch};
+
+/// What to run.
+#[derive(Debug, Clone, Copy)]
+pub enum Run<'a> {
+    /// A program, with the argument of the call if that is not empty.
+    Program(&'a Path, Option<&'a str>),
+    /// A command for the user's shell.
+    Shell(&'a [u8]),
+}
+
+/// A service that could not be started.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The command line is wrong.
+    #[error("command line of a call is malformed")]
+    Command(#[from] CommandError),
+    /// The service cannot be used.
+    #[error("service of a call cannot be used")]
+    Lookup(#[from] LookupError),
+    /// The user does not exist or is not ours to be.
+    #[error("cannot run as user `{user}`: {problem}")]
+    User {
+        /// Who.
+        user: String,
+        /// Why not.
+        problem: String,
+    },
+    /// Starting failed.
+    #[error("cannot start a service")]
+    Start(#[source] io::Error),
+}
+
+impl ServeError {
+    /// The exit code that tells a caller.
+    #[must_use]
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::Lookup(e) => e.exit_code().into(),
+            _ => EXIT_PROBLEM.into(),
+        }
+    }
+}
+
+/// What differs between the places where services run.
+pub trait Host {
+    /// Where services are.
+    fn folders(&self) -> &Folders;
+
+    /// Diagnostics of services.
+    fn diagnostics(&self) -> Diagnostics;
+
+    /// The command that runs `what` as `user`, without streams and call environment.
+    ///
+    /// # Errors
+    /// [`ServeError::User`].
+    fn command(&self, user: Option<&str>, what: Run<'_>) -> Result<Command, ServeError>;
+
+    /// Waits until `user` has a session, starting that if need be.
+    fn wait_for_session(&self, call: &ServiceCall, user: Option<&str>);
+
+    /// Called with the process and its switch while it runs.
+    fn running(&self, pid: u32, switch: &Switch);
+
+    /// Called when it has ended.
+    fn ended(&self, pid: u32);
+
+    /// Notes a problem for whoever looks after this place.
+    fn log(&self, error: &dyn std::error::Error);
+}
+
+/// A service that is ready to start.
+#[derive(Debug)]
+enum Prepared {
+    Process {
+        command: Box<Command>,
+    },
+    Socket {
+        socket: OwnedFd,
+        config: ServiceConfig,
+    },
+}
+
+/// Serves one call.
+///
+/// # Errors
+/// [`PumpError`] if the channel or the peer failed; a service that cannot be started is told to
+/// the caller and logged.
+pub fn serve(
+    channel: &mut dyn Channel,
+    command: Result<command::Command, CommandError>,
+    just_exec: bool,
+    host: &dyn Host,
+) -> Result<Ending, PumpError> {
+    let prepared = command
+        .map_err(ServeError::from)
+        .and_then(|command| prepare(&command, host));
+    let outcome = match prepared {
+        Ok(Prepared::Process { command }) if just_exec => serve_detached(channel, command),
+        Ok(Prepared::Process { command }) => serve_process(channel, command, host),
+        Ok(Prepared::Socket { socket, config }) => {
+            serve_socket(channel, socket, &config, just_exec)
+        }
+        Err(e) => Err(e),
+    };
+    outcome.unwrap_or_else(|e| {
+        host.log(&e);
+        let mut options = Options::new(Role::Service);
+        options.only_exit_code = just_exec;
+        options.failed = host.diagnostics() == Diagnostics::Stream;
+        options.exit_code = e.exit_code();
+        pump::run(channel, Streams::default(), None, options)
+    })
+}
+
+type Served = Result<Result<Ending, PumpError>, ServeError>;
+
+fn prepare(command: &command::Command, host: &dyn Host) -> Result<Prepared, ServeError> {
+    let call = match &command.what {
+        What::Shell(line) => {
+            let mut shell = host.command(command.user.as_deref(), Run::Shell(line))?;
+            launch::set_environment(&mut shell, None);
+            return Ok(Prepared::Process {
+                command: Box::new(shell),
+            });
+        }
+        What::Service(call) => call,
+    };
+    let config = host.folders().config(call)?;
+    let user = config.force_user.as_deref().or(command.user.as_deref());
+    if config.wait_for_session && !command.nogui {
+        host.wait_for_session(call, user);
+    }
+    let socket = match host.folders().service(call)? {
+        Service::Program(path) => {
+            let argument = call
+                .argument
+                .as_deref()
+                .filter(|argument| !argument.is_empty());
+            let mut program = host.command(user, Run::Program(&path, argument))?;
+            launch::set_environment(&mut program, Some(call));
+            return Ok(Prepared::Process {
+                command: Box::new(program),
+            });
+        }
+        _ if config.user_conflicts_with_socket() => {
+            return Err(LookupError::UserOfSocket(call.name.clone()).into());
+        }
+        Service::Socket(path) => {
+            let mut stream = UnixStream::connect(path).map_err(ServeError::Start)?;
+            introduce(&mut stream, call, &config)?;
+            stream.into()
+        }
+        Service::Tcp(address) => {
+            let mut stream = TcpStream::connect(address).map_err(ServeError::Start)?;
+            introduce(&mut stream, call, &config)?;
+            stream.into()
+        }
+    };
+    Ok(Prepared::Socket { socket, config })
+}
+
+/// Tells a socket service what was called and by whom.
+fn introduce(
+    stream: &mut dyn Write,
+    call: &ServiceCall,
+    config: &ServiceConfig,
+) -> Result<(), ServeError> {
+    if config.skip_service_descriptor == Some(true) {
+        return Ok(());
+    }
+    let text = [call.descriptor.as_bytes(), &[0]].concat();
+    stream.write_all(&text).map_err(ServeError::Start)
+}
+
+fn serve_process(channel: &mut dyn Channel, mut command: Box<Command>, host: &dyn Host) -> Served {
+    let switch = Switch::new().map_err(ServeError::Start)?;
+    let (streams, child) =
+        launch::start(&mut command, host.diagnostics()).map_err(ServeError::Start)?;
+    drop(command);
+    let pid = child.id();
+    host.running(pid, &switch);
+    let mut options = Options::new(Role::Service);
+    options.switch = Some(switch);
+    let ending = pump::run(channel, streams, Some(child), options);
+    host.ended(pid);
+    Ok(ending)
+}
+
+fn serve_detached(channel: &mut dyn Channel, mut command: Box<Command>) -> Served {
+    let child = launch::start_detached(&mut command).map_err(ServeError::Start)?;
+    let mut options = Options::new(Role::Service);
+    options.only_exit_code = true;
+    // The caller is not kept waiting; the process is still ours to reap.
+    let ending = pump::run(channel, Streams::default(), None, options);
+    reap(child);
+    Ok(ending)
+}
+
+/// Waits for a process that nobody else waits for.
+fn reap(mut child: LocalChild) {
+    let name = std::thread::Builder::new()
+        .name("reap".into())
+        .stack_size(64 * 1024);
+    // Without a thread it stays a zombie until we end, which harms nobody.
+    let _ = name.spawn(move || child.wait());
+}
+
+fn serve_socket(
+    channel: &mut dyn Channel,
+    socket: OwnedFd,
+    config: &ServiceConfig,
+    just_exec: bool,
+) -> Served {
+    let mut options = Options::new(Role::Service);
+    options.only_exit_code = just_exec;
+    if just_exec {
+        drop(socket);
+        return Ok(pump::run(channel, Streams::default(), None, options));
+    }
+    options.exit_on_client_eof = config.exit_on_client_eof == Some(true);
+    options.exit_on_service_eof = config.exit_on_service_eof == Some(true);
+    let (input, output) = Input::both(socket).map_err(ServeError::Start)?;
+    let streams = Streams {
+        input: Some(input),
+        output: Some(output),
+        ..Streams::default()
+    };
+    Ok(pump::run(channel, streams, None, options))
+}
