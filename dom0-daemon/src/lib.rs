@@ -11,6 +11,7 @@
 pub mod audit;
 pub mod bus;
 pub mod calls;
+pub mod daemon;
 pub mod db;
 pub mod hypervisor;
 pub mod lock;

@@ -3,5 +3,5 @@
 #![forbid(unsafe_code)]
 
 fn main() -> std::process::ExitCode {
-    bulkheadd::bus::main()
+    bulkheadd::daemon::main()
 }

@@ -1,0 +1,355 @@
+//! `org.bulkhead.Manager1`: checks what came, calls the backend, writes what goes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use bulkhead_api::call::{Answer, CallRequest, DataConnection, RunRequest};
+use bulkhead_api::qube::{QubeRow, QubeState};
+use bulkhead_api::{API_VERSION, ApiError, ErrorKind, from_json, to_json};
+use bulkhead_model::name::QubeName;
+use tokio::sync::broadcast;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, interface};
+
+use super::backend::Backend;
+use super::events::{Events, Topics, emit};
+use super::listener::HangUp;
+use super::served::caller;
+
+/// How long a client may leave a signal unread before it is hung up on.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The interface for one connection.
+#[derive(Debug)]
+pub(super) struct Manager {
+    backend: Arc<dyn Backend>,
+    events: Events,
+    topics: Arc<AtomicU8>,
+    pumping: AtomicBool,
+    hang_up: Option<HangUp>,
+}
+
+impl Manager {
+    pub(super) fn new(backend: Arc<dyn Backend>, events: Events, hang_up: Option<HangUp>) -> Self {
+        Self {
+            backend,
+            events,
+            topics: Arc::default(),
+            pumping: AtomicBool::new(false),
+            hang_up,
+        }
+    }
+}
+
+/// Checks a qube name that came over the bus.
+fn qube_name(text: &str) -> Result<QubeName, ApiError> {
+    QubeName::new(text).map_err(|error| ApiError::from_error(ErrorKind::Invalid, &error))
+}
+
+fn seconds(count: u32) -> Option<Duration> {
+    (count > 0).then(|| Duration::from_secs(u64::from(count)))
+}
+
+fn number(value: u64) -> Option<u64> {
+    (value > 0).then_some(value)
+}
+
+#[interface(name = "org.bulkhead.Manager1", introspection_docs = false)]
+impl Manager {
+    #[zbus(out_args("daemon", "interface"))]
+    fn version(&self) -> (String, u32) {
+        (env!("CARGO_PKG_VERSION").to_owned(), API_VERSION)
+    }
+
+    async fn subscribe(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+        topics: Vec<String>,
+    ) -> Result<(), ApiError> {
+        let chosen = Topics::parse(&topics)?;
+        let Some(hang_up) = self.hang_up.clone() else {
+            return Err(ApiError::new(
+                ErrorKind::Unsupported,
+                "on the system bus signals are chosen by match rules",
+            ));
+        };
+        self.topics.store(chosen.bits(), Ordering::Relaxed);
+        if chosen.bits() != 0 && !self.pumping.swap(true, Ordering::Relaxed) {
+            // Taken here and not in the task: what changes after this reply is a signal.
+            let queue = self.events.subscribe();
+            let pump = Pump {
+                connection: connection.clone(),
+                emitter: emitter.to_owned(),
+                topics: Arc::clone(&self.topics),
+                hang_up: Some(hang_up),
+            };
+            tokio::spawn(pump.run(queue));
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<QubeRow>, ApiError> {
+        self.backend.list().await
+    }
+
+    async fn info(&self, qube: String) -> Result<String, ApiError> {
+        to_json(&self.backend.info(&qube_name(&qube)?).await?)
+    }
+
+    async fn start(&self, qube: String) -> Result<(), ApiError> {
+        self.backend.start(&qube_name(&qube)?).await
+    }
+
+    async fn stop(&self, qube: String, timeout_seconds: u32) -> Result<(), ApiError> {
+        let name = qube_name(&qube)?;
+        self.backend.stop(&name, seconds(timeout_seconds)).await
+    }
+
+    async fn kill(&self, qube: String) -> Result<(), ApiError> {
+        self.backend.kill(&qube_name(&qube)?).await
+    }
+
+    async fn pause(&self, qube: String) -> Result<(), ApiError> {
+        self.backend.pause(&qube_name(&qube)?).await
+    }
+
+    async fn unpause(&self, qube: String) -> Result<(), ApiError> {
+        self.backend.unpause(&qube_name(&qube)?).await
+    }
+
+    async fn restart(&self, qube: String, timeout_seconds: u32) -> Result<(), ApiError> {
+        let name = qube_name(&qube)?;
+        self.backend.restart(&name, seconds(timeout_seconds)).await
+    }
+
+    async fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError> {
+        self.backend.run(request).await
+    }
+
+    async fn call(&self, request: CallRequest) -> Result<DataConnection, ApiError> {
+        self.backend.call(request).await
+    }
+
+    async fn create_disposable(&self, template: String) -> Result<String, ApiError> {
+        let template = match template.as_str() {
+            "" => None,
+            name => Some(qube_name(name)?),
+        };
+        self.backend.create_disposable(template.as_ref()).await
+    }
+
+    async fn plan(&self, request_json: String) -> Result<String, ApiError> {
+        let request: crate::ops::PlanRequest = from_json(&request_json)?;
+        may_name_files(request.system.is_some())?;
+        to_json(&self.backend.plan(request).await?)
+    }
+
+    async fn apply(&self, request_json: String) -> Result<String, ApiError> {
+        let request: crate::ops::ApplyRequest = from_json(&request_json)?;
+        may_name_files(request.plan.system.is_some())?;
+        let caller = caller()?;
+        to_json(&self.backend.apply(request, &caller).await?)
+    }
+
+    async fn status(&self) -> Result<String, ApiError> {
+        to_json(&self.backend.status().await?)
+    }
+
+    async fn generations(&self) -> Result<String, ApiError> {
+        to_json(&self.backend.generations().await?)
+    }
+
+    async fn diff(&self, from: u64, to: u64) -> Result<String, ApiError> {
+        to_json(&self.backend.diff(number(from), number(to)).await?)
+    }
+
+    async fn rollback(&self, request_json: String) -> Result<String, ApiError> {
+        let request = from_json(&request_json)?;
+        let caller = caller()?;
+        to_json(&self.backend.rollback(request, &caller).await?)
+    }
+
+    async fn gc(&self, request_json: String) -> Result<String, ApiError> {
+        to_json(&self.backend.gc(from_json(&request_json)?).await?)
+    }
+
+    async fn asks(&self) -> Result<String, ApiError> {
+        to_json(&self.backend.asks().await?)
+    }
+
+    async fn answer(&self, ask: u64, answer: Answer, target: String) -> Result<(), ApiError> {
+        let target = (!target.is_empty()).then_some(target.as_str());
+        let caller = caller()?;
+        self.backend.answer(ask, answer, target, &caller).await
+    }
+
+    async fn audit_tail(&self, filter_json: String) -> Result<String, ApiError> {
+        to_json(&self.backend.audit_tail(from_json(&filter_json)?).await?)
+    }
+
+    async fn open_log(&self, qube: String) -> Result<zbus::OwnedFd, ApiError> {
+        let name = match qube.as_str() {
+            "" => None,
+            name => Some(qube_name(name)?),
+        };
+        Ok(self.backend.open_log(name.as_ref()).await?.into())
+    }
+
+    #[zbus(signal)]
+    pub(super) async fn qube_changed(
+        emitter: &SignalEmitter<'_>,
+        name: &str,
+        state: QubeState,
+        row: QubeRow,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn qube_removed(emitter: &SignalEmitter<'_>, name: &str) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn ask_added(
+        emitter: &SignalEmitter<'_>,
+        id: u64,
+        ask_json: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn ask_removed(
+        emitter: &SignalEmitter<'_>,
+        id: u64,
+        outcome: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn apply_started(
+        emitter: &SignalEmitter<'_>,
+        apply: u64,
+        who: &str,
+        steps: u32,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn step_started(
+        emitter: &SignalEmitter<'_>,
+        apply: u64,
+        step: u32,
+        text: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn step_progress(
+        emitter: &SignalEmitter<'_>,
+        apply: u64,
+        step: u32,
+        text: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn step_finished(
+        emitter: &SignalEmitter<'_>,
+        apply: u64,
+        step: u32,
+        error: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn undoing(
+        emitter: &SignalEmitter<'_>,
+        apply: u64,
+        because: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn step_undone(
+        emitter: &SignalEmitter<'_>,
+        apply: u64,
+        step: u32,
+        error: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn apply_finished(
+        emitter: &SignalEmitter<'_>,
+        apply: u64,
+        outcome: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn generation_changed(
+        emitter: &SignalEmitter<'_>,
+        number: u64,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn audit_recorded(
+        emitter: &SignalEmitter<'_>,
+        record_json: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn signals_lost(emitter: &SignalEmitter<'_>, count: u64) -> zbus::Result<()>;
+}
+
+/// The daemon may read what its caller may not: only its owner chooses files.
+fn may_name_files(named: bool) -> Result<(), ApiError> {
+    if named && !caller()?.owner {
+        return Err(ApiError::new(
+            ErrorKind::AccessDenied,
+            "only root may have another description read",
+        )
+        .hint("`bulkhead check FILE` reads a file with your own rights"));
+    }
+    Ok(())
+}
+
+/// Carries events to one connection.
+#[derive(Debug)]
+pub(super) struct Pump {
+    pub(super) connection: Connection,
+    pub(super) emitter: SignalEmitter<'static>,
+    pub(super) topics: Arc<AtomicU8>,
+    /// None on the system bus, where the bus daemon looks after slow clients.
+    pub(super) hang_up: Option<HangUp>,
+}
+
+impl Pump {
+    /// Until the connection or the daemon ends.
+    pub(super) async fn run(self, mut queue: broadcast::Receiver<bulkhead_api::event::Event>) {
+        loop {
+            let next = tokio::select! {
+                () = self.connection.closed() => break,
+                next = queue.recv() => next,
+            };
+            let sent = match next {
+                Ok(event) => {
+                    let topics = Topics::from_bits(self.topics.load(Ordering::Relaxed));
+                    if !topics.contains(event.topic()) {
+                        continue;
+                    }
+                    tokio::time::timeout(SIGNAL_TIMEOUT, emit(&self.emitter, &event)).await
+                }
+                Err(broadcast::error::RecvError::Lagged(count)) => {
+                    let lost = Manager::signals_lost(&self.emitter, count);
+                    tokio::time::timeout(SIGNAL_TIMEOUT, lost).await
+                }
+                Err(broadcast::error::RecvError::Closed) => break,
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(%error, "a client is gone before its signal");
+                    break;
+                }
+                Err(_) => {
+                    tracing::warn!("a client left a signal unread for too long; hung up");
+                    if let Some(hang_up) = &self.hang_up {
+                        hang_up.now();
+                    }
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,462 @@
+//! Real clients on a real socket, over a backend that remembers what it was asked.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bulkhead_api::call::{
+    Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
+};
+use bulkhead_api::event::Event;
+use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState};
+use bulkhead_api::{ApiError, ErrorKind, Manager1Proxy};
+use bulkhead_model::name::QubeName;
+use futures_util::StreamExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use zbus::Connection;
+use zbus::connection::Builder;
+
+use super::listener::{CONNECTIONS_MAX, CONNECTIONS_RESERVED};
+use super::{Backend, Caller, Events, Gate, Listener};
+use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
+
+/// Long enough for a loaded machine; only a test that fails waits for it.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+struct Fake {
+    asked: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn note(&self, what: impl Into<String>) {
+        self.asked.lock().unwrap().push(what.into());
+    }
+}
+
+fn row(name: &str) -> QubeRow {
+    QubeRow {
+        name: name.into(),
+        state: QubeState::Running,
+        kind: "app".into(),
+        label: "blue".into(),
+        color: "0x0000ff".into(),
+        template: "debian".into(),
+        netvm: String::new(),
+        memory: 400,
+        domid: 7,
+    }
+}
+
+fn missing(qube: &QubeName) -> ApiError {
+    let mut error = ApiError::new(ErrorKind::NotFound, format!("there is no qube `{qube}`"));
+    error.causes.push("nobody declared it".into());
+    error.hint("list them with `bulkhead ls`")
+}
+
+#[async_trait]
+impl Backend for Fake {
+    async fn list(&self) -> Result<Vec<QubeRow>, ApiError> {
+        Ok(vec![row("personal"), row("work")])
+    }
+    async fn info(&self, qube: &QubeName) -> Result<QubeInfo, ApiError> {
+        Err(missing(qube))
+    }
+    async fn start(&self, qube: &QubeName) -> Result<(), ApiError> {
+        self.note(format!("start {qube}"));
+        Ok(())
+    }
+    async fn stop(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError> {
+        self.note(format!("stop {qube} {timeout:?}"));
+        Ok(())
+    }
+    async fn kill(&self, qube: &QubeName) -> Result<(), ApiError> {
+        Err(missing(qube))
+    }
+    async fn pause(&self, qube: &QubeName) -> Result<(), ApiError> {
+        Err(missing(qube))
+    }
+    async fn unpause(&self, qube: &QubeName) -> Result<(), ApiError> {
+        Err(missing(qube))
+    }
+    async fn restart(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError> {
+        self.note(format!("restart {qube} {timeout:?}"));
+        Ok(())
+    }
+    async fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError> {
+        let (life, mut other) = UnixStream::pair().unwrap();
+        other.write_all(b"alive").unwrap();
+        Ok(DataConnection {
+            qube: request.qube,
+            domain: 7,
+            port: 513,
+            listener: OwnedFd::from(life.try_clone().unwrap()).into(),
+            life: OwnedFd::from(life).into(),
+        })
+    }
+    async fn call(&self, _request: CallRequest) -> Result<DataConnection, ApiError> {
+        Err(ApiError::new(ErrorKind::Denied, "refused"))
+    }
+    async fn create_disposable(&self, template: Option<&QubeName>) -> Result<String, ApiError> {
+        Ok(format!("disp1 of {template:?}"))
+    }
+    async fn plan(&self, _request: PlanRequest) -> Result<Value, ApiError> {
+        Ok(json!({"text": "", "fingerprint": "f", "destroys": [], "steps": 0}))
+    }
+    async fn apply(&self, request: ApplyRequest, caller: &Caller) -> Result<Value, ApiError> {
+        self.note(format!(
+            "apply `{}` owner {}",
+            request.message, caller.owner
+        ));
+        Ok(json!({"outcome": "nothing"}))
+    }
+    async fn status(&self) -> Result<Value, ApiError> {
+        Ok(Value::Null)
+    }
+    async fn generations(&self) -> Result<Value, ApiError> {
+        Ok(json!([]))
+    }
+    async fn diff(&self, from: Option<u64>, to: Option<u64>) -> Result<Value, ApiError> {
+        Ok(json!([from, to]))
+    }
+    async fn rollback(&self, _request: RollbackRequest, _who: &Caller) -> Result<Value, ApiError> {
+        Ok(Value::Null)
+    }
+    async fn gc(&self, _request: GcRequest) -> Result<Value, ApiError> {
+        Ok(Value::Null)
+    }
+    async fn asks(&self) -> Result<Vec<Ask>, ApiError> {
+        Ok(Vec::new())
+    }
+    async fn answer(
+        &self,
+        ask: u64,
+        answer: Answer,
+        target: Option<&str>,
+        _caller: &Caller,
+    ) -> Result<(), ApiError> {
+        self.note(format!("answer {ask} {answer:?} {target:?}"));
+        Ok(())
+    }
+    async fn audit_tail(&self, _filter: AuditFilter) -> Result<Vec<AuditRecord>, ApiError> {
+        Ok(Vec::new())
+    }
+    async fn open_log(&self, _qube: Option<&QubeName>) -> Result<OwnedFd, ApiError> {
+        Ok(std::fs::File::open("/dev/null").unwrap().into())
+    }
+}
+
+/// A served socket in a folder of its own.
+struct Served {
+    _folder: TempDir,
+    path: PathBuf,
+    fake: Arc<Fake>,
+    events: Events,
+}
+
+/// A user id that nobody has here, so that a gate of it knows this process as a stranger.
+const NOBODY: u32 = 4_000_000_000;
+
+fn serve(gate: Gate) -> Served {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus");
+    let fake = Arc::new(Fake::default());
+    let events = Events::new();
+    let listener = Listener::bind(&path, gate).unwrap();
+    let backend: Arc<dyn Backend> = fake.clone();
+    tokio::spawn(listener.serve(backend, events.clone()));
+    Served {
+        _folder: folder,
+        path,
+        fake,
+        events,
+    }
+}
+
+fn open_gate() -> Gate {
+    Gate::of_this_process()
+}
+
+impl Served {
+    async fn connect(&self) -> Result<Connection, zbus::Error> {
+        let stream = UnixStream::connect(&self.path).unwrap();
+        Builder::unix_stream(stream).p2p().build().await
+    }
+
+    async fn proxy(&self) -> Manager1Proxy<'static> {
+        let connection = self.connect().await.unwrap();
+        Manager1Proxy::new(&connection).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn answers_with_native_types_and_named_errors() {
+    let served = serve(open_gate());
+    let proxy = served.proxy().await;
+    assert_eq!(
+        proxy.list().await.unwrap(),
+        vec![row("personal"), row("work")]
+    );
+    let error = proxy.kill("nope").await.unwrap_err();
+    assert_eq!(error, missing(&QubeName::new("nope").unwrap()));
+    proxy.start("work").await.unwrap();
+    proxy.stop("work", 0).await.unwrap();
+    proxy.restart("work", 3).await.unwrap();
+    proxy.answer(9, Answer::Allow, "").await.unwrap();
+    insta::assert_debug_snapshot!(*served.fake.asked.lock().unwrap(), @r#"
+    [
+        "start work",
+        "stop work None",
+        "restart work Some(3s)",
+        "answer 9 Allow None",
+    ]
+    "#);
+}
+
+#[tokio::test]
+async fn checks_what_comes_in() {
+    let served = serve(open_gate());
+    let proxy = served.proxy().await;
+    for bad in ["", "../etc", "dom0", &"a".repeat(4096)] {
+        assert_eq!(proxy.start(bad).await.unwrap_err().kind, ErrorKind::Invalid);
+    }
+    for bad in ["", "{", "7", r#"{"surprise":1}"#] {
+        let error = proxy.apply(bad).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Invalid, "`{bad}`");
+    }
+    let error = proxy.subscribe(&["everything"]).await.unwrap_err();
+    insta::assert_snapshot!(error, @"there is no topic `everything`");
+    assert!(served.fake.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_client_asks_with_is_what_the_daemon_reads() {
+    let served = serve(open_gate());
+    let proxy = served.proxy().await;
+    let request = bulkhead_api::change::ApplyRequest {
+        message: "hello".into(),
+        ..Default::default()
+    };
+    let request = bulkhead_api::to_json(&request).unwrap();
+    proxy.apply(&request).await.unwrap();
+    let plan = bulkhead_api::to_json(&bulkhead_api::change::PlanRequest::default()).unwrap();
+    proxy.plan(&plan).await.unwrap();
+    let back = bulkhead_api::change::RollbackRequest::default();
+    proxy
+        .rollback(&bulkhead_api::to_json(&back).unwrap())
+        .await
+        .unwrap();
+    let gc = bulkhead_api::to_json(&bulkhead_api::change::GcRequest::default()).unwrap();
+    proxy.gc(&gc).await.unwrap();
+    assert_eq!(
+        *served.fake.asked.lock().unwrap(),
+        ["apply `hello` owner true"]
+    );
+}
+
+#[tokio::test]
+async fn hands_over_descriptors() {
+    let served = serve(open_gate());
+    let proxy = served.proxy().await;
+    let request = RunRequest {
+        qube: "work".into(),
+        user: String::new(),
+        command: b"true".to_vec(),
+        disposable: false,
+        autostart: true,
+    };
+    let data = proxy.run(&request).await.unwrap();
+    let mut life = UnixStream::from(data.life.as_fd().try_clone_to_owned().unwrap());
+    let mut said = [0; 5];
+    life.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"alive");
+}
+
+#[tokio::test]
+async fn signals_come_to_those_who_asked() {
+    let served = serve(open_gate());
+    let (quiet, keen) = (served.proxy().await, served.proxy().await);
+    let mut unheard = quiet.receive_qube_removed().await.unwrap();
+    let mut removed = keen.receive_qube_removed().await.unwrap();
+    let mut changed = keen.receive_qube_changed().await.unwrap();
+    keen.subscribe(&["qubes"]).await.unwrap();
+    // A second time must not double them.
+    keen.subscribe(&[]).await.unwrap();
+    keen.subscribe(&["qubes", "asks"]).await.unwrap();
+    served.events.send(Event::QubeChanged(row("work")));
+    served.events.send(Event::GenerationChanged { number: 3 });
+    for name in ["work", "last"] {
+        served.events.send(Event::QubeRemoved { name: name.into() });
+    }
+    let signal = tokio::time::timeout(PATIENCE, changed.next())
+        .await
+        .unwrap();
+    assert_eq!(signal.unwrap().args().unwrap().row, row("work"));
+    for name in ["work", "last"] {
+        let signal = tokio::time::timeout(PATIENCE, removed.next())
+            .await
+            .unwrap();
+        assert_eq!(signal.unwrap().args().unwrap().name, name);
+    }
+    // Served in order: had a signal been sent to this one, it would be here by now.
+    quiet.list().await.unwrap();
+    assert!(
+        futures_util::FutureExt::now_or_never(unheard.next()).is_none(),
+        "a client that never subscribed got a signal"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_falls_behind_is_told() {
+    let served = serve(open_gate());
+    let proxy = served.proxy().await;
+    let mut lost = proxy.receive_signals_lost().await.unwrap();
+    proxy.subscribe(&["qubes"]).await.unwrap();
+    // Without a pause between them, so that the pump cannot keep up.
+    for number in 0..5000 {
+        served.events.send(Event::GenerationChanged { number });
+    }
+    let signal = tokio::time::timeout(PATIENCE, lost.next()).await.unwrap();
+    assert!(*signal.unwrap().args().unwrap().count() > 0);
+}
+
+#[tokio::test]
+async fn a_stranger_is_refused_with_a_reason() {
+    let served = serve(Gate {
+        root: NOBODY,
+        own: NOBODY,
+        group: None,
+    });
+    let error = served.connect().await.unwrap_err().to_string();
+    assert!(
+        error.contains("is not root, and this machine has no group bulkhead"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_member_of_the_group_may_not_name_files() {
+    let served = serve(Gate {
+        root: NOBODY,
+        own: NOBODY,
+        group: Some(nix::unistd::getgid().as_raw()),
+    });
+    let proxy = served.proxy().await;
+    proxy.apply("{}").await.unwrap();
+    assert_eq!(*served.fake.asked.lock().unwrap(), ["apply `` owner false"]);
+    for refused in [
+        proxy.plan(r#"{"system":"/etc/shadow"}"#).await,
+        proxy.apply(r#"{"plan":{"system":"/etc/shadow"}}"#).await,
+    ] {
+        assert_eq!(refused.unwrap_err().kind, ErrorKind::AccessDenied);
+    }
+}
+
+#[tokio::test]
+async fn connections_are_bounded_and_some_are_kept_for_the_owner() {
+    let served = serve(Gate {
+        root: NOBODY,
+        own: NOBODY,
+        group: Some(nix::unistd::getgid().as_raw()),
+    });
+    let mut open = Vec::new();
+    for _ in 0..CONNECTIONS_MAX - CONNECTIONS_RESERVED {
+        open.push(served.connect().await.unwrap());
+    }
+    let error = served.connect().await.unwrap_err().to_string();
+    assert!(error.contains("connections already"), "{error}");
+    // One that leaves makes room.
+    open.pop().unwrap().close().await.unwrap();
+    let again = async {
+        while served.connect().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.unwrap();
+}
+
+/// Says hello as a D-Bus client by hand, so that it can misbehave afterwards.
+fn raw_client(path: &std::path::Path) -> UnixStream {
+    let mut stream = UnixStream::connect(path).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let uid = nix::unistd::getuid().as_raw().to_string();
+    let hex: String = uid.bytes().map(|byte| format!("{byte:02x}")).collect();
+    stream
+        .write_all(format!("\0AUTH EXTERNAL {hex}\r\n").as_bytes())
+        .unwrap();
+    let mut answer = [0; 64];
+    let count = stream.read(&mut answer).unwrap();
+    assert!(answer[..count].starts_with(b"OK "));
+    stream.write_all(b"BEGIN\r\n").unwrap();
+    stream
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_never_reads_stalls_only_itself() {
+    let served = serve(open_gate());
+    let path = served.path.clone();
+    let stalled = tokio::task::spawn_blocking(move || {
+        let mut stream = raw_client(&path);
+        stream
+            .set_write_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let call = zbus::Message::method_call(bulkhead_api::PATH, "List")
+            .interface(bulkhead_api::INTERFACE)
+            .build(&())
+            .unwrap();
+        // Until the socket takes no more: the daemon has stopped reading from this client.
+        let mut sent = 0_u64;
+        while stream.write_all(call.data()).is_ok() {
+            sent += 1;
+            assert!(sent < 1_000_000, "the daemon queues without a bound");
+        }
+        stream
+    })
+    .await
+    .unwrap();
+    let proxy = served.proxy().await;
+    let answer = tokio::time::timeout(PATIENCE, proxy.list()).await.unwrap();
+    assert_eq!(answer.unwrap().len(), 2);
+    drop(stalled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_and_half_messages_end_one_connection() {
+    let served = serve(open_gate());
+    let path = served.path.clone();
+    tokio::task::spawn_blocking(move || {
+        for garbage in [&b"\xff\xff\xff\xff"[..], b"GET / HTTP/1.1\r\n\r\n", b""] {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            let _ = stream.write_all(garbage);
+        }
+        let mut stream = raw_client(&path);
+        stream.write_all(&[0xff; 64]).unwrap();
+        // The daemon hangs up, whatever it may have said before.
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest);
+        let mut half = raw_client(&path);
+        half.write_all(b"l\x01\x00\x01").unwrap();
+    })
+    .await
+    .unwrap();
+    let proxy = served.proxy().await;
+    assert_eq!(proxy.list().await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_socket_is_guarded_and_replaces_a_stale_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bus");
+    drop(UnixListener::bind(&path).unwrap());
+    let listener = Listener::bind(&path, open_gate()).unwrap();
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660);
+    drop(listener);
+    assert!(!path.exists());
+}
