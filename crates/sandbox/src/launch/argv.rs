@@ -25,6 +25,12 @@ pub(super) fn check(spec: &LaunchSpec) -> Result<(), LaunchError> {
             return Err(LaunchError::Unusable { what, value });
         }
     }
+    for (name, _) in &spec.volumes {
+        if !plain(name) {
+            let (what, value) = ("volume name", name.clone());
+            return Err(LaunchError::Unusable { what, value });
+        }
+    }
     if spec.command.is_empty() {
         let value = String::new();
         return Err(LaunchError::Unusable {
@@ -33,6 +39,15 @@ pub(super) fn check(spec: &LaunchSpec) -> Result<(), LaunchError> {
         });
     }
     Ok(())
+}
+
+/// Where bubblewrap says what becomes of the qube.
+#[derive(Debug)]
+pub(super) struct Told {
+    /// The pid of its first process, at once.
+    pub(super) info: OwnedFd,
+    /// The same, and at last the exit code.
+    pub(super) status: OwnedFd,
 }
 
 /// Collects arguments.
@@ -59,7 +74,7 @@ pub(super) fn bubblewrap(
     roots: &[RootPart],
     staged: &Staged,
     filters: &[OwnedFd],
-    status: &OwnedFd,
+    told: &Told,
 ) -> Vec<String> {
     let mut a = Arguments::default();
     for name in ["user", "pid", "net", "ipc", "uts", "cgroup-try"] {
@@ -98,6 +113,9 @@ pub(super) fn bubblewrap(
     a.bind(&staged.private, Path::new("/rw"));
     a.bind(&staged.private.join("home"), Path::new("/home"));
     a.bind(&staged.vchan, Path::new("/run/vchan"));
+    for (name, source) in &staged.volumes {
+        a.bind(source, &Path::new("/mnt").join(name));
+    }
     a.add(["--dir", "/run/qubes", "--dir", "/run/qubes-rpc"]);
     for (name, value) in &spec.environment {
         a.add(["--setenv", name, value]);
@@ -105,7 +123,9 @@ pub(super) fn bubblewrap(
     for filter in filters {
         a.add(["--add-seccomp-fd", &filter.as_raw_fd().to_string()]);
     }
-    a.add(["--json-status-fd", &status.as_raw_fd().to_string(), "--"]);
+    let (info, status) = (told.info.as_raw_fd(), told.status.as_raw_fd());
+    a.add(["--info-fd", &info.to_string()]);
+    a.add(["--json-status-fd", &status.to_string(), "--"]);
     a.0.extend(spec.command.iter().cloned());
     a.0
 }
@@ -124,11 +144,13 @@ mod tests {
             layers: Vec::new(),
             scratch: "/s".into(),
             private: None,
+            volumes: Vec::new(),
             vchan: "/v".into(),
             environment: Vec::new(),
             command: vec!["/bin/true".into()],
             cgroups: Vec::new(),
             process_limits: None,
+            status: "/t".into(),
         }
     }
 

@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use nix::sys::resource::{Resource, setrlimit};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::FdFlags;
 
 use super::{LaunchError, LaunchSpec};
@@ -34,6 +35,13 @@ pub(super) fn join(spec: &LaunchSpec) -> Result<(), LaunchError> {
         set(Resource::RLIMIT_NPROC, "task", limits.tasks)?;
     }
     Ok(())
+}
+
+/// Opens the file for bubblewrap's status, to survive `exec`.
+pub(super) fn open_status(path: &Path) -> Result<OwnedFd, LaunchError> {
+    let doing = || format!("making `{}`", path.display());
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::APPEND;
+    rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(LaunchError::system(doing()))
 }
 
 /// Lets a descriptor survive `exec`.

@@ -67,6 +67,8 @@ pub struct LaunchSpec {
     pub scratch: PathBuf,
     /// Folder that becomes `/rw`, its `home` becomes `/home`; none means one in `scratch`.
     pub private: Option<PathBuf>,
+    /// More volumes by name; each becomes `/mnt/NAME`.
+    pub volumes: Vec<(String, PathBuf)>,
     /// Folder that becomes `/run/vchan`.
     pub vchan: PathBuf,
     /// Environment of the agent, whole.
@@ -77,6 +79,8 @@ pub struct LaunchSpec {
     pub cgroups: Vec<PathBuf>,
     /// Limits for one process each.
     pub process_limits: Option<ProcessLimits>,
+    /// File, made anew, in which bubblewrap leaves the first pid and at last the exit code.
+    pub status: PathBuf,
 }
 
 /// Why a qube could not be launched.
@@ -114,14 +118,15 @@ impl LaunchError {
     }
 }
 
-/// Becomes the qube. Standard error is its console, and `status` is where bubblewrap tells the
-/// pid of the qube's first process.
+/// Becomes the qube. Standard error is its console, and `info` is where bubblewrap tells the pid
+/// of the qube's first process at once.
 ///
 /// # Errors
 /// What the kernel refused, before anything of the qube ran.
-pub fn launch(spec: &LaunchSpec, status: std::os::fd::OwnedFd) -> Result<Infallible, LaunchError> {
+pub fn launch(spec: &LaunchSpec, info: std::os::fd::OwnedFd) -> Result<Infallible, LaunchError> {
     argv::check(spec)?;
     limits::join(spec)?;
+    let status = limits::open_status(&spec.status)?;
     // Away from the daemon's session: a signal to its terminal is not for qubes.
     nix::unistd::setsid().map_err(LaunchError::system("starting a session"))?;
     let staged = if let Some(id) = spec.host_id {
@@ -140,7 +145,8 @@ pub fn launch(spec: &LaunchSpec, status: std::os::fd::OwnedFd) -> Result<Infalli
     };
     let roots = stage::mount_overlays(spec, &staged)?;
     let filters = filter::inherited(&syscall_filters().map_err(LaunchError::Filter)?)?;
-    limits::keep_open(&status)?;
-    let arguments = argv::bubblewrap(spec, &roots, &staged, &filters, &status);
+    limits::keep_open(&info)?;
+    let told = argv::Told { info, status };
+    let arguments = argv::bubblewrap(spec, &roots, &staged, &filters, &told);
     limits::exec(&spec.bwrap, &arguments)
 }

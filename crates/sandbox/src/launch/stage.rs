@@ -45,6 +45,8 @@ pub(super) struct Staged {
     pub(super) private: PathBuf,
     /// The socket folder.
     pub(super) vchan: PathBuf,
+    /// More volumes, by name.
+    pub(super) volumes: Vec<(String, PathBuf)>,
     /// Keeps the descriptors behind `/proc/self/fd` paths open.
     _open: Vec<OwnedFd>,
 }
@@ -120,6 +122,10 @@ pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, Laun
     let scratch = open_folder(&spec.scratch)?;
     let vchan = open_folder(&spec.vchan)?;
     let private = spec.private.as_deref().map(open_folder).transpose()?;
+    let mut volumes = Vec::new();
+    for (name, path) in &spec.volumes {
+        volumes.push((name.clone(), open_folder(path)?));
+    }
     let mut lowers = Vec::new();
     for (name, folders) in lower_folders(spec) {
         let fds = folders
@@ -142,6 +148,12 @@ pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, Laun
     bind(&by_descriptor(&vchan), &stage.join("vchan"))?;
     if let Some(fd) = &private {
         bind(&by_descriptor(fd), &stage.join("private"))?;
+    }
+    let mut staged_volumes = Vec::new();
+    for (name, fd) in volumes {
+        let path = stage.join(format!("volume.{}", staged_volumes.len()));
+        bind(&by_descriptor(&fd), &path)?;
+        staged_volumes.push((name, path));
     }
     let mut parts = Vec::new();
     for (part, (name, fds)) in lowers.into_iter().enumerate() {
@@ -172,6 +184,7 @@ pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, Laun
             stage.join("scratch/private")
         },
         vchan: stage.join("vchan"),
+        volumes: staged_volumes,
         _open: open,
     })
 }

@@ -1,1 +1,0 @@
-//! Qubes as Linux namespaces. Not a security boundary of the strength of Xen, and says so.

@@ -1,0 +1,189 @@
+//! What a qube says on its console, into a log of bounded size.
+//!
+//! The console is a named pipe that outlives the daemon's process: after a restart the daemon
+//! opens it again. Nothing here looks at the bytes.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{Mode, OFlags};
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
+
+/// Size at which a console log is set aside; at most two files of it exist per qube.
+pub const CONSOLE_LOG_MAX: u64 = 1 << 20;
+
+/// Bytes taken at once; small, since every qube has one such buffer.
+const CHUNK: usize = 8192;
+
+/// Pause after a full chunk: a qube that floods its console gets 800 KB/s and waits for the rest.
+const BREATH: Duration = Duration::from_millis(10);
+
+/// Lines of the log quoted in an error.
+const TAIL_BYTES: u64 = 600;
+
+/// Makes the pipe at `path` and opens its writing end for the qube.
+pub(super) fn make_pipe(path: &Path) -> io::Result<()> {
+    match rustix::fs::mknodat(
+        rustix::fs::CWD,
+        path,
+        rustix::fs::FileType::Fifo,
+        Mode::RUSR | Mode::WUSR,
+        0,
+    ) {
+        Err(rustix::io::Errno::EXIST) | Ok(()) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// The end that the qube writes to. Non-blocking: what does not fit while nobody reads is lost,
+/// and the qube never hangs on its own console.
+pub(super) fn open_writer(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// Starts to copy the pipe at `path` to `log`, until the returned handle is aborted.
+pub(super) fn follow(path: &Path, log: PathBuf) -> io::Result<tokio::task::JoinHandle<()>> {
+    // Read and write: so it never ends, whoever comes and goes at the other side.
+    let reader = pipe::OpenOptions::new()
+        .read_write(true)
+        .open_receiver(path)?;
+    let log = Log::open(log)?;
+    Ok(tokio::spawn(copy(reader, log)))
+}
+
+async fn copy(mut reader: pipe::Receiver, mut log: Log) {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match reader.read(&mut buffer).await {
+            Ok(0) => return,
+            Ok(count) => {
+                let chunk = buffer.get(..count).unwrap_or_default();
+                if let Err(error) = log.append(chunk) {
+                    // A full disk: the console is not worth more than a note.
+                    tracing::warn!(file = %log.path.display(), %error, "console output lost");
+                }
+                if count == CHUNK {
+                    tokio::time::sleep(BREATH).await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(file = %log.path.display(), %error, "console is gone");
+                return;
+            }
+        }
+    }
+}
+
+/// Takes what is still in the pipe, after its qube is gone.
+pub(super) async fn drain(path: &Path, log: PathBuf) {
+    let Ok(mut file) = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+    else {
+        return;
+    };
+    let Ok(mut log) = Log::open(log) else { return };
+    let mut buffer = vec![0; CHUNK];
+    while let Ok(count @ 1..) = file.read(&mut buffer) {
+        if log.append(buffer.get(..count).unwrap_or_default()).is_err() {
+            return;
+        }
+    }
+}
+
+/// A file that is set aside as `NAME.1` when it is full.
+#[derive(Debug)]
+struct Log {
+    path: PathBuf,
+    file: File,
+    size: u64,
+}
+
+impl Log {
+    fn open(path: PathBuf) -> io::Result<Self> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(&path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { path, file, size })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.size + bytes.len() as u64 > CONSOLE_LOG_MAX {
+            let mut aside = self.path.clone().into_os_string();
+            aside.push(".1");
+            fs::rename(&self.path, aside)?;
+            *self = Self::open(self.path.clone())?;
+        }
+        self.file.write_all(bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+/// The end of a log for a message: printable ASCII, everything else as `_`.
+pub(super) fn tail(log: &Path) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(log)?;
+        let size = file.metadata()?.len();
+        file.seek(SeekFrom::Start(size.saturating_sub(TAIL_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text: String = bytes
+        .iter()
+        .map(|byte| match byte {
+            b'\n' => '\n',
+            0x20..=0x7e => char::from(*byte),
+            _ => '_',
+        })
+        .collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    let skip = lines.len().saturating_sub(3);
+    lines.get(skip..).unwrap_or_default().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_set_aside_one_byte_past_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("work.log");
+        let mut log = Log::open(path.clone()).unwrap();
+        let full = vec![b'x'; usize::try_from(CONSOLE_LOG_MAX).unwrap()];
+        log.append(&full).unwrap();
+        assert!(!dir.path().join("work.log.1").exists());
+        log.append(b"y").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"y");
+        let aside = fs::metadata(dir.path().join("work.log.1")).unwrap();
+        assert_eq!(aside.len(), CONSOLE_LOG_MAX);
+    }
+
+    #[test]
+    fn a_quoted_tail_holds_nothing_a_terminal_acts_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        fs::write(&path, b"first\nsecond\n\x1b[2Jthird\xff\n\nfourth\n").unwrap();
+        assert_eq!(tail(&path), "second; _[2Jthird_; fourth");
+    }
+}
