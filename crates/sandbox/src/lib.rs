@@ -1,4 +1,6 @@
 //! Confinement of the per-qube processes: seccomp, Landlock, namespaces.
 
+pub mod confine;
+pub mod inherit;
 pub mod launch;
 pub mod peer;
