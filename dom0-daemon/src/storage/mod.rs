@@ -10,6 +10,8 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Mib, TemplateSource};
 use serde::{Deserialize, Serialize};
 
+pub mod dir;
+
 /// Names the content of a template image: 64 lower-case hexadecimal digits of SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -78,6 +80,9 @@ pub enum ImageRoot {
     Folder(PathBuf),
 }
 
+/// Longest volume name: with a qube's name and our own additions it still is a file name.
+pub const VOLUME_NAME_MAX: usize = 64;
+
 /// Names one volume.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct VolumeId {
@@ -135,7 +140,9 @@ pub enum StorageError {
     #[error("volume `{0}` does not exist")]
     NoSuchVolume(VolumeId),
     /// A volume name that cannot be a file name.
-    #[error("volume name `{0}` is not allowed; letters, digits, `_` and `-` are, at most 64")]
+    #[error(
+        "volume name `{0}` is not allowed; letters, digits, `_` and `-` are, at most {VOLUME_NAME_MAX}"
+    )]
     BadVolumeName(String),
     /// The image is not there.
     #[error("template image {} is not in the store", .0.short())]
@@ -184,12 +191,14 @@ pub trait Storage: Send + Sync + Debug {
     async fn create_volume(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError>;
     /// Sets a volume's size. Smaller only to undo a growth; storage that cannot keeps the size.
     async fn resize_volume(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError>;
-    /// Sets a volume aside under `tag`: gone for qubes, not yet destroyed.
+    /// Sets a volume aside under `tag`: gone for qubes, not yet destroyed. No such volume: nothing.
     async fn retire_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError>;
     /// Brings back what was set aside under `tag`.
     async fn restore_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError>;
     /// Destroys what was set aside under `tag`. For good.
     async fn purge_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError>;
+    /// Everything that is set aside, with its tag.
+    async fn retired_volumes(&self) -> Result<Vec<(VolumeId, String)>, StorageError>;
     /// Makes sure an image from `source` is in the store. With `locked` given and in the store,
     /// nothing is built; otherwise the result may have another digest than `locked`.
     async fn ensure_image(

@@ -1,0 +1,424 @@
+//! Images as folders named after their content.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bulkhead_model::qube::{Mib, TemplateSource};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::process::{Child, Command};
+
+use super::super::{ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError};
+use super::{DirStorageConfig, blocking, failed, tree};
+
+const UNFINISHED: &str = ".new-";
+
+/// Lines of a failed program that are shown.
+const LINES_SHOWN: usize = 5;
+
+/// What an image does not bring along: each start mounts its own.
+const NOT_IMPORTED: [&str; 5] = ["./dev/*", "./proc/*", "./sys/*", "./run/*", "./tmp/*"];
+
+/// What the machine's own root is called. It is no content digest: the root changes under us.
+const HOST: &[u8] = b"bulkhead: the root of this machine";
+
+#[derive(Debug)]
+pub(super) struct Images {
+    root: PathBuf,
+    cache: PathBuf,
+    mmdebstrap: PathBuf,
+    counter: AtomicU64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    source: TemplateSource,
+    size: Mib,
+}
+
+impl Images {
+    pub(super) fn new(config: &DirStorageConfig) -> Self {
+        Self {
+            root: config.state_dir.join("templates"),
+            cache: config.cache_dir.join("templates"),
+            mmdebstrap: config.mmdebstrap.clone(),
+            counter: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn prepare(&self) -> Result<(), StorageError> {
+        fs::create_dir_all(&self.root)
+            .map_err(|error| failed(&self.root, "creating folder", error))?;
+        for entry in self.entries()? {
+            if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+                let path = entry.path();
+                tree::remove(&path).map_err(|error| failed(&path, "removing", error))?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<ImageInfo>, StorageError> {
+        let mut found = vec![host()];
+        for entry in self.entries()? {
+            let name = entry.file_name();
+            let digest = name
+                .to_str()
+                .and_then(|name| name.parse::<ImageDigest>().ok());
+            if let Some(digest) = digest
+                && let Some(info) = self.info(digest)?
+            {
+                found.push(info);
+            }
+        }
+        found.sort_by(|a, b| a.digest.cmp(&b.digest));
+        Ok(found)
+    }
+
+    pub(super) fn root(&self, digest: &ImageDigest) -> Result<ImageRoot, StorageError> {
+        if *digest == host().digest {
+            return Ok(ImageRoot::Host);
+        }
+        match self.info(digest.clone())? {
+            Some(_) => Ok(ImageRoot::Folder(self.folder(digest).join("root"))),
+            None => Err(StorageError::NoSuchImage(digest.clone())),
+        }
+    }
+
+    pub(super) async fn ensure(
+        &self,
+        source: &TemplateSource,
+        locked: Option<&ImageDigest>,
+        progress: ProgressFn<'_>,
+    ) -> Result<ImageInfo, StorageError> {
+        if let Some(digest) = locked
+            && let Some(info) = self.info(digest.clone())?
+        {
+            return Ok(info);
+        }
+        match source {
+            TemplateSource::Host => Ok(host()),
+            TemplateSource::Folder(path) => {
+                let folder = Path::new(path);
+                check_tree(folder)?;
+                progress("copying the tree");
+                self.import(source, tar_of(folder)).await
+            }
+            TemplateSource::Debian { suite, packages } => {
+                let tar = self.debian(suite, packages, progress).await?;
+                progress("unpacking");
+                let mut command = Command::new("cat");
+                command.arg(&tar);
+                self.import(source, command).await
+            }
+        }
+    }
+
+    pub(super) async fn remove(&self, digest: &ImageDigest) -> Result<Mib, StorageError> {
+        let Some(info) = self
+            .info(digest.clone())?
+            .filter(|info| info.source != TemplateSource::Host)
+        else {
+            return Ok(Mib(0));
+        };
+        let (folder, aside) = (self.folder(digest), self.unfinished());
+        blocking(move || {
+            // One rename, so that no half an image is ever found.
+            fs::rename(&folder, &aside)
+                .and_then(|()| tree::remove(&aside))
+                .map_err(|error| failed(&folder, "removing image", error))
+        })
+        .await?;
+        Ok(info.size)
+    }
+
+    /// Makes an image of what `packer` writes: a tar stream.
+    async fn import(
+        &self,
+        source: &TemplateSource,
+        packer: Command,
+    ) -> Result<ImageInfo, StorageError> {
+        let new = self.unfinished();
+        let made = self.import_at(&new, source, packer).await;
+        if made.is_err() {
+            let new = new.clone();
+            // The first error is the one to tell; what stays is removed at the next start.
+            let _ = blocking(move || {
+                tree::remove(&new).map_err(|error| failed(&new, "removing", error))
+            })
+            .await;
+        }
+        made
+    }
+
+    async fn import_at(
+        &self,
+        new: &Path,
+        source: &TemplateSource,
+        packer: Command,
+    ) -> Result<ImageInfo, StorageError> {
+        let root = new.join("root");
+        fs::create_dir_all(&root).map_err(|error| failed(&root, "creating folder", error))?;
+        unpack(packer, &root).await?;
+        let (new, source, store) = (new.to_owned(), source.clone(), self.root.clone());
+        blocking(move || {
+            let root = new.join("root");
+            let summary =
+                tree::summarise(&root).map_err(|error| failed(&root, "reading tree", error))?;
+            let digest = ImageDigest::try_from(summary.digest)
+                .map_err(|error| failed(&root, "naming", io::Error::other(error)))?;
+            let size = Mib(summary.bytes.div_ceil(1 << 20));
+            let record = serde_json::to_vec(&Record {
+                source: source.clone(),
+                size,
+            })
+            .map_err(|error| failed(&new, "describing", io::Error::other(error)))?;
+            tree::write_atomically(&new.join("image.json"), &record)
+                .map_err(|error| failed(&new, "describing image", error))?;
+            let folder = store.join(digest.as_str());
+            if folder.is_dir() {
+                // The same content, from another source perhaps.
+                tree::remove(&new).map_err(|error| failed(&new, "removing", error))?;
+            } else {
+                // Content first, then the name that says that it is whole.
+                rustix::fs::syncfs(fs::File::open(&new).map_err(|e| failed(&new, "opening", e))?)
+                    .map_err(io::Error::from)
+                    .and_then(|()| fs::rename(&new, &folder))
+                    .and_then(|()| tree::sync_dir(&store))
+                    .map_err(|error| failed(&folder, "storing image", error))?;
+            }
+            Ok(ImageInfo {
+                digest,
+                source,
+                size,
+            })
+        })
+        .await
+    }
+
+    /// The cached tar of a Debian tree, built if it is not there. Its name is a digest of what it is
+    /// built from.
+    async fn debian(
+        &self,
+        suite: &str,
+        packages: &[String],
+        progress: ProgressFn<'_>,
+    ) -> Result<PathBuf, StorageError> {
+        let mut packages = packages.to_vec();
+        packages.sort();
+        packages.dedup();
+        let inputs = format!(
+            "debian 1\n{}\n{suite}\n{}",
+            std::env::consts::ARCH,
+            packages.join(",")
+        );
+        let tar = self
+            .cache
+            .join(format!("{}.tar", tree::hex(&Sha256::digest(inputs))));
+        if tar.is_file() {
+            return Ok(tar);
+        }
+        fs::create_dir_all(&self.cache)
+            .map_err(|error| failed(&self.cache, "creating folder", error))?;
+        let partial = tar.with_extension(format!("{}.partial", std::process::id()));
+        let mut command = Command::new(&self.mmdebstrap);
+        command.arg("--variant=minbase").arg("--format=tar");
+        if !packages.is_empty() {
+            command.arg(format!("--include={}", packages.join(",")));
+        }
+        // After `--` nothing is an option, whatever the description says.
+        command.arg("--").arg(suite).arg(&partial);
+        let mut child = spawn("mmdebstrap", command.stdout(Stdio::null()))?;
+        let lines = tail(child.stderr.take(), Some(progress)).await;
+        let built = wait("mmdebstrap", &mut child, &lines).await.and_then(|()| {
+            fs::rename(&partial, &tar).map_err(|error| failed(&tar, "storing", error))
+        });
+        if built.is_err() {
+            // The first error is the one to tell.
+            let _ = fs::remove_file(&partial);
+        }
+        built.map(|()| tar)
+    }
+
+    fn info(&self, digest: ImageDigest) -> Result<Option<ImageInfo>, StorageError> {
+        let host = host();
+        if digest == host.digest {
+            return Ok(Some(host));
+        }
+        let folder = self.folder(&digest);
+        if !folder.join("root").is_dir() {
+            return Ok(None);
+        }
+        let path = folder.join("image.json");
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(&path, "reading", error)),
+        };
+        let record: Record = serde_json::from_slice(&text)
+            .map_err(|error| failed(&path, "understanding", io::Error::other(error)))?;
+        Ok(Some(ImageInfo {
+            digest,
+            source: record.source,
+            size: record.size,
+        }))
+    }
+
+    fn folder(&self, digest: &ImageDigest) -> PathBuf {
+        self.root.join(digest.as_str())
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        let number = self.counter.fetch_add(1, Ordering::Relaxed);
+        self.root
+            .join(format!("{UNFINISHED}{}-{number}", std::process::id()))
+    }
+
+    fn entries(&self) -> Result<Vec<fs::DirEntry>, StorageError> {
+        fs::read_dir(&self.root)
+            .and_then(Iterator::collect)
+            .map_err(|error| failed(&self.root, "reading folder", error))
+    }
+}
+
+fn host() -> ImageInfo {
+    let digest = tree::hex(&Sha256::digest(HOST));
+    ImageInfo {
+        digest: ImageDigest::try_from(digest).expect("SHA-256 in hexadecimal is a digest"),
+        source: TemplateSource::Host,
+        size: Mib(0),
+    }
+}
+
+fn check_tree(folder: &Path) -> Result<(), StorageError> {
+    if !folder.is_dir() {
+        return Err(StorageError::FolderVanished(folder.to_owned()));
+    }
+    for missing in ["usr", "etc"] {
+        if !folder.join(missing).is_dir() {
+            return Err(StorageError::NotARoot {
+                path: folder.to_owned(),
+                missing,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn tar_of(folder: &Path) -> Command {
+    let mut command = Command::new("tar");
+    command
+        .args([
+            "--create",
+            "--file=-",
+            "--numeric-owner",
+            "--one-file-system",
+            "--xattrs",
+        ])
+        .arg("--directory")
+        .arg(folder)
+        .args(NOT_IMPORTED.map(|pattern| format!("--exclude={pattern}")))
+        .arg(".");
+    command
+}
+
+/// Unpacks what `packer` writes. Owners are kept where we may give files away.
+async fn unpack(mut packer: Command, root: &Path) -> Result<(), StorageError> {
+    let mut packer = spawn("tar", packer.stdout(Stdio::piped()))?;
+    let stdout = packer
+        .stdout
+        .take()
+        .and_then(|stdout| stdout.into_owned_fd().ok());
+    let mut command = Command::new("tar");
+    command
+        .args([
+            "--extract",
+            "--file=-",
+            "--numeric-owner",
+            "--preserve-permissions",
+            "--xattrs",
+        ])
+        .arg(if rustix::process::geteuid().is_root() {
+            "--same-owner"
+        } else {
+            "--no-same-owner"
+        })
+        .args(NOT_IMPORTED.map(|pattern| format!("--exclude={pattern}")))
+        .arg("--directory")
+        .arg(root)
+        .stdin(stdout.map_or_else(Stdio::null, Stdio::from))
+        .stdout(Stdio::null());
+    let mut unpacker = spawn("tar", &mut command)?;
+    drop(command);
+    let (packed, unpacked) = tokio::join!(
+        tail(packer.stderr.take(), None),
+        tail(unpacker.stderr.take(), None)
+    );
+    // A full disk shows where it is written to, so that side speaks first.
+    wait("tar", &mut unpacker, &unpacked)
+        .await
+        .map_err(|error| full(error, root))?;
+    wait("tar", &mut packer, &packed).await
+}
+
+/// A program does not tell us the error number; its words do.
+fn full(error: StorageError, path: &Path) -> StorageError {
+    match error {
+        StorageError::BuildFailed { detail, .. } if detail.contains("No space left on device") => {
+            StorageError::Full {
+                path: path.to_owned(),
+                doing: "unpacking a template image".to_owned(),
+            }
+        }
+        other => other,
+    }
+}
+
+fn spawn(program: &'static str, command: &mut Command) -> Result<Child, StorageError> {
+    command
+        .stderr(Stdio::piped())
+        .env("LC_ALL", "C")
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| StorageError::Io {
+            doing: format!("cannot run `{program}`"),
+            source,
+        })
+}
+
+/// Reads to the end and keeps the last lines.
+async fn tail(stream: Option<impl AsyncRead + Unpin>, progress: Option<ProgressFn<'_>>) -> String {
+    let mut kept: Vec<String> = Vec::new();
+    if let Some(stream) = stream {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some(progress) = progress {
+                progress(line.trim_start_matches("I: "));
+            }
+            if kept.len() == LINES_SHOWN {
+                kept.remove(0);
+            }
+            kept.push(line);
+        }
+    }
+    kept.join("; ")
+}
+
+async fn wait(program: &'static str, child: &mut Child, lines: &str) -> Result<(), StorageError> {
+    let status: ExitStatus = child.wait().await.map_err(|source| StorageError::Io {
+        doing: format!("lost `{program}`"),
+        source,
+    })?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(StorageError::BuildFailed {
+        program,
+        status: status.to_string(),
+        detail: lines.to_owned(),
+    })
+}

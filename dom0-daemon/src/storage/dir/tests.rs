@@ -1,0 +1,308 @@
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::*;
+
+fn open(dir: &Path) -> DirStorage {
+    DirStorage::open(&config(dir)).unwrap()
+}
+
+fn config(dir: &Path) -> DirStorageConfig {
+    DirStorageConfig {
+        state_dir: dir.join("state"),
+        cache_dir: dir.join("cache"),
+        mmdebstrap: dir.join("mmdebstrap"),
+    }
+}
+
+fn id(text: &str) -> VolumeId {
+    let (qube, volume) = text.split_once(':').unwrap();
+    VolumeId {
+        qube: bulkhead_model::name::QubeName::new(qube).unwrap(),
+        volume: volume.into(),
+    }
+}
+
+fn template(dir: &Path, content: &str) -> TemplateSource {
+    let tree = dir.join("tree");
+    for folder in ["usr/bin", "etc", "dev"] {
+        fs::create_dir_all(tree.join(folder)).unwrap();
+    }
+    fs::write(tree.join("usr/bin/tool"), content).unwrap();
+    fs::set_permissions(tree.join("usr/bin/tool"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(tree.join("dev/leftover"), "not imported").unwrap();
+    if !tree.join("bin").exists() {
+        std::os::unix::fs::symlink("usr/bin", tree.join("bin")).unwrap();
+    }
+    TemplateSource::Folder(tree.to_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn everything_may_be_done_twice_and_keeps_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let work = id("work:private");
+    let made = storage.create_volume(&work, Mib(100)).await.unwrap();
+    assert!(!made.enforced);
+    fs::write(made.path.join("letter"), "dear").unwrap();
+    assert_eq!(
+        storage.create_volume(&work, Mib(5)).await.unwrap().size,
+        Mib(100)
+    );
+    for _ in 0..2 {
+        assert_eq!(
+            storage.resize_volume(&work, Mib(200)).await.unwrap().size,
+            Mib(200)
+        );
+    }
+    for _ in 0..2 {
+        storage.retire_volume(&work, "7").await.unwrap();
+        assert!(storage.volumes().await.unwrap().is_empty());
+        assert_eq!(
+            storage.retired_volumes().await.unwrap(),
+            [(work.clone(), "7".to_owned())]
+        );
+    }
+    for _ in 0..2 {
+        storage.restore_volume(&work, "7").await.unwrap();
+        let found = storage.volume(&work).await.unwrap();
+        assert_eq!(found.size, Mib(200));
+        assert_eq!(
+            fs::read_to_string(found.path.join("letter")).unwrap(),
+            "dear"
+        );
+    }
+    storage.retire_volume(&work, "8").await.unwrap();
+    for _ in 0..2 {
+        storage.purge_volume(&work, "8").await.unwrap();
+        assert!(storage.retired_volumes().await.unwrap().is_empty());
+    }
+    assert!(matches!(
+        storage.volume(&work).await,
+        Err(StorageError::NoSuchVolume(_))
+    ));
+    // And nothing is left of it.
+    assert_eq!(
+        fs::read_dir(dir.path().join("state/volumes/.retired"))
+            .unwrap()
+            .count(),
+        0
+    );
+    assert!(!dir.path().join("state/volumes/work").exists());
+}
+
+#[tokio::test]
+async fn a_volume_that_a_qube_has_locked_is_destroyed_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let work = id("work:private");
+    let path = storage.create_volume(&work, Mib(1)).await.unwrap().path;
+    fs::create_dir(path.join("secret")).unwrap();
+    fs::write(path.join("secret/x"), "x").unwrap();
+    fs::set_permissions(path.join("secret"), fs::Permissions::from_mode(0o000)).unwrap();
+    std::os::unix::fs::symlink(dir.path(), path.join("out")).unwrap();
+    storage.retire_volume(&work, "1").await.unwrap();
+    storage.purge_volume(&work, "1").await.unwrap();
+    assert!(dir.path().join("state").exists(), "a link was followed");
+}
+
+#[tokio::test]
+async fn volume_names_cannot_lead_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let longest = "v".repeat(crate::storage::VOLUME_NAME_MAX);
+    assert!(
+        storage
+            .create_volume(&id(&format!("work:{longest}")), Mib(1))
+            .await
+            .is_ok()
+    );
+    for bad in ["", "..", "a/b", ".hidden", "a b", &format!("{longest}v")] {
+        let bad = VolumeId {
+            volume: bad.to_owned(),
+            ..id("work:x")
+        };
+        let error = storage.create_volume(&bad, Mib(1)).await.unwrap_err();
+        assert!(matches!(error, StorageError::BadVolumeName(_)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_is_named_after_its_content_and_outlives_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let source = template(dir.path(), "one");
+    let first = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    assert_eq!(
+        storage.ensure_image(&source, None, &|_| {}).await.unwrap(),
+        first
+    );
+    template(dir.path(), "two");
+    let second = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    assert_ne!(first.digest, second.digest);
+    fs::remove_dir_all(dir.path().join("tree")).unwrap();
+    let again = storage
+        .ensure_image(&source, Some(&first.digest), &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(again.digest, first.digest);
+    let ImageRoot::Folder(root) = storage.image_root(&first.digest).await.unwrap() else {
+        panic!("an image from a folder is a folder");
+    };
+    assert_eq!(fs::read_to_string(root.join("bin/tool")).unwrap(), "one");
+    assert_eq!(
+        fs::metadata(root.join("usr/bin/tool"))
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o755
+    );
+    assert!(!root.join("dev/leftover").exists());
+    assert_eq!(
+        storage.images().await.unwrap().len(),
+        3,
+        "with the machine's own root"
+    );
+    storage.remove_image(&first.digest).await.unwrap();
+    assert!(matches!(
+        storage.image_root(&first.digest).await,
+        Err(StorageError::NoSuchImage(_))
+    ));
+}
+
+#[tokio::test]
+async fn a_template_folder_that_vanished_or_is_no_root_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let source = TemplateSource::Folder(dir.path().join("gone").to_str().unwrap().to_owned());
+    let error = storage
+        .ensure_image(&source, None, &|_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "template folder `{}` does not exist",
+            dir.path().join("gone").display()
+        )
+    );
+    fs::create_dir_all(dir.path().join("gone/usr")).unwrap();
+    let error = storage
+        .ensure_image(&source, None, &|_| {})
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .ends_with("is not a root tree: it has no `etc`"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_debian_image_is_built_once_from_the_same_inputs() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    template(dir.path(), "debian");
+    // Stands in for mmdebstrap: counts its runs, and packs the tree into its last argument.
+    let script = "#!/bin/sh\nd=$(dirname \"$0\")\necho run >> \"$d/runs\"\necho 'I: busy' >&2\n\
+                  for last; do :; done\nexec tar -C \"$d/tree\" -cf \"$last\" .\n";
+    let program = dir.path().join("mmdebstrap");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let source = |packages: [&str; 2]| TemplateSource::Debian {
+        suite: "trixie".into(),
+        packages: packages.map(str::to_owned).to_vec(),
+    };
+    let told = std::sync::Mutex::new(Vec::new());
+    let progress = |line: &str| told.lock().unwrap().push(line.to_owned());
+    let first = storage
+        .ensure_image(&source(["a", "b"]), None, &progress)
+        .await
+        .unwrap();
+    assert_eq!(*told.lock().unwrap(), ["busy", "unpacking"]);
+    storage.remove_image(&first.digest).await.unwrap();
+    let second = storage
+        .ensure_image(&source(["b", "a"]), None, &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(first.digest, second.digest);
+    assert_eq!(
+        fs::read_to_string(dir.path().join("runs")).unwrap(),
+        "run\n"
+    );
+}
+
+#[tokio::test]
+async fn a_build_that_fails_tells_what_it_said_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let program = dir.path().join("mmdebstrap");
+    fs::write(
+        &program,
+        "#!/bin/sh\necho 'E: no such suite' >&2\nexit 25\n",
+    )
+    .unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let source = TemplateSource::Debian {
+        suite: "nope".into(),
+        packages: Vec::new(),
+    };
+    let error = storage
+        .ensure_image(&source, None, &|_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`mmdebstrap` failed (exit status: 25): E: no such suite"
+    );
+    assert_eq!(
+        fs::read_dir(dir.path().join("cache/templates"))
+            .unwrap()
+            .count(),
+        0
+    );
+    assert_eq!(
+        fs::read_dir(dir.path().join("state/templates"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[tokio::test]
+async fn what_a_crash_left_half_made_is_removed_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let half = dir.path().join("state/templates/.new-1-0/root");
+    fs::create_dir_all(&half).unwrap();
+    // A size that was recorded for a volume that was never made.
+    fs::create_dir_all(dir.path().join("state/volumes/work")).unwrap();
+    fs::write(
+        dir.path().join("state/volumes/work/.private.json"),
+        r#"{"size":3}"#,
+    )
+    .unwrap();
+    let storage = open(dir.path());
+    assert!(!half.exists());
+    assert!(storage.volumes().await.unwrap().is_empty());
+    let made = storage
+        .create_volume(&id("work:private"), Mib(9))
+        .await
+        .unwrap();
+    assert_eq!(made.size, Mib(9));
+}
+
+#[test]
+fn a_full_disk_is_told_as_such() {
+    let error = failed(
+        Path::new("/x"),
+        "creating volume",
+        std::io::Error::from_raw_os_error(28),
+    );
+    assert_eq!(
+        error.to_string(),
+        "no space left in `/x` while creating volume"
+    );
+}

@@ -1,0 +1,256 @@
+//! Volumes as folders.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::Mib;
+use serde::{Deserialize, Serialize};
+
+use super::super::{StorageError, VOLUME_NAME_MAX, VolumeId, VolumeInfo};
+use super::{failed, tree};
+
+const RETIRED: &str = ".retired";
+
+#[derive(Debug)]
+pub(super) struct Volumes {
+    root: PathBuf,
+}
+
+/// What is known of a volume beside its tree.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    size: Mib,
+}
+
+impl Volumes {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn prepare(&self) -> Result<(), StorageError> {
+        make_dir(&self.root.join(RETIRED))
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<VolumeInfo>, StorageError> {
+        let mut found = Vec::new();
+        for (qube, path) in named_dirs(&self.root)? {
+            // What is no qube's name is not ours.
+            let Ok(qube) = QubeName::new(qube) else {
+                continue;
+            };
+            for (volume, path) in named_dirs(&path)? {
+                let id = VolumeId {
+                    qube: qube.clone(),
+                    volume,
+                };
+                if check(&id).is_ok() {
+                    found.push(self.info(id, path)?);
+                }
+            }
+        }
+        found.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(found)
+    }
+
+    pub(super) fn get(&self, id: &VolumeId) -> Result<VolumeInfo, StorageError> {
+        check(id)?;
+        let path = self.path(id);
+        if !path.is_dir() {
+            return Err(StorageError::NoSuchVolume(id.clone()));
+        }
+        self.info(id.clone(), path)
+    }
+
+    pub(super) fn create(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError> {
+        match self.get(id) {
+            Err(StorageError::NoSuchVolume(_)) => {}
+            other => return other,
+        }
+        let path = self.path(id);
+        let doing = "creating volume";
+        make_dir(path.parent().unwrap_or(&path))?;
+        self.record(id, size)?;
+        fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .and_then(|()| tree::sync_dir(path.parent().unwrap_or(&path)))
+            .map_err(|error| failed(&path, doing, error))?;
+        self.info(id.clone(), path)
+    }
+
+    pub(super) fn resize(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError> {
+        let mut info = self.get(id)?;
+        if info.size != size {
+            self.record(id, size)?;
+            info.size = size;
+        }
+        Ok(info)
+    }
+
+    pub(super) fn retire(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
+        check(id)?;
+        let (tree, record) = self.retired_paths(id, tag);
+        let (from_tree, from_record) = (self.path(id), self.record_path(id));
+        if !from_tree.is_dir() && !tree.is_dir() {
+            return Ok(());
+        }
+        make_dir(tree.parent().unwrap_or(&tree))?;
+        // The tree goes first: the volume is gone with it, whatever becomes of the record.
+        tree::rename_once(&from_tree, &tree)
+            .and_then(|()| tree::rename_once(&from_record, &record))
+            .and_then(|()| tree::sync_dir(tree.parent().unwrap_or(&tree)))
+            .map_err(|error| failed(&from_tree, "setting aside volume", error))?;
+        remove_if_empty(from_tree.parent().unwrap_or(&from_tree))
+    }
+
+    pub(super) fn restore(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
+        check(id)?;
+        let (tree, record) = self.retired_paths(id, tag);
+        if !tree.is_dir() {
+            return Ok(());
+        }
+        let (to_tree, to_record) = (self.path(id), self.record_path(id));
+        make_dir(to_tree.parent().unwrap_or(&to_tree))?;
+        // The tree comes last: the volume is there with it, and its record is there before.
+        tree::rename_once(&record, &to_record)
+            .and_then(|()| tree::rename_once(&tree, &to_tree))
+            .and_then(|()| tree::sync_dir(to_tree.parent().unwrap_or(&to_tree)))
+            .map_err(|error| failed(&to_tree, "bringing back volume", error))?;
+        remove_if_empty(tree.parent().unwrap_or(&tree))
+    }
+
+    pub(super) fn purge(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
+        check(id)?;
+        let (tree, record) = self.retired_paths(id, tag);
+        let gone = |error: io::Error| {
+            if error.kind() == io::ErrorKind::NotFound {
+                Ok(())
+            } else {
+                Err(error)
+            }
+        };
+        tree::remove(&tree)
+            .and_then(|()| fs::remove_file(&record).or_else(gone))
+            .map_err(|error| failed(&tree, "destroying volume", error))?;
+        remove_if_empty(tree.parent().unwrap_or(&tree))
+    }
+
+    pub(super) fn retired(&self) -> Result<Vec<(VolumeId, String)>, StorageError> {
+        let mut found = Vec::new();
+        for (tag, path) in named_dirs(&self.root.join(RETIRED))? {
+            for (name, _) in named_dirs(&path)? {
+                let Some((qube, volume)) = name.split_once(':') else {
+                    continue;
+                };
+                if let Ok(qube) = QubeName::new(qube) {
+                    let id = VolumeId {
+                        qube,
+                        volume: volume.to_owned(),
+                    };
+                    found.push((id, tag.clone()));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn info(&self, id: VolumeId, path: PathBuf) -> Result<VolumeInfo, StorageError> {
+        let record = self.record_path(&id);
+        let text = match fs::read(&record) {
+            Ok(text) => text,
+            // A folder that somebody put here by hand is a volume of unknown size.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => br#"{"size":0}"#.to_vec(),
+            Err(error) => return Err(failed(&record, "reading", error)),
+        };
+        let parsed: Record = serde_json::from_slice(&text)
+            .map_err(|error| failed(&record, "understanding", io::Error::other(error)))?;
+        Ok(VolumeInfo {
+            id,
+            size: parsed.size,
+            path,
+            enforced: false,
+        })
+    }
+
+    fn record(&self, id: &VolumeId, size: Mib) -> Result<(), StorageError> {
+        let path = self.record_path(id);
+        let text = serde_json::to_vec(&Record { size })
+            .map_err(|error| failed(&path, "describing", io::Error::other(error)))?;
+        tree::write_atomically(&path, &text)
+            .map_err(|error| failed(&path, "recording the size of a volume in", error))
+    }
+
+    fn path(&self, id: &VolumeId) -> PathBuf {
+        self.root.join(id.qube.as_str()).join(&id.volume)
+    }
+
+    fn record_path(&self, id: &VolumeId) -> PathBuf {
+        self.root
+            .join(id.qube.as_str())
+            .join(format!(".{}.json", id.volume))
+    }
+
+    fn retired_paths(&self, id: &VolumeId, tag: &str) -> (PathBuf, PathBuf) {
+        let folder = self.root.join(RETIRED).join(tag);
+        (
+            folder.join(id.to_string()),
+            folder.join(format!(".{id}.json")),
+        )
+    }
+}
+
+/// A volume's name becomes part of a path, and must not lead elsewhere.
+fn check(id: &VolumeId) -> Result<(), StorageError> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let name = &id.volume;
+    if name.is_empty() || name.len() > VOLUME_NAME_MAX || !name.chars().all(allowed) {
+        return Err(StorageError::BadVolumeName(name.clone()));
+    }
+    Ok(())
+}
+
+fn make_dir(path: &Path) -> Result<(), StorageError> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|error| failed(path, "creating folder", error))
+}
+
+fn remove_if_empty(path: &Path) -> Result<(), StorageError> {
+    match fs::remove_dir(path) {
+        Err(error)
+            if !matches!(
+                error.kind(),
+                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
+            ) =>
+        {
+            Err(failed(path, "removing folder", error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Folders in `path` that are not hidden; a folder that is not there has none.
+fn named_dirs(path: &Path) -> Result<Vec<(String, PathBuf)>, StorageError> {
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(path, "reading folder", error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| failed(path, "reading folder", error))?;
+        let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if let (true, Ok(name)) = (is_dir, entry.file_name().into_string())
+            && !name.starts_with('.')
+        {
+            found.push((name, entry.path()));
+        }
+    }
+    Ok(found)
+}
