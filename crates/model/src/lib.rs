@@ -2,10 +2,27 @@
 //!
 //! Everything here is pure: text and values in, values and diagnostics out. Reading files is
 //! behind [`source::SourceReader`], so a whole description can be checked without a disk.
+//!
+//! The way of a description, each stage in a folder of its own: text, [`source`] -> tree,
+//! `syntax` -> written form, `decode` and `written` -> all files, [`load`] -> resolved form,
+//! `resolve` -> judged as a whole, [`check`] and `assertion` -> [`qube::Description`], or
+//! [`diagnostic::Diagnostics`].
 
 #![forbid(unsafe_code)]
 
+mod assertion;
+pub mod check;
+mod decode;
+pub mod diagnostic;
 pub mod diff;
+pub mod load;
 pub mod name;
 pub mod property;
 pub mod qube;
+pub mod resolve;
+pub mod schema;
+pub mod source;
+mod syntax;
+mod written;
+
+pub use syntax::DEPTH_MAX;

@@ -264,6 +264,10 @@ pub const DEFAULT_USER: &str = "user";
 /// Size of the `private` volume when the description says nothing. Qubes: the same.
 pub const DEFAULT_PRIVATE_SIZE: Mib = Mib(2048);
 
+/// Size of the `root` volume of a qube that has one when the description says nothing. Qubes:
+/// the same.
+pub const DEFAULT_ROOT_SIZE: Mib = Mib(10 * 1024);
+
 /// Revisions kept of a volume when the description says nothing. Qubes: the same.
 pub const DEFAULT_REVISIONS_TO_KEEP: u32 = 1;
 

@@ -1,0 +1,280 @@
+//! Reading the root file, what it imports, the managed fragment and the policy files.
+
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
+
+use super::{FILES_MAX, TOTAL_BYTES_MAX, managed_path};
+use crate::decode::{Decode, Decoder, Located};
+use crate::diagnostic::{At, FileId, Problem, Problems, SourceMap};
+use crate::qube::PolicyText;
+use crate::source::{SourceError, SourceReader, is_pattern};
+use crate::syntax;
+use crate::written::{PolicyEntry, SystemOptions};
+
+/// One file of the description.
+#[derive(Debug)]
+pub(crate) struct SourceUnit {
+    /// What is written in it.
+    pub(crate) options: SystemOptions,
+    /// The folder from which its paths count.
+    pub(crate) folder: PathBuf,
+    /// Whether tools write it.
+    pub(crate) managed: bool,
+    path: PathBuf,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// In the order in which their policy counts: the root, its imports as they are named, the
+    /// managed fragment.
+    pub(super) units: Vec<SourceUnit>,
+    pub(super) files: Vec<PathBuf>,
+    /// Whether everything could be read; if not, a name that is unknown may well exist.
+    pub(super) complete: bool,
+    bytes: usize,
+}
+
+pub(super) fn gather(
+    root: &Path,
+    reader: &dyn SourceReader,
+    sources: &mut SourceMap,
+    problems: &mut Problems,
+) -> Gathered {
+    let mut gather = Gather {
+        reader,
+        sources,
+        problems,
+        seen: HashSet::new(),
+        gathered: Gathered {
+            complete: true,
+            ..Gathered::default()
+        },
+    };
+    let root = normal(root);
+    let managed = managed_path(&root);
+    gather.seen.extend([root.clone(), managed.clone()]);
+    // The last in, the first out: imports of a file come before those that follow it.
+    let mut waiting = vec![(root, None)];
+    while let Some((path, from)) = waiting.pop() {
+        let Some(unit) = gather.unit(&path, from) else {
+            gather.gathered.complete = false;
+            continue;
+        };
+        let imports = gather.imports(&unit);
+        waiting.extend(imports.into_iter().rev());
+        gather.gathered.units.push(unit);
+    }
+    gather.managed(&managed);
+    gather.gathered
+}
+
+struct Gather<'a> {
+    reader: &'a dyn SourceReader,
+    sources: &'a mut SourceMap,
+    problems: &'a mut Problems,
+    seen: HashSet<PathBuf>,
+    gathered: Gathered,
+}
+
+impl Gather<'_> {
+    fn unit(&mut self, path: &Path, from: Option<At>) -> Option<SourceUnit> {
+        match self.gathered.read(path, self.reader) {
+            Ok(text) => self.decode(path, text),
+            Err(error) => {
+                self.problems.push(unreadable(&error, from));
+                None
+            }
+        }
+    }
+
+    fn decode(&mut self, path: &Path, text: String) -> Option<SourceUnit> {
+        let file = self.sources.add(path.display().to_string(), text);
+        let (tree, errors) = syntax::parse(self.sources.text(file));
+        if !errors.list.is_empty() {
+            self.gathered.complete = false;
+        }
+        self.problems.omit(errors.omitted);
+        for error in errors.list {
+            self.problems.push(syntax_problem(file, error));
+        }
+        let options = SystemOptions::decode(&tree, &mut Decoder::new(file, self.problems));
+        if options.as_ref().is_none_or(|options| options.incomplete) {
+            self.gathered.complete = false;
+        }
+        Some(SourceUnit {
+            options: options?,
+            folder: path.parent().map(Path::to_owned).unwrap_or_default(),
+            managed: false,
+            path: path.to_owned(),
+        })
+    }
+
+    fn managed(&mut self, path: &Path) {
+        let text = match self.gathered.read(path, self.reader) {
+            Ok(text) => text,
+            // No tool has written anything yet.
+            Err(SourceError::Missing(_)) => return,
+            Err(error) => {
+                self.gathered.complete = false;
+                return self.problems.push(unreadable(&error, None));
+            }
+        };
+        let Some(mut unit) = self.decode(path, text) else {
+            return;
+        };
+        unit.managed = true;
+        if let Some(imports) = &unit.options.imports {
+            let problem = Problem::error(imports.at, "the managed fragment imports nothing");
+            self.problems
+                .push(problem.help("import from a file that is written by hand"));
+        }
+        self.gathered.units.push(unit);
+    }
+
+    /// The files that a file imports and nobody imported before.
+    fn imports(&mut self, unit: &SourceUnit) -> Vec<(PathBuf, Option<At>)> {
+        let mut found = Vec::new();
+        let Some(imports) = &unit.options.imports else {
+            return found;
+        };
+        for import in &imports.value {
+            for path in files(self.reader, &unit.folder, import, self.problems) {
+                if self.seen.len() > FILES_MAX {
+                    let message = format!("more than {FILES_MAX} files are imported");
+                    self.problems.push(Problem::error(import.at, message));
+                    self.gathered.complete = false;
+                    return found;
+                }
+                if self.seen.insert(path.clone()) {
+                    found.push((path, Some(import.at)));
+                }
+            }
+        }
+        found
+    }
+}
+
+impl Gathered {
+    fn read(&mut self, path: &Path, reader: &dyn SourceReader) -> Result<String, SourceError> {
+        let text = reader.read(path)?;
+        self.bytes += text.len();
+        if self.bytes > TOTAL_BYTES_MAX {
+            return Err(SourceError::TooMuch(path.to_owned()));
+        }
+        self.files.push(path.to_owned());
+        Ok(text)
+    }
+
+    /// The policy of all files, in order.
+    pub(super) fn policy(
+        &mut self,
+        reader: &dyn SourceReader,
+        sources: &mut SourceMap,
+        problems: &mut Problems,
+    ) -> Vec<PolicyText> {
+        let mut policy = Vec::new();
+        let units = std::mem::take(&mut self.units);
+        for unit in &units {
+            for entry in unit.options.policy.iter().flat_map(|policy| &policy.value) {
+                match entry {
+                    PolicyEntry::Rules(rules) => policy.push(PolicyText {
+                        origin: unit.path.display().to_string(),
+                        first_line: line_of(sources.text(rules.at.file), rules.at.span.start),
+                        text: rules.value.clone(),
+                    }),
+                    PolicyEntry::File(pattern) => {
+                        for path in files(reader, &unit.folder, pattern, problems) {
+                            match self.read(&path, reader) {
+                                Ok(text) => policy.push(PolicyText {
+                                    origin: path.display().to_string(),
+                                    first_line: 1,
+                                    text,
+                                }),
+                                Err(error) => problems.push(unreadable(&error, Some(pattern.at))),
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        self.units = units;
+        policy
+    }
+}
+
+/// The files that a path or pattern names; a pattern that names none is worth a warning, since
+/// what it was to bring is missing.
+fn files(
+    reader: &dyn SourceReader,
+    folder: &Path,
+    pattern: &Located<String>,
+    problems: &mut Problems,
+) -> Vec<PathBuf> {
+    if !is_pattern(&pattern.value) {
+        return vec![normal(&folder.join(&pattern.value))];
+    }
+    let folder = normal(folder);
+    match reader.glob(&folder, &pattern.value) {
+        Ok(paths) => {
+            if paths.is_empty() {
+                let message = format!("no file matches `{}`", pattern.value);
+                let folder = if folder.as_os_str().is_empty() {
+                    Path::new(".")
+                } else {
+                    &folder
+                };
+                let note = format!("looked in `{}`", folder.display());
+                problems.push(Problem::warning(pattern.at, message).note(note));
+            }
+            paths.iter().map(|path| normal(path)).collect()
+        }
+        Err(error) => {
+            problems.push(unreadable(&error, Some(pattern.at)));
+            Vec::new()
+        }
+    }
+}
+
+/// Without `.` and with `..` taken back, so that a file has one name however it was reached.
+fn normal(path: &Path) -> PathBuf {
+    let mut normal = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir
+                if matches!(normal.components().next_back(), Some(Component::Normal(_))) =>
+            {
+                normal.pop();
+            }
+            other => normal.push(other),
+        }
+    }
+    normal
+}
+
+fn unreadable(error: &SourceError, from: Option<At>) -> Problem {
+    let problem = Problem::error(from, error.to_string());
+    match std::error::Error::source(error) {
+        Some(cause) => problem.note(cause.to_string()),
+        None => problem,
+    }
+}
+
+fn syntax_problem(file: FileId, error: syntax::SyntaxError) -> Problem {
+    let at = |span| At { file, span };
+    let mut problem = Problem::error(at(error.span), error.message);
+    if let Some(help) = error.help {
+        problem = problem.help(help);
+    }
+    if let Some((span, what)) = error.related {
+        problem = problem.related(at(span), what);
+    }
+    problem
+}
+
+/// The line of the first character of a text, from 1.
+fn line_of(source: &str, offset: u32) -> u32 {
+    let before = source.get(..offset as usize).unwrap_or_default();
+    let newlines = before.bytes().filter(|byte| *byte == b'\n').count();
+    u32::try_from(newlines + 1).unwrap_or(u32::MAX)
+}

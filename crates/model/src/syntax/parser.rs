@@ -1,0 +1,547 @@
+//! Tokens to tree, going on after every error.
+
+use super::lexer::{Bracket, Token, TokenKind, tokenize};
+use super::tree::{Field, Node, Value, Word};
+use super::{Span, SyntaxError, SyntaxErrors, literal};
+
+/// How deep values may nest. The description itself needs eight; the bound keeps a hostile or
+/// generated file from exhausting the stack.
+pub const DEPTH_MAX: usize = 64;
+
+/// Extensions of RON that may be enabled at the top of a file. None changes the tree: the
+/// reader of the description accepts a bare value for an optional one anyway.
+const EXTENSIONS: [&str; 4] = [
+    "unwrap_newtypes",
+    "implicit_some",
+    "unwrap_variant_newtypes",
+    "explicit_struct_names",
+];
+
+/// Parses one document. The tree is whole even when there are errors: what could not be read is
+/// [`Value::Broken`].
+pub(crate) fn parse(source: &str) -> (Node<'_>, SyntaxErrors) {
+    let mut errors = SyntaxErrors::default();
+    let mut tokens = tokenize(source, &mut errors);
+    tokens.retain(|token| !token.is_comment());
+    let mut parser = Parser {
+        source,
+        tokens: &tokens,
+        at: 0,
+        open: Vec::new(),
+        errors,
+    };
+    parser.attributes();
+    let node = parser.document();
+    let mut errors = parser.errors;
+    errors.list.sort_by_key(|error| error.span);
+    (node, errors)
+}
+
+struct Parser<'s, 't> {
+    source: &'s str,
+    tokens: &'t [Token],
+    at: usize,
+    /// Brackets that are open, outermost first.
+    open: Vec<Bracket>,
+    errors: SyntaxErrors,
+}
+
+/// What follows an element of a bracketed sequence.
+enum Next {
+    Element,
+    End(Span),
+}
+
+impl<'s> Parser<'s, '_> {
+    fn peek(&self) -> Option<Token> {
+        self.tokens.get(self.at).copied()
+    }
+
+    fn peek_kind(&self, ahead: usize) -> Option<TokenKind> {
+        self.tokens.get(self.at + ahead).map(|token| token.kind)
+    }
+
+    /// Consumes the next token if it is of this kind.
+    fn accept(&mut self, kind: TokenKind) -> Option<Span> {
+        let token = self.peek().filter(|token| token.kind == kind)?;
+        self.at += 1;
+        Some(token.span)
+    }
+
+    /// Where the text ends, or the last token that was consumed.
+    fn here(&self) -> Span {
+        match self.peek() {
+            Some(token) => token.span,
+            None => self.behind(),
+        }
+    }
+
+    /// Just behind the last token that was consumed.
+    fn behind(&self) -> Span {
+        let last = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
+        last.map_or(Span::default(), |token| token.span.after())
+    }
+
+    fn error(&mut self, span: Span, message: impl Into<String>) {
+        self.errors.push(SyntaxError::new(span, message));
+    }
+
+    fn document(&mut self) -> Node<'s> {
+        if self.tokens.is_empty() {
+            let error = SyntaxError::new(Span::default(), "the file is empty");
+            self.errors.push(error.help("an empty description is `()`"));
+        }
+        let node = match self.peek() {
+            Some(_) => self.value(),
+            None => Node {
+                span: self.behind(),
+                value: Value::Broken,
+            },
+        };
+        if let Some(token) = self.peek() {
+            let text = token.span.text(self.source);
+            if token.kind != TokenKind::Unknown {
+                self.error(
+                    token.span,
+                    format!("expected the end of the file, found `{text}`"),
+                );
+            }
+        }
+        node
+    }
+
+    /// `#![enable(…)]`, `#![type = "…"]`, `#![schema = "…"]`.
+    fn attributes(&mut self) {
+        while let Some(start) = self.accept(TokenKind::Hash) {
+            if !self.attribute() {
+                let span = start.to(self.behind());
+                let error = SyntaxError::new(span, "this attribute is not RON's");
+                self.errors
+                    .push(error.help("`#![enable(implicit_some)]` is one"));
+                while self
+                    .peek()
+                    .is_some_and(|token| token.kind != TokenKind::Close(Bracket::Square))
+                {
+                    self.at += 1;
+                }
+                self.accept(TokenKind::Close(Bracket::Square));
+            }
+        }
+    }
+
+    fn attribute(&mut self) -> bool {
+        let (round, square) = (Bracket::Round, Bracket::Square);
+        if self.accept(TokenKind::Bang).is_none() || self.accept(TokenKind::Open(square)).is_none()
+        {
+            return false;
+        }
+        match self
+            .accept(TokenKind::Word)
+            .map(|span| span.text(self.source))
+        {
+            Some("enable") => {
+                if self.accept(TokenKind::Open(round)).is_none() {
+                    return false;
+                }
+                let mut first = true;
+                while self.accept(TokenKind::Close(round)).is_none() {
+                    if !first && self.accept(TokenKind::Comma).is_none() {
+                        return false;
+                    }
+                    if !first && self.accept(TokenKind::Close(round)).is_some() {
+                        break;
+                    }
+                    first = false;
+                    let name = self
+                        .accept(TokenKind::Word)
+                        .map(|span| span.text(self.source));
+                    if !name.is_some_and(|name| EXTENSIONS.contains(&name)) {
+                        return false;
+                    }
+                }
+                if first {
+                    return false;
+                }
+            }
+            Some("type" | "schema") => {
+                if self.accept(TokenKind::Equals).is_none()
+                    || self.accept(TokenKind::Text).is_none()
+                {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
+        self.accept(TokenKind::Close(square)).is_some()
+    }
+
+    fn broken(&mut self, span: Span) -> Node<'s> {
+        Node {
+            span,
+            value: Value::Broken,
+        }
+    }
+
+    fn value(&mut self) -> Node<'s> {
+        let Some(token) = self.peek() else {
+            let span = self.behind();
+            self.error(span, "expected a value, found the end of the file");
+            return self.broken(span);
+        };
+        let (span, spelling) = (token.span, token.span.text(self.source));
+        let literal = match token.kind {
+            TokenKind::Open(bracket) => return self.bracketed(None, bracket),
+            TokenKind::Word | TokenKind::RawWord => return self.word(),
+            TokenKind::Range => return self.range(span),
+            TokenKind::Number => literal::number(spelling),
+            TokenKind::Text => literal::text(spelling).map(Value::Text),
+            TokenKind::Bytes => literal::bytes(spelling).map(|()| Value::Bytes),
+            TokenKind::Char => literal::char(spelling).map(Value::Char),
+            TokenKind::Byte => literal::byte(spelling).map(|byte| Value::Integer(byte.into())),
+            TokenKind::Unknown => Ok(Value::Broken),
+            _ => {
+                self.error(span, format!("expected a value, found `{spelling}`"));
+                if !matches!(token.kind, TokenKind::Comma | TokenKind::Close(_)) {
+                    self.at += 1;
+                }
+                return self.broken(span);
+            }
+        };
+        self.at += 1;
+        let value = literal.unwrap_or_else(|message| {
+            self.error(span, message);
+            Value::Broken
+        });
+        if matches!(value, Value::Integer(_) | Value::Float(_))
+            && self.peek_kind(0) == Some(TokenKind::Range)
+        {
+            return self.range(span);
+        }
+        Node { span, value }
+    }
+
+    /// `1..2`, `1..`, `..2`, `..`, and the same with `..=`; at the range token.
+    fn range(&mut self, start: Span) -> Node<'s> {
+        let dots = self.accept(TokenKind::Range).unwrap_or(start);
+        let inclusive = dots.text(self.source) == "..=";
+        match self.peek_kind(0) {
+            Some(TokenKind::Number | TokenKind::Byte) => {
+                let span = self.here();
+                let spelling = span.text(self.source);
+                if let Err(message) = literal::number(spelling) {
+                    self.error(span, message);
+                }
+                self.at += 1;
+            }
+            _ if inclusive => {
+                self.error(dots, "`..=` is followed by a number");
+            }
+            _ => {}
+        }
+        Node {
+            span: Span {
+                start: start.start,
+                end: self.behind().end,
+            },
+            value: Value::Range,
+        }
+    }
+
+    /// `true`, `None`, `Some(…)`, `Name`, `Name(…)`.
+    fn word(&mut self) -> Node<'s> {
+        let Some(token) = self.peek() else {
+            return self.broken(Span::default());
+        };
+        self.at += 1;
+        let name = self.name_of(token);
+        let span = token.span;
+        let plain = token.kind == TokenKind::Word;
+        let value = match name.text {
+            "true" if plain => Value::Bool(true),
+            "false" if plain => Value::Bool(false),
+            "None" if plain => Value::None,
+            text if plain && literal::named_float(text).is_some() => {
+                Value::Float(literal::named_float(text).unwrap_or(f64::NAN))
+            }
+            text => match self.peek_kind(0) {
+                Some(TokenKind::Open(Bracket::Round)) => {
+                    let node = self.bracketed(Some(name), Bracket::Round);
+                    return if text == "Some" && plain {
+                        self.some(node)
+                    } else {
+                        node
+                    };
+                }
+                _ if text == "Some" && plain => {
+                    let error = SyntaxError::new(span, "`Some` is followed by a value in `()`");
+                    self.errors.push(error);
+                    Value::Broken
+                }
+                _ => Value::Word(text),
+            },
+        };
+        Node { span, value }
+    }
+
+    fn some(&mut self, node: Node<'s>) -> Node<'s> {
+        let span = node.span;
+        match node.value {
+            Value::Tuple { mut items, .. } if items.len() == 1 => Node {
+                span,
+                value: items
+                    .pop()
+                    .map_or(Value::Broken, |item| Value::Some(Box::new(item))),
+            },
+            Value::Broken => node,
+            _ => {
+                self.error(span, "`Some` holds one value");
+                self.broken(span)
+            }
+        }
+    }
+
+    fn name_of(&self, token: Token) -> Word<'s> {
+        let text = token.span.text(self.source);
+        let text = match token.kind {
+            TokenKind::RawWord => text.get(2..).unwrap_or_default(),
+            _ => text,
+        };
+        Word {
+            span: token.span,
+            text,
+        }
+    }
+
+    /// A list, map, tuple or struct; at its opening bracket.
+    fn bracketed(&mut self, name: Option<Word<'s>>, bracket: Bracket) -> Node<'s> {
+        let open = self.here();
+        let start = name.map_or(open, |name| name.span);
+        self.at += 1;
+        if self.open.len() >= DEPTH_MAX {
+            let message = format!("values nest deeper than {DEPTH_MAX} levels");
+            self.error(open, message);
+            self.skip_group();
+            return self.broken(start.to(self.behind()));
+        }
+        self.open.push(bracket);
+        let (value, end) = match bracket {
+            Bracket::Square => {
+                let (items, end) = self.elements(open, bracket, Self::value);
+                (Value::List(items), end)
+            }
+            Bracket::Curly => {
+                let (entries, end) = self.elements(open, bracket, Self::entry);
+                (Value::Map(entries), end)
+            }
+            Bracket::Round if self.at_field() => {
+                let (fields, end) = self.elements(open, bracket, Self::field);
+                let fields = fields.into_iter().flatten().collect();
+                (Value::Struct { name, fields }, end)
+            }
+            Bracket::Round => {
+                let (items, end) = self.elements(open, bracket, Self::value);
+                let value = match name {
+                    None if items.is_empty() => Value::Unit,
+                    name => Value::Tuple { name, items },
+                };
+                (value, end)
+            }
+        };
+        self.open.pop();
+        Node {
+            span: start.to(end),
+            value,
+        }
+    }
+
+    /// Whether a field follows, also one that lacks its colon.
+    fn at_field(&self) -> bool {
+        use TokenKind::{Char, Colon, Equals, Number, Open, RawWord, Text, Word};
+        let behind = self.peek_kind(1);
+        matches!(self.peek_kind(0), Some(Word | RawWord))
+            && matches!(
+                behind,
+                Some(
+                    Colon
+                        | Equals
+                        | Text
+                        | Number
+                        | Char
+                        | Word
+                        | Open(Bracket::Square | Bracket::Curly)
+                )
+            )
+    }
+
+    /// Elements up to the closing bracket, and that bracket's place.
+    fn elements<T>(
+        &mut self,
+        open: Span,
+        bracket: Bracket,
+        mut element: impl FnMut(&mut Self) -> T,
+    ) -> (Vec<T>, Span) {
+        let mut elements = Vec::new();
+        if let Some(end) = self.accept(TokenKind::Close(bracket)) {
+            return (elements, end);
+        }
+        loop {
+            let before = self.at;
+            if self.peek().is_none() || self.at_foreign_close(bracket) {
+                // `separator` reports it.
+            } else {
+                elements.push(element(self));
+            }
+            match self.separator(open, bracket, before) {
+                Next::Element => {}
+                Next::End(end) => return (elements, end),
+            }
+        }
+    }
+
+    fn at_foreign_close(&self, bracket: Bracket) -> bool {
+        matches!(self.peek_kind(0), Some(TokenKind::Close(close)) if close != bracket)
+    }
+
+    /// Consumes what stands between two elements, or the end of the sequence. `before` is where
+    /// the element started: at least one token is consumed since then, so this always ends.
+    fn separator(&mut self, open: Span, bracket: Bracket, before: usize) -> Next {
+        loop {
+            let Some(token) = self.peek() else {
+                return self.unclosed(open, bracket, None);
+            };
+            match token.kind {
+                TokenKind::Comma => {
+                    self.at += 1;
+                    return match self.accept(TokenKind::Close(bracket)) {
+                        Some(end) => Next::End(end),
+                        None => Next::Element,
+                    };
+                }
+                TokenKind::Close(close) if close == bracket => {
+                    self.at += 1;
+                    return Next::End(token.span);
+                }
+                TokenKind::Close(close) if self.open.contains(&close) => {
+                    return self.unclosed(open, bracket, Some(token.span));
+                }
+                TokenKind::Close(close) => {
+                    self.at += 1;
+                    let message = format!("`{}` closes nothing that is open", close.close());
+                    let error = SyntaxError::new(token.span, message);
+                    self.errors
+                        .push(error.related(open, "this is what is open"));
+                    let more = [TokenKind::Comma, TokenKind::Close(bracket)];
+                    let next = self.peek_kind(0);
+                    if next.is_some_and(|kind| !more.contains(&kind))
+                        && !self.at_foreign_close(bracket)
+                    {
+                        return Next::Element;
+                    }
+                }
+                kind => {
+                    if kind != TokenKind::Unknown {
+                        let found = shorten(token.span.text(self.source));
+                        let message =
+                            format!("expected `,` or `{}` before `{found}`", bracket.close());
+                        self.error(self.behind(), message);
+                    }
+                    if self.at == before {
+                        self.at += 1;
+                    }
+                    return Next::Element;
+                }
+            }
+        }
+    }
+
+    fn unclosed(&mut self, open: Span, bracket: Bracket, found: Option<Span>) -> Next {
+        let message = format!("this `{}` is never closed", bracket.open());
+        let error = SyntaxError::new(open, message);
+        self.errors.push(match found {
+            Some(span) => error.related(span, "this closes something further out"),
+            None => error.help(format!("add `{}`", bracket.close())),
+        });
+        Next::End(self.behind())
+    }
+
+    fn entry(&mut self) -> (Node<'s>, Node<'s>) {
+        let key = self.value();
+        let value = self.after_colon(key.span);
+        (key, value)
+    }
+
+    fn field(&mut self) -> Option<Field<'s>> {
+        let token = self.peek()?;
+        if !matches!(token.kind, TokenKind::Word | TokenKind::RawWord) {
+            let found = shorten(token.span.text(self.source)).to_owned();
+            if token.kind != TokenKind::Unknown {
+                self.error(
+                    token.span,
+                    format!("expected a field `name: value`, found `{found}`"),
+                );
+            }
+            self.skip_element();
+            return None;
+        }
+        self.at += 1;
+        let name = self.name_of(token);
+        let value = self.after_colon(name.span);
+        Some(Field { name, value })
+    }
+
+    fn after_colon(&mut self, key: Span) -> Node<'s> {
+        if self.accept(TokenKind::Colon).is_some() {
+            return self.value();
+        }
+        let behind = key.after();
+        self.error(behind, "expected `:` and a value");
+        match self.peek_kind(0) {
+            // `netvm = "x"` and `netvm "x"`: the value is there, only the colon is not.
+            Some(TokenKind::Equals) => {
+                self.at += 1;
+                self.value()
+            }
+            Some(TokenKind::Comma | TokenKind::Close(_)) | None => self.broken(behind),
+            Some(_) => self.value(),
+        }
+    }
+
+    /// Skips to the comma or bracket that ends the current element.
+    fn skip_element(&mut self) {
+        while let Some(token) = self.peek() {
+            match token.kind {
+                TokenKind::Comma | TokenKind::Close(_) => return,
+                TokenKind::Open(_) => {
+                    self.at += 1;
+                    self.skip_group();
+                }
+                _ => self.at += 1,
+            }
+        }
+    }
+
+    /// Skips a group whose opening bracket was consumed, without recursion.
+    fn skip_group(&mut self) {
+        let mut depth = 1_usize;
+        while let Some(token) = self.peek() {
+            self.at += 1;
+            match token.kind {
+                TokenKind::Open(_) => depth += 1,
+                TokenKind::Close(_) => depth -= 1,
+                _ => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// A spelling short enough for a message.
+fn shorten(text: &str) -> &str {
+    let line = text.split('\n').next().unwrap_or_default();
+    match line.char_indices().nth(32) {
+        Some((at, _)) => line.get(..at).unwrap_or_default(),
+        None => line,
+    }
+}
