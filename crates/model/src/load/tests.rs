@@ -42,6 +42,18 @@ fn everything_that_is_wrong_is_reported_at_once() {
     },
 )"#;
     insta::assert_snapshot!(errors(&[("system.ron", system)]), @r#"
+    error: qube `work` has label `bleu`, which does not exist, did you mean `blue`?
+     --> system.ron:5:20
+      |
+    5 |             label: "bleu",
+      |                    ^^^^^^
+
+    error: template of `work` is `debain`, which does not exist, did you mean `debian`?
+     --> system.ron:6:23
+      |
+    6 |             template: "debain",
+      |                       ^^^^^^^^
+
     error: unknown field `netmv`, did you mean `netvm`?
      --> system.ron:7:13
       |
@@ -71,13 +83,32 @@ fn everything_that_is_wrong_is_reported_at_once() {
        |
        = help: one of them has no netvm: the qube that holds the network device says `netvm: None`
 
-    error: qube name `dom0` is reserved
-      --> system.ron:13:9
+    error: `mail` cannot be the template of `vault`: it is an app qube
+      --> system.ron:13:45
        |
-    13 |         "dom0": (label: "black"),
+    13 |         "vault": (label: "black", template: "mail"),
+       |                                             ^^^^^^
+       |
+      ::: system.ron:12:9
+       |
+    12 |         "mail": (label: "green", template: "debian"),
+       |         ------ `mail` is described here
+       |
+       = help: use the template of `mail`, or give `mail` `kind: Template`
+
+    error: qube name `dom0` is reserved
+      --> system.ron:14:9
+       |
+    14 |         "dom0": (label: "black"),
        |         ^^^^^^
 
-    4 errors
+    error: qube name `a-name-that-is-far-longer-than-any-may-be` has 41 characters, at most 31 are allowed
+      --> system.ron:15:9
+       |
+    15 |         "a-name-that-is-far-longer-than-any-may-be": (label: "black"),
+       |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+
+    8 errors
     "#);
 }
 

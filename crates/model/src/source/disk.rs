@@ -4,7 +4,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{FILE_BYTES_MAX, MATCH, SourceError, SourceReader, bad_pattern, pattern_under, text};
+use super::{
+    FILE_BYTES_MAX, MATCH, SourceError, SourceReader, bad_pattern, is_hidden, pattern_under, text,
+};
 
 /// Reads files of this machine; relative paths count from the working folder.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +42,7 @@ impl SourceReader for DiskReader {
                 path: error.path().to_owned(),
                 source: error.into(),
             })?;
-            if path.is_file() {
+            if path.is_file() && !is_hidden(&path) {
                 paths.push(path);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{MATCH, SourceError, SourceReader, bad_pattern, pattern_under, text};
+use super::{MATCH, SourceError, SourceReader, bad_pattern, is_hidden, pattern_under, text};
 
 /// A table of files. A path is found as it was inserted, after `.` and `..` are resolved.
 #[derive(Debug, Clone, Default)]
@@ -39,7 +39,7 @@ impl SourceReader for MemoryReader {
     fn glob(&self, folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, SourceError> {
         let compiled = glob::Pattern::new(&pattern_under(folder, pattern));
         let compiled = compiled.map_err(|error| bad_pattern(pattern, &error))?;
-        let matched = |path: &&PathBuf| compiled.matches_path_with(path, MATCH);
+        let matched = |path: &&PathBuf| compiled.matches_path_with(path, MATCH) && !is_hidden(path);
         Ok(self.files.keys().filter(matched).cloned().collect())
     }
 }

@@ -64,8 +64,8 @@ pub trait SourceReader: Debug {
     fn read(&self, path: &Path) -> Result<String, SourceError>;
 
     /// The files that match `pattern`, relative to `folder` unless absolute, sorted by path.
-    /// `*` and `?` match no `/`; `**` matches any folders. A name that starts with a dot is only
-    /// matched by a pattern that says the dot.
+    /// `*` and `?` match no `/`; `**` matches any folders. No pattern
+    /// matches a file whose name starts with a dot.
     fn glob(&self, folder: &Path, pattern: &str) -> Result<Vec<PathBuf>, SourceError>;
 }
 
@@ -87,6 +87,12 @@ fn pattern_under(folder: &Path, pattern: &str) -> String {
     }
     let folder = glob::Pattern::escape(&folder.to_string_lossy());
     format!("{folder}/{pattern}")
+}
+
+/// Whether a file is one that patterns pass over, as editors leave behind.
+fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name();
+    name.is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn bad_pattern(pattern: &str, error: &glob::PatternError) -> SourceError {
