@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use bulkhead_wire::qrexec::command::ServiceCall;
 
+use crate::children;
 use crate::pump::{Errors, Input, LocalChild, Output, Streams};
 
 /// Room in the pipe of a program's output: four chunks, so that it need not wait for each.
@@ -48,7 +49,7 @@ pub fn start(command: &mut Command, diagnostics: Diagnostics) -> io::Result<(Str
             Errors::From(Input::new(stderr.into())?)
         }
     };
-    let child = command.spawn()?;
+    let child = children::spawn(command)?;
     // The command keeps the far ends open otherwise, and no stream would ever end.
     command
         .stdin(Stdio::null())
@@ -72,7 +73,7 @@ pub fn start_detached(command: &mut Command) -> io::Result<LocalChild> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);
-    LocalChild::new(command.spawn()?)
+    LocalChild::new(children::spawn(command)?)
 }
 
 /// Sets what a program learns about its call, and removes what it must not believe: every

@@ -2,6 +2,7 @@
 //!
 //! - [`pump`]: the loop that serves one call, on either side.
 //! - [`lookup`]: finds a service and its configuration in the standard folders.
+//! - [`children`]: which processes are ours to wait for.
 //! - [`launch`]: starts a service or a local program with its streams.
 //! - [`users`]: who a service may run as.
 //! - [`serve`]: the whole of a call on the service's side.
@@ -10,6 +11,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod children;
 pub mod launch;
 pub mod lookup;
 pub mod pump;

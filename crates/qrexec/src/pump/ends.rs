@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 
+use bulkhead_wire::qrexec::EXIT_DISCONNECTED;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::io::Errno;
@@ -246,11 +247,10 @@ impl LocalChild {
 
     /// Waits for its end; 128 + n where signal n ended it.
     pub fn wait(&mut self) -> i32 {
-        match self.child.wait() {
-            Ok(status) => code(status),
-            // Somebody else reaped it.
-            Err(_) => i32::from(bulkhead_wire::qrexec::EXIT_DISCONNECTED),
-        }
+        let status = self.child.wait();
+        crate::children::forget(self.child.id());
+        // Only a process that somebody else reaped has no status.
+        status.map_or(EXIT_DISCONNECTED.into(), code)
     }
 }
 

@@ -1,0 +1,177 @@
+//! The calls that are being served, each on its thread.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use bulkhead_qrexec::serve::Host;
+use bulkhead_vchan::{DomId, Port, SocketDir};
+use bulkhead_wire::qrexec::Endpoint;
+use bulkhead_wire::qrexec::command::Command;
+use rustix::event::{EventfdFlags, eventfd};
+
+use super::fork_server::ForkServer;
+use super::host::GuestHost;
+
+/// Calls served at a time: one for each data port there is.
+const CALLS_MAX: usize = 256;
+/// A call's thread holds no buffer on its stack; starting a process needs the most of it.
+const STACK: usize = 128 * 1024;
+/// How long a caller may take to open the channel it asked for.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Wakes the agent's loop from other threads.
+#[derive(Debug, Clone)]
+pub(super) struct Wake(Arc<(OwnedFd, AtomicBool)>);
+
+impl Wake {
+    pub(super) fn new() -> io::Result<Self> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        Ok(Self(Arc::new((eventfd(0, flags)?, AtomicBool::new(false)))))
+    }
+
+    pub(super) fn wake(&self) {
+        // Only a full counter refuses, and that wakes too.
+        let _ = rustix::io::write(&self.0.0, &1u64.to_ne_bytes());
+    }
+
+    pub(super) fn stop(&self) {
+        self.0.1.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    pub(super) fn must_stop(&self) -> bool {
+        self.0.1.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn clear(&self) {
+        let _ = rustix::io::read(&self.0.0, &mut [0; 8][..]);
+    }
+}
+
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.0.as_fd()
+    }
+}
+
+/// What dom0 asked to run.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) endpoint: Endpoint,
+    pub(super) cmdline: Vec<u8>,
+    pub(super) just_exec: bool,
+}
+
+/// A call that has ended: where, and on which of the agent's links to dom0 it was ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) endpoint: Endpoint,
+    pub(super) session: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Calls {
+    dir: SocketDir,
+    host: Arc<GuestHost>,
+    fork_server: Option<ForkServer>,
+    wake: Wake,
+    running: usize,
+    sender: Sender<Ended>,
+    receiver: Receiver<Ended>,
+}
+
+impl Calls {
+    pub(super) fn new(
+        dir: SocketDir,
+        host: Arc<GuestHost>,
+        fork_server: Option<ForkServer>,
+        wake: Wake,
+    ) -> Self {
+        let (sender, receiver) = channel();
+        Self {
+            dir,
+            host,
+            fork_server,
+            wake,
+            running: 0,
+            sender,
+            receiver,
+        }
+    }
+
+    /// Starts serving; false if there is no room for another call.
+    pub(super) fn start(&mut self, order: Order, session: u64) -> bool {
+        if self.running >= CALLS_MAX {
+            eprintln!(
+                "{}: {CALLS_MAX} calls are running, one more is dropped",
+                super::NAME
+            );
+            return false;
+        }
+        let (dir, host) = (self.dir.clone(), Arc::clone(&self.host));
+        let (fork_server, wake) = (self.fork_server.clone(), self.wake.clone());
+        let (sender, endpoint) = (self.sender.clone(), order.endpoint);
+        let thread = std::thread::Builder::new()
+            .name("call".into())
+            .stack_size(STACK);
+        let started = thread.spawn(move || {
+            serve_order(&dir, &host, fork_server.as_ref(), order);
+            // Without a receiver the agent has ended.
+            let _ = sender.send(Ended { endpoint, session });
+            wake.wake();
+        });
+        match started {
+            Ok(_) => {
+                self.running += 1;
+                true
+            }
+            Err(source) => {
+                let error = super::AgentError::System {
+                    what: "start a thread",
+                    source,
+                };
+                crate::report::log(super::NAME, &error);
+                false
+            }
+        }
+    }
+
+    /// Calls that have ended since.
+    pub(super) fn ended(&mut self) -> Vec<Ended> {
+        let ended: Vec<_> = self.receiver.try_iter().collect();
+        self.running -= ended.len();
+        ended
+    }
+}
+
+fn serve_order(dir: &SocketDir, host: &GuestHost, fork_server: Option<&ForkServer>, order: Order) {
+    let command = Command::parse(&order.cmdline);
+    if let (Some(server), Ok(command)) = (fork_server, &command)
+        && server.run(host, command, &order)
+    {
+        return;
+    }
+    let domain = match DomId::new(order.endpoint.domain) {
+        Ok(domain) => domain,
+        Err(e) => return host.log(&e),
+    };
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let mut channel = match dir.connect(domain, Port::new(order.endpoint.port), deadline) {
+        Ok(channel) => channel,
+        Err(e) => return host.log(&e),
+    };
+    match bulkhead_qrexec::serve::serve(&mut channel, command, order.just_exec, host) {
+        Ok(ending) if ending.misdirected => {
+            eprintln!(
+                "{}: a caller sent a stream that is not its to send",
+                super::NAME
+            );
+        }
+        Ok(_) => {}
+        Err(e) => host.log(&e),
+    }
+}

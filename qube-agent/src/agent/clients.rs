@@ -1,0 +1,240 @@
+//! Local programs that ask for calls.
+//!
+//! ```text
+//! reading --whole trigger--> waiting --dom0: connect--> connected --closed--> gone (told to dom0)
+//!    |                          |--dom0: refused / link lost--> gone
+//!    +--garbage, closed--> gone +--closed--> gone (told to dom0 once it connects)
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+
+use bulkhead_wire::qrexec::trigger::UntrustedTrigger;
+use bulkhead_wire::qrexec::{CONTROL_BODY_MAX, Endpoint, FrameReader, Ident, PENDING_REQUESTS_MAX};
+
+/// A program's connection.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) stream: UnixStream,
+    frames: FrameReader,
+    state: State,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Reading,
+    Waiting,
+    Connected { endpoint: Endpoint, session: u64 },
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// Nothing yet.
+    Nothing,
+    /// It asks for a call.
+    Request(UntrustedTrigger),
+    /// It is gone; its connection, if it had one.
+    Gone(Option<(Endpoint, u64)>),
+}
+
+/// All of them, by slot. A slot is never used twice while the agent runs.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    all: BTreeMap<u32, Client>,
+    next: u32,
+}
+
+impl Clients {
+    /// Takes a new program; dropped at once if there are too many.
+    pub(super) fn add(&mut self, stream: UnixStream) -> io::Result<()> {
+        if self.all.len() >= PENDING_REQUESTS_MAX {
+            return Ok(());
+        }
+        stream.set_nonblocking(true)?;
+        let frames = FrameReader::new(CONTROL_BODY_MAX);
+        self.all.insert(
+            self.next,
+            Client {
+                stream,
+                frames,
+                state: State::Reading,
+            },
+        );
+        self.next = self.next.wrapping_add(1);
+        Ok(())
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Client)> {
+        self.all.iter().map(|(slot, client)| (*slot, client))
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.all.remove(&slot);
+    }
+
+    /// Reads what a program wrote.
+    pub(super) fn hear(&mut self, slot: u32) -> Heard {
+        let Some(client) = self.all.get_mut(&slot) else {
+            return Heard::Nothing;
+        };
+        match client.read() {
+            Ok(heard) => {
+                if matches!(heard, Heard::Gone(_)) {
+                    self.all.remove(&slot);
+                }
+                heard
+            }
+            Err(problem) => {
+                eprintln!(
+                    "{}: request of a local program dropped: {problem}",
+                    super::NAME
+                );
+                self.all.remove(&slot);
+                Heard::Gone(None)
+            }
+        }
+    }
+
+    /// Tells a program where to connect; false if it is gone.
+    pub(super) fn connect(&mut self, slot: u32, endpoint: Endpoint, session: u64) -> bool {
+        let Some(client) = self.all.get_mut(&slot) else {
+            return false;
+        };
+        if client.state != State::Waiting || client.stream.write_all(&endpoint.encode()).is_err() {
+            self.all.remove(&slot);
+            return false;
+        }
+        client.state = State::Connected { endpoint, session };
+        true
+    }
+
+    /// Drops every program that still waits for an answer: none will come.
+    pub(super) fn refuse_waiting(&mut self) {
+        self.all.retain(|_, client| client.state != State::Waiting);
+    }
+}
+
+impl Client {
+    fn read(&mut self) -> Result<Heard, String> {
+        let mut buffer = [0; 4096];
+        loop {
+            let n = match self.stream.read(&mut buffer) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(_) => 0,
+            };
+            let State::Reading = self.state else {
+                // Nothing may follow a request, so this is the end in any case.
+                return Ok(Heard::Gone(match self.state {
+                    State::Connected { endpoint, session } => Some((endpoint, session)),
+                    _ => None,
+                }));
+            };
+            if n == 0 {
+                return Ok(Heard::Gone(None));
+            }
+            let mut rest = buffer.get(..n).unwrap_or_default();
+            if let Some((kind, body)) = self.frames.push(&mut rest).map_err(|e| e.to_string())? {
+                if !rest.is_empty() {
+                    return Err("bytes after the request".into());
+                }
+                self.state = State::Waiting;
+                let request = UntrustedTrigger::parse(kind, &body).map_err(|e| e.to_string())?;
+                return Ok(Heard::Request(request));
+            }
+        }
+    }
+}
+
+/// The slot that an identifier of ours names.
+pub(super) fn slot(ident: &Ident) -> Option<u32> {
+    ident.slot()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bulkhead_wire::qrexec::Version;
+    use bulkhead_wire::qrexec::trigger::Trigger;
+
+    fn pair(clients: &mut Clients) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        clients.add(theirs).unwrap();
+        ours
+    }
+
+    fn trigger(service: &str) -> Vec<u8> {
+        Trigger::ask("", "work", service)
+            .encode(Version::V4)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_request_may_come_in_pieces_and_be_long() {
+        let mut clients = Clients::default();
+        let mut near = pair(&mut clients);
+        let bytes = trigger(&"s".repeat(4096));
+        let (a, b) = bytes.split_at(100);
+        near.write_all(a).unwrap();
+        assert!(matches!(clients.hear(0), Heard::Nothing));
+        near.write_all(b).unwrap();
+        assert!(matches!(clients.hear(0), Heard::Request(_)));
+        let endpoint = Endpoint {
+            domain: 5,
+            port: 513,
+        };
+        assert!(clients.connect(0, endpoint, 1));
+        drop(near);
+        assert!(matches!(clients.hear(0), Heard::Gone(Some((e, 1))) if e == endpoint));
+        assert!(!clients.connect(0, endpoint, 1));
+    }
+
+    #[test]
+    fn garbage_and_half_a_message_go_away() {
+        let mut clients = Clients::default();
+        for bytes in [
+            &[0xff; 64][..],
+            &trigger("a")[..20],
+            &[trigger("a"), vec![1]].concat(),
+        ] {
+            let mut near = pair(&mut clients);
+            let slot = clients.iter().next().unwrap().0;
+            near.write_all(bytes).unwrap();
+            drop(near);
+            assert!(
+                matches!(clients.hear(slot), Heard::Gone(None)),
+                "{}",
+                bytes.len()
+            );
+            assert_eq!(clients.iter().count(), 0);
+        }
+    }
+
+    #[test]
+    fn one_program_past_the_limit_is_turned_away() {
+        let mut clients = Clients::default();
+        let near: Vec<_> = (0..PENDING_REQUESTS_MAX)
+            .map(|_| pair(&mut clients))
+            .collect();
+        assert_eq!(clients.iter().count(), PENDING_REQUESTS_MAX);
+        let mut late = pair(&mut clients);
+        assert_eq!(clients.iter().count(), PENDING_REQUESTS_MAX);
+        assert_eq!(late.read(&mut [0]).unwrap(), 0);
+        drop(near);
+    }
+
+    #[test]
+    fn those_who_wait_are_refused_when_dom0_is_lost() {
+        let mut clients = Clients::default();
+        let mut waiting = pair(&mut clients);
+        let _reading = pair(&mut clients);
+        waiting.write_all(&trigger("a")).unwrap();
+        assert!(matches!(clients.hear(0), Heard::Request(_)));
+        clients.refuse_waiting();
+        assert_eq!(waiting.read(&mut [0]).unwrap(), 0);
+        assert_eq!(clients.iter().count(), 1);
+    }
+}

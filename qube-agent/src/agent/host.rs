@@ -1,0 +1,222 @@
+//! How services run in a guest.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::Write;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+
+use bulkhead_qrexec::launch::{self, Diagnostics};
+use bulkhead_qrexec::lookup::{Folders, LookupError, Service};
+use bulkhead_qrexec::pump::Switch;
+use bulkhead_qrexec::serve::{Host, Run, ServeError};
+use bulkhead_qrexec::users::{User, Users};
+use bulkhead_wire::qrexec::command::ServiceCall;
+use rustix::process::{Pid, geteuid, getpgid};
+
+const SESSION_SERVICE: &str = "qubes.WaitForSession";
+
+/// The guest.
+#[derive(Debug)]
+pub(super) struct GuestHost {
+    folders: Folders,
+    session: Once,
+    running: Mutex<BTreeMap<u32, Switch>>,
+}
+
+impl GuestHost {
+    pub(super) fn new() -> Self {
+        let running = Mutex::new(BTreeMap::new());
+        Self {
+            folders: Folders::from_env(),
+            session: Once::new(),
+            running,
+        }
+    }
+
+    /// A process wants to use its standard input for both directions.
+    pub(super) fn switch(&self, from: Option<i32>) {
+        // Services lead their process groups; whoever signals is in one of them.
+        let group = from
+            .and_then(Pid::from_raw)
+            .and_then(|pid| getpgid(Some(pid)).ok());
+        let running = self.running();
+        match group.and_then(|group| running.get(&group.as_raw_nonzero().get().unsigned_abs())) {
+            Some(switch) => switch.set(),
+            // It has left its group or is gone: what it writes is noticed anyway.
+            None => eprintln!("{}: SIGUSR1 from no service", super::NAME),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, BTreeMap<u32, Switch>> {
+        // The map is whole between any two operations on it.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start_session(&self, call: &ServiceCall, user: Option<&str>) -> Result<(), ServeError> {
+        let call = ServiceCall {
+            name: SESSION_SERVICE.into(),
+            argument: None,
+            target: None,
+            descriptor: format!("{SESSION_SERVICE} {}", call.source),
+            source: call.source.clone(),
+        };
+        let path = match self.folders.service(&call)? {
+            Service::Program(path) => path,
+            Service::Socket(path) => return Err(LookupError::Kind(path).into()),
+            Service::Tcp(_) => return Err(LookupError::NotFound(call.name).into()),
+        };
+        let own = Users::read()
+            .map_err(ServeError::Start)?
+            .by_uid(geteuid().as_raw());
+        let runner = own.map(|own| own.name);
+        let mut command = self.command(runner.as_deref(), Run::Program(&path, None))?;
+        launch::set_environment(&mut command, Some(&call));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit());
+        let mut child =
+            bulkhead_qrexec::children::spawn(&mut command).map_err(ServeError::Start)?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A service that does not want to know need not read it.
+            let _ = writeln!(stdin, "{}", user.unwrap_or_default());
+        }
+        let outcome = child.wait();
+        bulkhead_qrexec::children::forget(child.id());
+        outcome.map(|_| ()).map_err(ServeError::Start)
+    }
+}
+
+impl Host for GuestHost {
+    fn folders(&self) -> &Folders {
+        &self.folders
+    }
+
+    fn diagnostics(&self) -> Diagnostics {
+        Diagnostics::Stream
+    }
+
+    fn command(&self, user: Option<&str>, what: Run<'_>) -> Result<Command, ServeError> {
+        let refuse = |problem: &str| {
+            let user = user.unwrap_or_default().to_owned();
+            ServeError::User {
+                user,
+                problem: problem.into(),
+            }
+        };
+        let name = user.ok_or_else(|| refuse("none was named"))?;
+        let users = Users::read().map_err(ServeError::Start)?;
+        let own = geteuid();
+        if own.is_root() {
+            let user = users
+                .by_name(name)
+                .ok_or_else(|| refuse("there is no such user"))?;
+            return Ok(if user.uid == 0 {
+                as_self(&user, what)
+            } else {
+                as_other(&users, &user, what)
+            });
+        }
+        let own_name = users
+            .by_uid(own.as_raw())
+            .map(|own| own.name)
+            .or_else(|| std::env::var("USER").ok());
+        match own_name {
+            Some(own) if own == name => Ok(plain(what)),
+            Some(own) => Err(refuse(&format!(
+                "the agent runs as `{own}` and cannot change that"
+            ))),
+            None => Err(refuse("the agent's own user has no name")),
+        }
+    }
+
+    fn wait_for_session(&self, call: &ServiceCall, user: Option<&str>) {
+        self.session
+            .call_once(|| match self.start_session(call, user) {
+                Ok(()) | Err(ServeError::Lookup(LookupError::NotFound(_))) => {}
+                Err(e) => self.log(&e),
+            });
+    }
+
+    fn running(&self, pid: u32, switch: &Switch) {
+        self.running().insert(pid, switch.clone());
+    }
+
+    fn ended(&self, pid: u32) {
+        self.running().remove(&pid);
+    }
+
+    fn log(&self, error: &dyn std::error::Error) {
+        crate::report::log(super::NAME, error);
+    }
+}
+
+/// Program, name and arguments of what is to run.
+fn parts(what: Run<'_>, shell: &Path, shell_name: &str) -> (OsString, OsString, Vec<OsString>) {
+    match what {
+        Run::Program(path, argument) => {
+            let argument = argument.map(OsString::from).into_iter().collect();
+            (path.into(), path.into(), argument)
+        }
+        Run::Shell(line) => {
+            let line = OsString::from_vec(line.to_vec());
+            (shell.into(), shell_name.into(), vec!["-c".into(), line])
+        }
+    }
+}
+
+/// As the agent's own user, in the agent's own environment.
+fn plain(what: Run<'_>) -> Command {
+    let (program, name, arguments) = parts(what, Path::new("/bin/sh"), "sh");
+    let mut command = Command::new(program);
+    if matches!(what, Run::Shell(_)) {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    command
+}
+
+fn login_name(user: &User) -> String {
+    let base = user.shell.file_name().unwrap_or_default().to_string_lossy();
+    format!("-{base}")
+}
+
+fn login(command: &mut Command, user: &User) {
+    command
+        .env("HOME", &user.home)
+        .env("SHELL", &user.shell)
+        .env("USER", &user.name)
+        .env("LOGNAME", &user.name);
+}
+
+fn as_self(user: &User, what: Run<'_>) -> Command {
+    let (program, name, arguments) = parts(what, &user.shell, &login_name(user));
+    let mut command = Command::new(program);
+    if matches!(what, Run::Shell(_)) {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    login(&mut command, user);
+    command
+}
+
+/// Through our own program, which changes the user and is replaced by the service.
+fn as_other(users: &Users, user: &User, what: Run<'_>) -> Command {
+    let (program, name, arguments) = parts(what, &user.shell, &login_name(user));
+    let groups: Vec<_> = users.groups(user).iter().map(u32::to_string).collect();
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("run-as")
+        .arg(user.uid.to_string())
+        .arg(groups.join(","))
+        .arg(&user.home)
+        .arg(program)
+        .arg(name)
+        .args(arguments);
+    login(&mut command, user);
+    command
+}

@@ -1,0 +1,52 @@
+//! The parts of the program and the names they answer to.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// One part.
+#[derive(Debug)]
+pub(crate) struct Applet {
+    /// The name it is called by.
+    pub(crate) name: &'static str,
+    /// Folder in which `install-root` puts its name; none for parts that are only arguments.
+    pub(crate) installed: Option<&'static str>,
+    /// Runs it with the arguments after the name.
+    pub(crate) run: fn(Vec<OsString>) -> ExitCode,
+}
+
+const BIN: Option<&str> = Some("usr/bin");
+const LIB: Option<&str> = Some("usr/lib/qubes");
+
+/// All parts.
+pub(crate) const APPLETS: &[Applet] = &[
+    Applet {
+        name: "qrexec-agent",
+        installed: LIB,
+        run: crate::agent::main,
+    },
+    Applet {
+        name: "qrexec-client-vm",
+        installed: BIN,
+        run: crate::client_vm::main,
+    },
+    Applet {
+        name: "qubes-vmexec",
+        installed: BIN,
+        run: crate::vmexec::main,
+    },
+    Applet {
+        name: "init",
+        installed: None,
+        run: crate::init::main,
+    },
+    Applet {
+        name: "install-root",
+        installed: None,
+        run: crate::install_root::main,
+    },
+    Applet {
+        name: "run-as",
+        installed: None,
+        run: crate::run_as::main,
+    },
+];

@@ -1,0 +1,334 @@
+//! `qrexec-client-vm`: asks for a call and is its caller.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, IntoRawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use bulkhead_qrexec::launch::{self, Diagnostics};
+use bulkhead_qrexec::pump::{
+    Errors, Input, LocalChild, Options, Output, PumpError, Streams, Switch, exit_code, run,
+};
+use bulkhead_vchan::{DomId, IdError, Listener, Port, SocketDir, VchanError};
+use bulkhead_wire::qrexec::data::Role;
+use bulkhead_wire::qrexec::trigger::{Trigger, TriggerError};
+use bulkhead_wire::qrexec::{EXIT_REFUSED, Endpoint, Version};
+use rustix::net::SocketType;
+use rustix::termios::isatty;
+use thiserror::Error;
+
+use crate::options::{Known, OptionError, parse};
+
+const NAME: &str = "qrexec-client-vm";
+
+/// How long the other qube may take to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(120);
+
+const KNOWN: &[Known] = &[
+    Known {
+        long: "buffer-size",
+        short: None,
+        value: true,
+    },
+    Known {
+        long: "filter-escape-chars-stdout",
+        short: Some(b't'),
+        value: false,
+    },
+    Known {
+        long: "filter-escape-chars-stderr",
+        short: Some(b'T'),
+        value: false,
+    },
+    Known {
+        long: "no-filter-escape-chars-stdout",
+        short: None,
+        value: false,
+    },
+    Known {
+        long: "no-filter-escape-chars-stderr",
+        short: None,
+        value: false,
+    },
+    Known {
+        long: "agent-socket",
+        short: Some(b'a'),
+        value: true,
+    },
+    Known {
+        long: "prefix-data",
+        short: Some(b'p'),
+        value: true,
+    },
+    Known {
+        long: "use-stdin-socket",
+        short: None,
+        value: false,
+    },
+    Known {
+        long: "source-qube",
+        short: Some(b's'),
+        value: true,
+    },
+    Known {
+        long: "help",
+        short: Some(b'h'),
+        value: false,
+    },
+];
+
+const USAGE: &str = "usage: qrexec-client-vm [options] TARGET SERVICE [LOCAL_PROGRAM [ARGUMENT...]]
+  -h, --help                          print this
+  -t, --filter-escape-chars-stdout    replace unprintable bytes on stdout (default on terminals)
+  -T, --filter-escape-chars-stderr    the same for stderr
+      --no-filter-escape-chars-stdout
+      --no-filter-escape-chars-stderr
+  -a, --agent-socket=PATH             find the agent at PATH
+  -p, --prefix-data=DATA              send DATA before what comes on stdin
+  -s, --source-qube=QUBE              call for QUBE (relayed calls)
+      --use-stdin-socket              stdin is a socket for both directions
+      --buffer-size=BYTES             least size of the channel's buffers";
+
+#[derive(Debug, Error)]
+enum CallError {
+    #[error("cannot understand the command line")]
+    Options(#[from] OptionError),
+    #[error("{0}")]
+    Usage(&'static str),
+    #[error("{0} is not text")]
+    Text(&'static str),
+    #[error("cannot ask for this call")]
+    Trigger(#[from] TriggerError),
+    #[error("cannot reach the agent at `{}`", path.display())]
+    Agent { path: PathBuf, source: io::Error },
+    #[error("the agent named no usable domain")]
+    Domain(#[from] IdError),
+    #[error("cannot open the channel")]
+    Channel(#[from] VchanError),
+    #[error("cannot use the standard streams")]
+    Streams(#[source] io::Error),
+    #[error("cannot run `{program}`")]
+    Program { program: String, source: io::Error },
+    #[error("the call broke off")]
+    Pump(#[from] PumpError),
+}
+
+/// What is asked for.
+#[derive(Debug, Default)]
+struct Request {
+    agent: PathBuf,
+    source: String,
+    target: String,
+    service: String,
+    program: Vec<OsString>,
+    filter_main: Option<bool>,
+    filter_errors: Option<bool>,
+    prefix: Vec<u8>,
+    stdin_socket: bool,
+}
+
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    let outcome = read_request(arguments).and_then(|request| match request {
+        Some(request) => call(request),
+        None => {
+            println!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+    });
+    match outcome {
+        Ok(code) => code,
+        Err(e @ (CallError::Options(_) | CallError::Usage(_))) => {
+            crate::report::log(NAME, &e);
+            eprintln!("{USAGE}");
+            ExitCode::from(2)
+        }
+        Err(e @ CallError::Agent { .. }) => {
+            crate::report::log(NAME, &e);
+            ExitCode::FAILURE
+        }
+        Err(e) => crate::report::fail(NAME, &e),
+    }
+}
+
+/// None if only help is wanted.
+fn read_request(arguments: Vec<OsString>) -> Result<Option<Request>, CallError> {
+    let given = parse(KNOWN, arguments)?;
+    let agent = PathBuf::from(crate::agent::TRIGGER_PATH);
+    let mut request = Request {
+        agent,
+        ..Request::default()
+    };
+    for (name, value) in given.options {
+        match name {
+            "buffer-size" => {
+                let number = value.to_str().map(str::parse::<u32>);
+                // Socket channels have room enough; the number need only make sense.
+                if !matches!(number, Some(Ok(n)) if n <= i32::MAX.unsigned_abs()) {
+                    return Err(CallError::Usage("buffer size is no number"));
+                }
+            }
+            "filter-escape-chars-stdout" => request.filter_main = Some(true),
+            "filter-escape-chars-stderr" => request.filter_errors = Some(true),
+            "no-filter-escape-chars-stdout" => request.filter_main = Some(false),
+            "no-filter-escape-chars-stderr" => request.filter_errors = Some(false),
+            "agent-socket" => request.agent = value.into(),
+            "prefix-data" if !request.prefix.is_empty() => {
+                return Err(CallError::Usage("prefix data was given twice"));
+            }
+            "prefix-data" => request.prefix = value.into_encoded_bytes(),
+            "use-stdin-socket" => request.stdin_socket = true,
+            "source-qube" if !request.source.is_empty() => {
+                return Err(CallError::Usage("a source qube was given twice"));
+            }
+            "source-qube" => request.source = text(value, "source qube")?,
+            _ => return Ok(None),
+        }
+    }
+    let mut words = given.rest.into_iter();
+    let (Some(target), Some(service)) = (words.next(), words.next()) else {
+        return Err(CallError::Usage("target and service are needed"));
+    };
+    request.target = text(target, "target")?;
+    request.service = text(service, "service")?;
+    request.program = words.collect();
+    if request.stdin_socket {
+        if !request.program.is_empty() {
+            return Err(CallError::Usage(
+                "a local program has no use for --use-stdin-socket",
+            ));
+        }
+        let kind = rustix::net::sockopt::socket_type(rustix::stdio::stdin());
+        if kind != Ok(SocketType::STREAM) {
+            return Err(CallError::Usage("stdin is not a stream socket"));
+        }
+    }
+    Ok(Some(request))
+}
+
+fn text(value: OsString, what: &'static str) -> Result<String, CallError> {
+    value.into_string().map_err(|_| CallError::Text(what))
+}
+
+fn call(request: Request) -> Result<ExitCode, CallError> {
+    let message = Trigger::ask(&request.source, &request.target, &request.service);
+    // The agent puts it into the form that its link has.
+    let message = message.encode(Version::NEWEST)?;
+    let agent = |source| CallError::Agent {
+        path: request.agent.clone(),
+        source,
+    };
+    let mut stream = UnixStream::connect(&request.agent).map_err(agent)?;
+    stream.write_all(&message).map_err(agent)?;
+    let mut answer = [0; Endpoint::LEN];
+    let endpoint = match stream.read_exact(&mut answer) {
+        Ok(()) => Endpoint::split(&answer).map(|(endpoint, _)| endpoint),
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => None,
+        Err(e) if e.kind() == io::ErrorKind::ConnectionReset => None,
+        Err(e) => return Err(agent(e)),
+    };
+    let Some(endpoint) = endpoint else {
+        eprintln!("Request refused");
+        return Ok(ExitCode::from(EXIT_REFUSED));
+    };
+    let dir = SocketDir::from_env()?;
+    let listener = dir.listen(DomId::new(endpoint.domain)?, Port::new(endpoint.port))?;
+    let ending = serve(request, listener);
+    // Open until now: its end tells dom0 that the port is free again.
+    drop(stream);
+    ending
+}
+
+fn serve(request: Request, listener: Listener) -> Result<ExitCode, CallError> {
+    let mut options = Options::new(Role::Caller);
+    let deadline = Some(Instant::now() + CONNECT_TIMEOUT);
+    let to_terminal = isatty(rustix::stdio::stdout()) && request.program.is_empty();
+    options.filter_main = request.filter_main.unwrap_or(to_terminal);
+    options.filter_errors = request
+        .filter_errors
+        .unwrap_or_else(|| isatty(rustix::stdio::stderr()));
+    options.prefix = request.prefix;
+    let (streams, child) = match request.program.as_slice() {
+        [] => (own_streams(request.stdin_socket)?, None),
+        program => {
+            let switch = Switch::new().map_err(CallError::Streams)?;
+            options.switch = Some(switch.clone());
+            let started = watch(switch).and_then(|()| start(program));
+            match started {
+                Ok((streams, child)) => (streams, Some(child)),
+                Err(e) => {
+                    // The other side waits for a channel: let it see that nobody is there.
+                    drop(listener.accept(Some(Instant::now() + Duration::from_secs(5))));
+                    return Err(e);
+                }
+            }
+        }
+    };
+    let mut channel = listener.accept(deadline)?;
+    let ending = run(&mut channel, streams, child, options)?;
+    if ending.cut {
+        eprintln!("{NAME}: the other side went away before the call was over");
+    }
+    // Only the low byte is an exit code.
+    Ok(ExitCode::from(exit_code(&ending).to_le_bytes()[0]))
+}
+
+fn own_streams(stdin_socket: bool) -> Result<Streams, CallError> {
+    let own = || -> io::Result<Streams> {
+        let stdin = rustix::stdio::stdin().try_clone_to_owned()?;
+        let stderr = rustix::stdio::stderr().try_clone_to_owned()?;
+        let (input, output) = if stdin_socket {
+            Input::both(stdin)?
+        } else {
+            let stdout = rustix::stdio::stdout().try_clone_to_owned()?;
+            (Input::new(stdin)?, Output::new(stdout)?)
+        };
+        let errors = Errors::To(Output::new(stderr)?);
+        Ok(Streams {
+            input: Some(input),
+            output: Some(output),
+            errors,
+        })
+    };
+    own().map_err(CallError::Streams)
+}
+
+/// `SIGUSR1` from the local program sets the switch; other signals end us as usual.
+fn watch(switch: Switch) -> Result<(), CallError> {
+    crate::signals::watch_switch(move || switch.set()).map_err(CallError::Streams)
+}
+
+fn start(program: &[OsString]) -> Result<(Streams, LocalChild), CallError> {
+    let [path, arguments @ ..] = program else {
+        return Err(CallError::Usage("target and service are needed"));
+    };
+    let mut command = Command::new(path);
+    if let Some(name) = Path::new(path).file_name() {
+        command.arg0(name);
+    }
+    command.args(arguments);
+    launch::set_environment(&mut command, None);
+    let keep_errors = std::env::var_os("PASS_LOCAL_STDERR").is_some();
+    for fd in 0..if keep_errors { 3 } else { 2 } {
+        let saved = match fd {
+            0 => rustix::io::dup(rustix::stdio::stdin()),
+            1 => rustix::io::dup(rustix::stdio::stdout()),
+            _ => rustix::io::dup(rustix::stdio::stderr()),
+        };
+        let saved = saved.map_err(|e| CallError::Streams(e.into()))?;
+        // Inherited by the program, which finds it by its number; closed when we end.
+        command.env(format!("SAVED_FD_{fd}"), saved.into_raw_fd().to_string());
+    }
+    let started = launch::start(&mut command, Diagnostics::Inherit);
+    let (mut streams, child) = started.map_err(|source| CallError::Program {
+        program: path.display().to_string(),
+        source,
+    })?;
+    let stderr = rustix::stdio::stderr().as_fd().try_clone_to_owned();
+    let errors = stderr.and_then(Output::new).map_err(CallError::Streams)?;
+    streams.errors = Errors::To(errors);
+    Ok((streams, child))
+}

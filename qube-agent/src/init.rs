@@ -1,0 +1,64 @@
+//! Init mode: everything that a qube needs, in one process.
+//!
+//! Reaps orphans, runs the qrexec agent (and with it the services), and ends on `SIGTERM` after
+//! telling its children to stop.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, getpid, kill_process};
+use thiserror::Error;
+
+use crate::agent::{Reaping, Setup, run};
+
+const NAME: &str = "qube-agent";
+
+/// How long processes may take to stop before they are killed with the qube.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+#[derive(Debug, Error)]
+#[error("init mode takes no arguments, got `{0}`")]
+struct UsageError(String);
+
+pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
+    if let Some(first) = arguments.first() {
+        crate::report::log(NAME, &UsageError(first.display().to_string()));
+        return ExitCode::from(2);
+    }
+    enter_home();
+    let outcome = run(Setup::default(), Reaping::All);
+    stop_children();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => crate::report::fail(NAME, &e),
+    }
+}
+
+/// Services start where their user is at home, if that is there yet.
+fn enter_home() {
+    if let Some(home) = std::env::var_os("HOME") {
+        let _ = std::env::set_current_dir(home);
+    }
+}
+
+/// Asks all children to stop, and waits for them a little.
+fn stop_children() {
+    let deadline = Instant::now() + STOP_TIMEOUT;
+    let mut asked = Vec::new();
+    loop {
+        let left = bulkhead_qrexec::children::all();
+        if left.is_empty() || Instant::now() >= deadline {
+            return;
+        }
+        for pid in left {
+            if pid != getpid() && !asked.contains(&pid) {
+                // Gone already, or of another user: then it is not ours to stop.
+                let _ = kill_process(pid, Signal::TERM);
+                asked.push(pid);
+            }
+        }
+        bulkhead_qrexec::children::reap_all();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

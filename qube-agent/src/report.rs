@@ -1,0 +1,24 @@
+//! What goes wrong, for people.
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use bulkhead_wire::qrexec::EXIT_PROBLEM;
+
+/// Writes an error and its causes to standard error.
+pub(crate) fn log(name: &str, error: &dyn Error) {
+    let mut text = format!("{name}: {error}");
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    eprintln!("{text}");
+}
+
+/// The same, and the exit code for problems of qrexec itself.
+pub(crate) fn fail(name: &str, error: &dyn Error) -> ExitCode {
+    log(name, error);
+    ExitCode::from(EXIT_PROBLEM)
+}
