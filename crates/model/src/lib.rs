@@ -22,6 +22,7 @@ pub mod qube;
 pub mod resolve;
 pub mod schema;
 pub mod source;
+pub mod starter;
 mod syntax;
 mod written;
 

@@ -7,7 +7,7 @@ use super::{FILES_MAX, TOTAL_BYTES_MAX, managed_path};
 use crate::decode::{Decode, Decoder, Located};
 use crate::diagnostic::{At, FileId, Problem, Problems, SourceMap};
 use crate::qube::PolicyText;
-use crate::source::{SourceError, SourceReader, is_pattern};
+use crate::source::{MemoryReader, SourceError, SourceReader, is_pattern};
 use crate::syntax;
 use crate::written::{PolicyEntry, SystemOptions};
 
@@ -66,6 +66,19 @@ pub(super) fn gather(
     }
     gather.managed(&managed);
     gather.gathered
+}
+
+/// Reads one file without following its imports.
+pub(super) fn read_alone(name: &str, text: &str, sources: &mut SourceMap, problems: &mut Problems) {
+    let reader = MemoryReader::default();
+    let mut gather = Gather {
+        reader: &reader,
+        sources,
+        problems,
+        seen: HashSet::new(),
+        gathered: Gathered::default(),
+    };
+    gather.decode(Path::new(name), text.to_owned());
 }
 
 struct Gather<'a> {

@@ -69,6 +69,15 @@ pub fn load(root: &Path, reader: &dyn SourceReader) -> Result<Loaded, Diagnostic
     })
 }
 
+/// What is wrong with one file by itself: its syntax, options and values, but not what it needs
+/// of other files.
+pub fn check_file(name: &str, text: &str) -> Diagnostics {
+    let mut sources = SourceMap::default();
+    let mut problems = Problems::default();
+    gather::read_alone(name, text, &mut sources, &mut problems);
+    problems.finish(&sources)
+}
+
 /// The file beside `root` in which tools write: `system.managed.ron` for `system.ron`. It is part
 /// of the description when it exists. Its entries in `qubes` win over hand-written ones of the
 /// same name, property by property.
