@@ -8,12 +8,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apply;
 pub mod audit;
 pub mod bus;
 pub mod calls;
 pub mod daemon;
 pub mod db;
+pub mod description;
+mod fault;
+pub mod generation;
 pub mod hypervisor;
+pub mod instance;
+pub mod journal;
 pub mod lock;
 pub mod machine;
 pub mod observe;
@@ -21,4 +27,5 @@ pub mod ops;
 pub mod plan;
 pub mod relays;
 pub mod runtime;
+pub mod status;
 pub mod storage;

@@ -3,422 +3,42 @@
 //! A face (D-Bus, Admin API) turns a request into one of these calls and the answer into its own
 //! form, and has no logic of its own. Every answer is `Serialize`: `--json` is that and no more.
 //!
-//! Start-up, in this order: claim the folders (`instance`), [`Database::open`], the storage, the
-//! runtime (a [`Machine`]) over both, [`Operations::new`], [`Operations::recover`], serve.
+//! Start-up, in this order: claim the folders ([`crate::instance`]), [`Database::open`], the
+//! storage, the runtime (a [`Machine`]) over both, [`Operations::new`], [`Operations::recover`],
+//! serve, and [`Operations::bring_up`] beside it.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Description;
-use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, watch};
 
-use tokio::sync::broadcast;
-
-use crate::db::{Database, DatabaseError};
+use crate::apply::{Ended, Env, Run, nothing_declared};
+use crate::db::Database;
+use crate::generation::{self, Candidate};
+use crate::journal::Journal;
+use crate::lock::Lock;
 use crate::machine::Machine;
-use crate::plan::{Plan, StepId};
-use crate::storage::{ImageDigest, Storage, VolumeInfo};
+use crate::observe::{Current, Observed};
+use crate::plan::build::{self, Images, PlanOptions, Restarts, Shrink, Undeclared};
+use crate::plan::render::{Colour, render};
+use crate::plan::{Action, Plan};
+use crate::storage::Storage;
+
+mod collect;
+mod error;
+mod types;
+
+pub use error::OperationsError;
+pub use types::*;
 
 /// Progress events kept for a slow receiver: an apply of 1,000 qubes has about 4,000.
 const PROGRESS_BACKLOG: usize = 8192;
 
-/// Names one apply in the journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct ApplyId(pub u64);
-
-/// What to plan for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PlanRequest {
-    /// Description to read instead of the configured one.
-    pub system: Option<PathBuf>,
-    /// Restart running qubes whose changes need it, instead of leaving them until they start next.
-    pub restart: bool,
-    /// Build templates anew instead of keeping the locked images.
-    pub update_templates: bool,
-    /// Keep volumes that are no longer declared, instead of destroying them.
-    pub keep_volumes: bool,
-}
-
-/// What to apply.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ApplyRequest {
-    /// What to plan for.
-    pub plan: PlanRequest,
-    /// Leave to destroy volumes with their data.
-    pub allow_destroy: bool,
-    /// Message kept with the generation.
-    pub message: String,
-    /// [`PlanReply::fingerprint`] of the plan that the person saw: if the plan is another one by
-    /// now, the apply is refused. None: apply whatever the plan is.
-    pub expect: Option<String>,
-}
-
-/// What to go back to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RollbackRequest {
-    /// Generation; none means the one before the current.
-    pub generation: Option<u64>,
-    /// Restart running qubes whose changes need it.
-    pub restart: bool,
-    /// Destroy the volumes that the old generation does not declare, instead of keeping them.
-    pub allow_destroy: bool,
-    /// Only show the plan: [`ApplyReport::plan`] is filled and nothing is done.
-    pub dry_run: bool,
-}
-
-/// What to collect.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct GcRequest {
-    /// How many of the newest generations to keep; none means the default.
-    pub keep: Option<u32>,
-    /// Collect exactly these instead; refused where one is in use.
-    pub generations: Vec<u64>,
-    /// Destroy volumes that belong to no declared qube, with their data.
-    pub orphan_volumes: bool,
-    /// Only tell what would go.
-    pub dry_run: bool,
-}
-
-/// A plan, as shown.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanReply {
-    /// The plan.
-    pub plan: Plan,
-    /// It as text, without colour.
-    pub text: String,
-    /// Names this plan; see [`ApplyRequest::expect`].
-    pub fingerprint: String,
-    /// Volumes (`qube:volume`) that are destroyed; not empty means that `allow_destroy` is needed.
-    pub destroys: Vec<String>,
-}
-
-/// How an apply ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ApplyOutcome {
-    /// There was nothing to do.
-    Nothing,
-    /// Every step is done.
-    Done,
-    /// A step failed and everything before it was undone.
-    Undone,
-    /// A step failed, and so did an undo: parts of both remain. The next apply converges.
-    Partly,
-}
-
-/// What an apply did.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ApplyReport {
-    /// How it ended.
-    pub outcome: ApplyOutcome,
-    /// Its name in the journal; none where there was nothing to do.
-    pub apply: Option<ApplyId>,
-    /// The current generation now.
-    pub generation: Option<u64>,
-    /// What was planned.
-    pub plan: Plan,
-    /// What failed, outermost first; empty unless undone or partly done.
-    pub failures: Vec<String>,
-    /// Wall time in milliseconds.
-    pub took_ms: u64,
-}
-
-/// What an apply tells while it runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum Progress {
-    /// An apply begins.
-    ApplyStarted {
-        /// Which.
-        apply: ApplyId,
-        /// Who asked for it.
-        who: String,
-        /// How many steps it has.
-        steps: u32,
-    },
-    /// A step begins.
-    StepStarted {
-        /// Which apply.
-        apply: ApplyId,
-        /// Which step.
-        step: StepId,
-        /// What it does, for people (`start qube work`).
-        text: String,
-    },
-    /// A long step tells how far it is.
-    StepProgress {
-        /// Which apply.
-        apply: ApplyId,
-        /// Which step.
-        step: StepId,
-        /// A short line.
-        text: String,
-    },
-    /// A step is over.
-    StepFinished {
-        /// Which apply.
-        apply: ApplyId,
-        /// Which step.
-        step: StepId,
-        /// Why it failed; none if it is done.
-        error: Option<String>,
-    },
-    /// Steps are being undone.
-    Undoing {
-        /// Which apply.
-        apply: ApplyId,
-        /// Why.
-        because: String,
-    },
-    /// A step was undone.
-    StepUndone {
-        /// Which apply.
-        apply: ApplyId,
-        /// Which step.
-        step: StepId,
-        /// Why it could not be; none if it was.
-        error: Option<String>,
-    },
-    /// The apply is over.
-    ApplyFinished {
-        /// Which.
-        apply: ApplyId,
-        /// How.
-        outcome: ApplyOutcome,
-        /// The current generation now.
-        generation: Option<u64>,
-    },
-}
-
-/// A generation without its description.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GenerationInfo {
-    /// Its number, from 1; never used again.
-    pub number: u64,
-    /// When it was made: seconds since 1970, UTC.
-    pub created: u64,
-    /// Who made it.
-    pub who: String,
-    /// Why, in that person's words.
-    pub message: String,
-    /// Digest of description and lock.
-    pub digest: String,
-    /// How many qubes it declares.
-    pub qubes: u32,
-    /// The generation that it is a rollback to.
-    pub rollback_of: Option<u64>,
-    /// Whether it is in force.
-    pub current: bool,
-    /// Whether the daemon came up with it.
-    pub booted: bool,
-}
-
-/// A generation, whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Generation {
-    /// About it.
-    #[serde(flatten)]
-    pub info: GenerationInfo,
-    /// The resolved description.
-    pub description: Description,
-    /// The image of each template.
-    pub images: BTreeMap<QubeName, ImageDigest>,
-}
-
-/// What kind of difference between declared and real.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DriftKind {
-    /// An autostart qube died or never came up.
-    NotRunning,
-    /// A qube runs that nobody declares, and that is no disposable.
-    Undeclared,
-    /// A live property has another value than declared.
-    Property,
-    /// A declared volume is not there.
-    VolumeMissing,
-    /// A declared volume is smaller than declared.
-    VolumeSmaller,
-    /// The image of a template is not in the store.
-    ImageMissing,
-}
-
-/// One difference between declared and real that an apply repairs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drift {
-    /// What kind.
-    pub kind: DriftKind,
-    /// The qube or template.
-    pub subject: QubeName,
-    /// One sentence: what is different.
-    pub text: String,
-    /// One sentence: what the next apply does about it.
-    pub remedy: String,
-}
-
-/// A running qube whose newest values take effect when it starts next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PendingRestart {
-    /// Which.
-    pub qube: QubeName,
-    /// Properties that differ.
-    pub properties: Vec<String>,
-}
-
-/// An apply that is under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Applying {
-    /// Which.
-    pub apply: ApplyId,
-    /// Who started it.
-    pub who: String,
-    /// When: seconds since 1970, UTC.
-    pub since: u64,
-    /// Steps done so far.
-    pub done: u32,
-    /// Steps in all.
-    pub steps: u32,
-}
-
-/// How the machine is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// The generation in force.
-    pub generation: Option<GenerationInfo>,
-    /// The apply under way.
-    pub applying: Option<Applying>,
-    /// Where what runs differs from what is declared.
-    pub drift: Vec<Drift>,
-    /// Running qubes that wait for a restart.
-    pub pending: Vec<PendingRestart>,
-    /// Volumes that belong to no declared qube.
-    pub orphan_volumes: Vec<VolumeInfo>,
-    /// What the last apply that did not end in order left; one sentence each.
-    pub warnings: Vec<String>,
-}
-
-/// What was collected, or would be.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GcReport {
-    /// Generations removed.
-    pub generations: Vec<u64>,
-    /// Images removed: digest and size in MiB.
-    pub images: Vec<(ImageDigest, u64)>,
-    /// Volumes destroyed.
-    pub volumes: Vec<String>,
-    /// Kept although old, and why.
-    pub kept: Vec<String>,
-    /// Space freed in MiB.
-    pub freed: u64,
-}
-
-/// What is different between two generations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DiffReply {
-    /// From this one.
-    pub from: u64,
-    /// To this one.
-    pub to: u64,
-    /// As text, without colour; empty if nothing is.
-    pub text: String,
-    /// As data: the semantic difference of the descriptions.
-    pub changes: serde_json::Value,
-}
-
-/// Why an operation was refused.
-#[derive(Debug, thiserror::Error)]
-pub enum OperationsError {
-    /// Not there yet.
-    #[error("this is not ready")]
-    NotReady,
-    /// The description has errors. Nothing was changed.
-    #[error("the description `{}` has {count} error(s)", .system.display())]
-    Description {
-        /// The description.
-        system: PathBuf,
-        /// How many.
-        count: usize,
-        /// All of them with file, line and snippet, rendered without colour.
-        rendered: String,
-    },
-    /// Another apply is under way.
-    #[error("busy: {who} has been applying since {since}, {done} of {steps} steps are done")]
-    Busy {
-        /// Who started it.
-        who: String,
-        /// When: RFC 3339, UTC.
-        since: String,
-        /// Steps done.
-        done: u32,
-        /// Steps in all.
-        steps: u32,
-    },
-    /// Data would be destroyed and no leave was given.
-    #[error("this destroys the data of {}", .0.join(", "))]
-    NeedsAllowDestroy(Vec<String>),
-    /// The plan is not the one that was shown.
-    #[error("the plan is no longer the one that was shown")]
-    PlanChanged,
-    /// A volume is declared smaller than before.
-    #[error("volume `{volume}` cannot shrink from {from} to {to} MiB")]
-    Shrink {
-        /// `qube:volume`.
-        volume: String,
-        /// Its size.
-        from: u64,
-        /// Declared size.
-        to: u64,
-    },
-    /// No such generation.
-    #[error("there is no generation {0}")]
-    NoSuchGeneration(u64),
-    /// Nothing to go back to.
-    #[error("there is no earlier generation to go back to")]
-    NothingEarlier,
-    /// A generation to collect is needed.
-    #[error("generation {number} is in use: {why}")]
-    GenerationInUse {
-        /// Which.
-        number: u64,
-        /// By what.
-        why: &'static str,
-    },
-    /// From the database.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// From storage.
-    #[error(transparent)]
-    Storage(#[from] crate::storage::StorageError),
-    /// From the machine.
-    #[error(transparent)]
-    Machine(#[from] crate::machine::MachineError),
-}
-
-impl OperationsError {
-    /// What a person can do about it; a whole sentence, for a line that starts with `hint:`.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::NeedsAllowDestroy(_) => {
-                Some("Pass --allow-destroy to destroy it, or --keep-volumes to keep it.".to_owned())
-            }
-            Self::PlanChanged => Some("Look at the new plan and apply again.".to_owned()),
-            Self::Busy { .. } => Some("Wait until it is done, then apply again.".to_owned()),
-            Self::Shrink { volume, .. } => Some(format!(
-                "Declare `{volume}` at least as large as it is; to make it smaller, copy its data \
-                 to a new volume."
-            )),
-            Self::NoSuchGeneration(_) => Some("List them with `bulkhead generations`.".to_owned()),
-            _ => None,
-        }
-    }
-}
+/// Where the kernel says which boot of the machine this is.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// Where things are.
 #[derive(Debug, Clone)]
@@ -429,13 +49,31 @@ pub struct OperationsConfig {
 
 /// Everything a person can ask of the declared system. Shared by all faces in an `Arc`.
 #[derive(Debug)]
-#[expect(dead_code, reason = "filled in together with the operations below")]
 pub struct Operations {
     config: OperationsConfig,
     database: Database,
-    storage: Arc<dyn Storage>,
-    machine: Arc<dyn Machine>,
-    progress: broadcast::Sender<Progress>,
+    env: Arc<Env>,
+    applying: watch::Receiver<Option<Applying>>,
+    /// Held by whoever changes anything.
+    changing: Arc<Mutex<()>>,
+}
+
+/// What an apply is made for.
+struct Intent {
+    description: Arc<Description>,
+    options: PlanOptions,
+    who: String,
+    message: String,
+    rollback_of: Option<u64>,
+    /// The lock that the description comes with; none means that of the current generation.
+    lock: Option<Lock>,
+}
+
+/// An apply that is allowed and has something to do, or nothing.
+struct Prepared {
+    plan: Plan,
+    observed: Observed,
+    lock: Lock,
 }
 
 impl Operations {
@@ -447,30 +85,85 @@ impl Operations {
         machine: Arc<dyn Machine>,
     ) -> Self {
         let (progress, _) = broadcast::channel(PROGRESS_BACKLOG);
+        let (applying_sender, applying) = watch::channel(None);
+        let env = Env {
+            journal: Journal::new(database.clone()),
+            machine,
+            storage,
+            progress,
+            applying: applying_sender,
+            now,
+        };
         Self {
             config,
             database,
-            storage,
-            machine,
-            progress,
+            env: Arc::new(env),
+            applying,
+            changing: Arc::default(),
         }
     }
 
     /// Call once, before serving: declares the current generation to the machine, then finishes or
-    /// undoes an apply that a killed daemon left. Returns what became of it, if there was one.
+    /// undoes an apply that a killed daemon left. Returns what became of it, if there was one. A
+    /// machine that refuses the current declaration (it denies every call then) is told in
+    /// [`Status::warnings`] and stops nothing here.
     pub async fn recover(&self) -> Result<Option<ApplyReport>, OperationsError> {
-        Err(OperationsError::NotReady)
+        let _changing = self.begin_changing()?;
+        let current = generation::current(&self.database).await?;
+        let declared = current
+            .as_ref()
+            .map_or_else(nothing_declared, Current::declared);
+        if let Err(error) = self.env.machine.declare(declared).await {
+            tracing::error!(%error, "the current generation is not in force");
+        }
+        let Some(left) = self.env.journal.unfinished().await? else {
+            return Ok(None);
+        };
+        tracing::warn!(apply = left.id.0, "an apply was left unfinished");
+        let began = Instant::now();
+        let ended = Run::resume(Arc::clone(&self.env), left, current).await;
+        Ok(Some(report(ended, began)))
+    }
+
+    /// Call once after [`Operations::recover`]: on the first start since the machine booted, starts
+    /// what the current generation wants running. A mere restart of the daemon changes nothing.
+    pub async fn bring_up(&self) -> Result<Option<ApplyReport>, OperationsError> {
+        let boot_id = tokio::fs::read_to_string(BOOT_ID).await.unwrap_or_default();
+        if !generation::note_boot(&self.database, boot_id.trim()).await? {
+            return Ok(None);
+        }
+        let Some(current) = generation::current(&self.database).await? else {
+            return Ok(None);
+        };
+        let intent = Intent {
+            description: current.description,
+            options: PlanOptions {
+                shrink: Shrink::Keep,
+                ..PlanOptions::default()
+            },
+            who: "boot".to_owned(),
+            message: String::new(),
+            rollback_of: None,
+            lock: Some(current.lock),
+        };
+        self.carry_out(intent, true, None).await.map(Some)
     }
 
     /// Progress of every apply from now on, whoever asked for it. A receiver that lags loses the
     /// oldest events.
     pub fn progress(&self) -> broadcast::Receiver<Progress> {
-        self.progress.subscribe()
+        self.env.progress.subscribe()
+    }
+
+    /// The apply under way, and every change of it.
+    pub fn applying(&self) -> watch::Receiver<Option<Applying>> {
+        self.applying.clone()
     }
 
     /// What an apply would do now.
-    pub async fn plan(&self, _request: &PlanRequest) -> Result<PlanReply, OperationsError> {
-        Err(OperationsError::NotReady)
+    pub async fn plan(&self, request: &PlanRequest) -> Result<PlanReply, OperationsError> {
+        let intent = self.intent(request, String::new(), String::new()).await?;
+        Ok(reply(self.prepare(&intent).await?.plan))
     }
 
     /// Makes the machine what the description says. A step that fails is no error of this call:
@@ -478,44 +171,401 @@ impl Operations {
     /// when the caller goes away.
     pub async fn apply(
         &self,
-        _request: &ApplyRequest,
-        _who: &str,
+        request: &ApplyRequest,
+        who: &str,
     ) -> Result<ApplyReport, OperationsError> {
-        Err(OperationsError::NotReady)
+        let intent = self
+            .intent(&request.plan, who.to_owned(), request.message.clone())
+            .await?;
+        self.carry_out(intent, request.allow_destroy, request.expect.as_deref())
+            .await
+    }
+
+    /// Applies the description of an earlier generation as a new one. Needs neither the
+    /// description's files nor a network. Volumes that it does not declare are kept unless
+    /// `allow_destroy` is given, and none shrinks: there is always a way back.
+    pub async fn rollback(
+        &self,
+        request: &RollbackRequest,
+        who: &str,
+    ) -> Result<ApplyReport, OperationsError> {
+        let number = match request.generation {
+            Some(number) => number,
+            None => self.previous().await?,
+        };
+        let (_, description, lock) = self.stored(number).await?;
+        let message = match request.message.as_str() {
+            "" => format!("rollback to generation {number}"),
+            message => message.to_owned(),
+        };
+        let intent = Intent {
+            description: Arc::new(description),
+            options: PlanOptions {
+                restarts: if request.restart {
+                    Restarts::Now
+                } else {
+                    Restarts::Leave
+                },
+                undeclared: if request.allow_destroy {
+                    Undeclared::Destroy
+                } else {
+                    Undeclared::Keep
+                },
+                shrink: Shrink::Keep,
+                images: Images::Locked,
+            },
+            who: who.to_owned(),
+            message,
+            rollback_of: Some(number),
+            lock: Some(lock),
+        };
+        if request.dry_run {
+            let began = Instant::now();
+            let prepared = self.prepare(&intent).await?;
+            let generation = prepared
+                .observed
+                .current
+                .as_ref()
+                .map(|current| current.number);
+            return Ok(nothing_done(prepared.plan, generation, began));
+        }
+        self.carry_out(intent, request.allow_destroy, None).await
     }
 
     /// How the machine is, and where that is not as declared.
     pub async fn status(&self) -> Result<Status, OperationsError> {
-        Err(OperationsError::NotReady)
+        let observed = self.observe().await?;
+        let found = crate::status::differences(&observed);
+        let list = generation::list(&self.database).await?;
+        let mut warnings: Vec<String> =
+            self.env.journal.last_trouble().await?.into_iter().collect();
+        for (volume, _) in self.env.storage.retired_volumes().await? {
+            warnings.push(format!(
+                "Volume {volume} is set aside; `bulkhead gc --orphan-volumes` destroys it."
+            ));
+        }
+        Ok(Status {
+            generation: list.into_iter().find(|info| info.current),
+            applying: self.applying.borrow().clone(),
+            drift: found.drift,
+            pending: found.pending,
+            orphan_volumes: found.orphans,
+            warnings,
+        })
     }
 
     /// All generations, oldest first.
     pub async fn generations(&self) -> Result<Vec<GenerationInfo>, OperationsError> {
-        Err(OperationsError::NotReady)
+        Ok(generation::list(&self.database).await?)
     }
 
     /// One generation; none means the current.
-    pub async fn generation(&self, _number: Option<u64>) -> Result<Generation, OperationsError> {
-        Err(OperationsError::NotReady)
+    pub async fn generation(&self, number: Option<u64>) -> Result<Generation, OperationsError> {
+        let number = match number {
+            Some(number) => number,
+            None => self.current_number().await?,
+        };
+        let (info, description, lock) = self.stored(number).await?;
+        Ok(Generation {
+            info,
+            description,
+            images: lock.images(),
+        })
     }
 
-    /// What is different in `to` from `from`; text without colour is in the reply.
-    pub async fn diff(&self, _from: u64, _to: u64) -> Result<DiffReply, OperationsError> {
-        Err(OperationsError::NotReady)
-    }
-
-    /// Applies the description of an earlier generation as a new one. Needs neither the
-    /// description's files nor a network.
-    pub async fn rollback(
+    /// What is different in `to` from `from`. None as `to` means the current generation, none as
+    /// `from` the one before `to`.
+    pub async fn diff(
         &self,
-        _request: &RollbackRequest,
-        _who: &str,
-    ) -> Result<ApplyReport, OperationsError> {
-        Err(OperationsError::NotReady)
+        from: Option<u64>,
+        to: Option<u64>,
+    ) -> Result<DiffReply, OperationsError> {
+        let to = match to {
+            Some(to) => to,
+            None => self.current_number().await?,
+        };
+        let from = match from {
+            Some(from) => from,
+            None => self.before(to).await?,
+        };
+        let (_, old, old_lock) = self.stored(from).await?;
+        let (_, new, new_lock) = self.stored(to).await?;
+        let changes = bulkhead_model::diff::diff(&old, &new);
+        let mut text = changes.to_string();
+        let mut images = Vec::new();
+        for (template, digest) in new_lock.images() {
+            let before = old_lock.image(&template).cloned();
+            if before.as_ref().is_some_and(|before| *before != digest) {
+                text.push_str(&format!(
+                    "~ image of template {template}: {}\n",
+                    digest.short()
+                ));
+                images.push(ImageChange {
+                    template,
+                    from: before,
+                    to: digest,
+                });
+            }
+        }
+        Ok(DiffReply {
+            from,
+            to,
+            text,
+            changes,
+            images,
+        })
     }
 
-    /// Removes generations, images and (if asked) volumes that nobody needs.
-    pub async fn gc(&self, _request: &GcRequest) -> Result<GcReport, OperationsError> {
-        Err(OperationsError::NotReady)
+    async fn intent(
+        &self,
+        request: &PlanRequest,
+        who: String,
+        message: String,
+    ) -> Result<Intent, OperationsError> {
+        let system = request
+            .system
+            .clone()
+            .unwrap_or_else(|| self.config.system.clone());
+        Ok(Intent {
+            description: Arc::new(load(&system).await?),
+            options: PlanOptions {
+                restarts: if request.restart {
+                    Restarts::Now
+                } else {
+                    Restarts::Leave
+                },
+                undeclared: if request.keep_volumes {
+                    Undeclared::Keep
+                } else {
+                    Undeclared::Destroy
+                },
+                shrink: Shrink::Refuse,
+                images: if request.update_templates {
+                    Images::Update
+                } else {
+                    Images::Locked
+                },
+            },
+            who,
+            message,
+            rollback_of: None,
+            lock: None,
+        })
+    }
+
+    async fn observe(&self) -> Result<Observed, OperationsError> {
+        let current = generation::current(&self.database).await?;
+        Ok(Observed::gather(current, &*self.env.machine, &*self.env.storage).await?)
+    }
+
+    async fn prepare(&self, intent: &Intent) -> Result<Prepared, OperationsError> {
+        let observed = self.observe().await?;
+        let locked = match (&intent.lock, &observed.current) {
+            (Some(lock), _) => lock.clone(),
+            (None, Some(current)) => current.lock.clone(),
+            (None, None) => Lock::default(),
+        };
+        let plan = build::plan(&intent.description, &locked, &observed, intent.options)
+            .map_err(OperationsError::Plan)?;
+        let lock = match intent.options.images {
+            Images::Locked => locked.carry(&intent.description),
+            Images::Update => Lock::default(),
+        };
+        Ok(Prepared {
+            plan,
+            observed,
+            lock,
+        })
+    }
+
+    async fn carry_out(
+        &self,
+        intent: Intent,
+        allow_destroy: bool,
+        expect: Option<&str>,
+    ) -> Result<ApplyReport, OperationsError> {
+        let began = Instant::now();
+        let changing = self.begin_changing()?;
+        let Prepared {
+            plan,
+            observed,
+            lock,
+        } = self.prepare(&intent).await?;
+        if expect.is_some_and(|expected| expected != fingerprint(&plan)) {
+            return Err(OperationsError::PlanChanged);
+        }
+        let destroys: Vec<String> = plan.destroys().iter().map(ToString::to_string).collect();
+        if !allow_destroy && !destroys.is_empty() {
+            return Err(OperationsError::NeedsAllowDestroy(destroys));
+        }
+        if plan.is_empty() {
+            let generation = observed.current.map(|current| current.number);
+            return Ok(nothing_done(plan, generation, began));
+        }
+        let candidate = Candidate {
+            who: intent.who,
+            message: intent.message,
+            rollback_of: intent.rollback_of,
+            description: intent.description,
+        };
+        let env = Arc::clone(&self.env);
+        // A task of its own: a client that hangs up does not stop half way.
+        let task = tokio::spawn(async move {
+            let _changing = changing;
+            let run = Run::begin(env, candidate, observed.current, lock, plan).await?;
+            Ok(run.run().await)
+        });
+        match task.await {
+            Ok(Ok(ended)) => Ok(report(ended, began)),
+            Ok(Err(error)) => Err(OperationsError::Database(error)),
+            Err(error) => Err(OperationsError::BrokeOff(error.to_string())),
+        }
+    }
+
+    /// One change at a time: a second is refused at once and told who is at it.
+    fn begin_changing(&self) -> Result<OwnedMutexGuard<()>, OperationsError> {
+        Arc::clone(&self.changing).try_lock_owned().map_err(|_| {
+            match self.applying.borrow().clone() {
+                Some(applying) => OperationsError::Busy {
+                    who: applying.who,
+                    since: utc(applying.since),
+                    done: applying.done,
+                    steps: applying.steps,
+                },
+                None => OperationsError::Preparing,
+            }
+        })
+    }
+
+    async fn stored(
+        &self,
+        number: u64,
+    ) -> Result<(GenerationInfo, Description, Lock), OperationsError> {
+        let found = generation::get(&self.database, number).await?;
+        found.ok_or(OperationsError::NoSuchGeneration(number))
+    }
+
+    async fn current_number(&self) -> Result<u64, OperationsError> {
+        let list = self.generations().await?;
+        let current = list
+            .iter()
+            .find(|info| info.current)
+            .map(|info| info.number);
+        current.ok_or(OperationsError::NoGeneration)
+    }
+
+    /// What a rollback without a number goes back to: the generation before the current one; and
+    /// where that one is itself a rollback, the one before what it went back to, so that going back
+    /// twice goes back twice as far.
+    async fn previous(&self) -> Result<u64, OperationsError> {
+        let list = self.generations().await?;
+        let current = list
+            .iter()
+            .find(|info| info.current)
+            .ok_or(OperationsError::NoGeneration)?;
+        let from = current.rollback_of.unwrap_or(current.number);
+        let earlier = list
+            .iter()
+            .rev()
+            .map(|info| info.number)
+            .find(|number| *number < from);
+        earlier.ok_or(OperationsError::NothingEarlier)
+    }
+
+    async fn before(&self, number: u64) -> Result<u64, OperationsError> {
+        let list = self.generations().await?;
+        let earlier = list
+            .iter()
+            .rev()
+            .map(|info| info.number)
+            .find(|other| *other < number);
+        earlier.ok_or(OperationsError::NothingEarlier)
     }
 }
+
+async fn load(system: &Path) -> Result<Description, OperationsError> {
+    let path = system.to_owned();
+    let loaded = tokio::task::spawn_blocking(move || crate::description::load(&path))
+        .await
+        .map_err(|error| OperationsError::BrokeOff(error.to_string()))?;
+    match loaded {
+        Ok(loaded) => Ok(loaded.description),
+        Err(diagnostics) => Err(OperationsError::Description {
+            system: system.to_owned(),
+            count: diagnostics.errors(),
+            diagnostics: Box::new(diagnostics),
+        }),
+    }
+}
+
+fn reply(plan: Plan) -> PlanReply {
+    PlanReply {
+        text: render(&plan, Colour::Off),
+        fingerprint: fingerprint(&plan),
+        destroys: plan.destroys().iter().map(ToString::to_string).collect(),
+        plan,
+    }
+}
+
+/// Names a plan by what it does; what is only told does not count.
+fn fingerprint(plan: &Plan) -> String {
+    let actions: Vec<&Action> = plan.steps.iter().map(|step| &step.action).collect();
+    // Types that serialise to JSON everywhere else cannot fail to here.
+    let text = serde_json::to_string(&(plan.base, actions)).unwrap_or_default();
+    crate::storage::hex(&Sha256::digest(text))
+}
+
+fn report(ended: Ended, began: Instant) -> ApplyReport {
+    ApplyReport {
+        outcome: ended.end.into(),
+        apply: Some(ended.id),
+        generation: ended.generation,
+        plan: ended.plan,
+        failures: ended.failures,
+        took_ms: millis(began),
+    }
+}
+
+fn nothing_done(plan: Plan, generation: Option<u64>, began: Instant) -> ApplyReport {
+    ApplyReport {
+        outcome: ApplyOutcome::Nothing,
+        apply: None,
+        generation,
+        plan,
+        failures: Vec::new(),
+        took_ms: millis(began),
+    }
+}
+
+fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// RFC 3339, in whole seconds.
+fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970: years counted from 1 March of year 0, in 400-year eras.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = year + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        rest / 3600,
+        rest / 60 % 60,
+        rest % 60
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -322,4 +322,6 @@ impl Plan {
 }
 
 #[cfg(test)]
+pub(crate) mod sim;
+#[cfg(test)]
 mod tests;

@@ -122,6 +122,18 @@ pub struct ImageInfo {
     pub size: Mib,
 }
 
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
 /// Tells how far a long operation has come: a short line for people.
 pub type ProgressFn<'a> = &'a (dyn Fn(&str) + Send + Sync);
 

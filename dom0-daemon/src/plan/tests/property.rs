@@ -4,10 +4,10 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Mib, Qube, QubeKind, TemplateSource, Volume};
 use proptest::prelude::*;
 
-use super::sim::*;
 use crate::machine::{LiveProperty, Stopped};
 use crate::observe::Observed;
 use crate::plan::build::{Images, PlanOptions, Restarts, Shrink, Undeclared, plan};
+use crate::plan::sim::*;
 use crate::plan::{Action, Inverse, StepId};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];

@@ -3,10 +3,10 @@ use std::collections::BTreeMap;
 use bulkhead_model::qube::{Mib, PolicyText, Qube, QubeKind, TemplateSource, Volume};
 use insta::assert_snapshot;
 
-use super::sim::*;
 use crate::machine::Stopped;
 use crate::plan::build::{PlanOptions, Restarts, Undeclared, plan};
 use crate::plan::render::{Colour, render};
+use crate::plan::sim::*;
 
 fn shown(plan: &crate::plan::Plan) -> String {
     render(plan, Colour::Off)

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
-use super::super::{ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError};
+use super::super::{ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError, hex};
 use super::{DirStorageConfig, blocking, failed, tree};
 
 const UNFINISHED: &str = ".new-";
@@ -218,7 +218,7 @@ impl Images {
         );
         let tar = self
             .cache
-            .join(format!("{}.tar", tree::hex(&Sha256::digest(inputs))));
+            .join(format!("{}.tar", hex(&Sha256::digest(inputs))));
         if tar.is_file() {
             return Ok(tar);
         }
@@ -286,7 +286,7 @@ impl Images {
 }
 
 fn host() -> ImageInfo {
-    let digest = tree::hex(&Sha256::digest(HOST));
+    let digest = hex(&Sha256::digest(HOST));
     ImageInfo {
         digest: ImageDigest::try_from(digest).expect("SHA-256 in hexadecimal is a digest"),
         source: TemplateSource::Host,

@@ -22,21 +22,9 @@ pub(super) fn summarise(root: &Path) -> io::Result<Summary> {
     let mut bytes = 0;
     walk(root, root, &mut hash, &mut bytes)?;
     Ok(Summary {
-        digest: hex(&hash.finalize()),
+        digest: crate::storage::hex(&hash.finalize()),
         bytes,
     })
-}
-
-/// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 fn walk(root: &Path, at: &Path, hash: &mut Sha256, bytes: &mut u64) -> io::Result<()> {

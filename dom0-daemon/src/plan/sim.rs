@@ -14,11 +14,11 @@ use crate::plan::lag::set_live;
 use crate::plan::{Action, ImageRef, Inverse, Plan};
 use crate::storage::{ImageDigest, VolumeId, VolumeInfo};
 
-pub(super) fn name(text: &str) -> QubeName {
+pub(crate) fn name(text: &str) -> QubeName {
     QubeName::new(text).unwrap()
 }
 
-pub(super) fn digest(letter: char) -> ImageDigest {
+pub(crate) fn digest(letter: char) -> ImageDigest {
     letter.to_string().repeat(64).parse().unwrap()
 }
 
@@ -32,7 +32,7 @@ fn build(source: &TemplateSource) -> ImageDigest {
 }
 
 /// `sys-net` <- `sys-firewall` <- `work`, and `vault` without network; all on template `host`.
-pub(super) fn desktop() -> Description {
+pub(crate) fn desktop() -> Description {
     let mut description = Description::default();
     for (label, color) in [
         ("red", "0xcc0000"),
@@ -69,7 +69,7 @@ pub(super) fn desktop() -> Description {
     description
 }
 
-pub(super) fn all_live() -> Observed {
+pub(crate) fn all_live() -> Observed {
     let mut observed = Observed::default();
     observed.machine.live = [
         LiveProperty::Memory,
@@ -82,7 +82,7 @@ pub(super) fn all_live() -> Observed {
     observed
 }
 
-pub(super) fn lock_of(observed: &Observed) -> Lock {
+pub(crate) fn lock_of(observed: &Observed) -> Lock {
     observed
         .current
         .as_ref()
@@ -91,27 +91,27 @@ pub(super) fn lock_of(observed: &Observed) -> Lock {
 }
 
 #[track_caller]
-pub(super) fn planned(desired: &Description, observed: &Observed, options: PlanOptions) -> Plan {
+pub(crate) fn planned(desired: &Description, observed: &Observed, options: PlanOptions) -> Plan {
     plan(desired, &lock_of(observed), observed, options).expect("there is a plan")
 }
 
 /// A machine on which `description` was applied.
-pub(super) fn applied(description: &Description) -> Observed {
+pub(crate) fn applied(description: &Description) -> Observed {
     let mut sim = Sim::new(all_live(), description);
     sim.run(&planned(description, &all_live(), PlanOptions::default()));
     sim.observed
 }
 
 #[derive(Debug)]
-pub(super) struct Sim<'a> {
-    pub(super) observed: Observed,
+pub(crate) struct Sim<'a> {
+    pub(crate) observed: Observed,
     desired: &'a Description,
     lock: Lock,
     retired: Vec<VolumeInfo>,
 }
 
 impl<'a> Sim<'a> {
-    pub(super) fn new(observed: Observed, desired: &'a Description) -> Self {
+    pub(crate) fn new(observed: Observed, desired: &'a Description) -> Self {
         let lock = lock_of(&observed).carry(desired);
         Self {
             observed,
@@ -121,14 +121,14 @@ impl<'a> Sim<'a> {
         }
     }
 
-    pub(super) fn run(&mut self, plan: &Plan) {
+    pub(crate) fn run(&mut self, plan: &Plan) {
         for step in &plan.steps {
             self.act(&step.action);
         }
     }
 
     /// Undoes every step up to the generation switch, last first.
-    pub(super) fn undo(&mut self, plan: &Plan) {
+    pub(crate) fn undo(&mut self, plan: &Plan) {
         for step in plan.steps.iter().rev() {
             if let Inverse::Action(action) = &step.inverse {
                 self.act(action);
@@ -136,7 +136,7 @@ impl<'a> Sim<'a> {
         }
     }
 
-    pub(super) fn act(&mut self, action: &Action) {
+    pub(crate) fn act(&mut self, action: &Action) {
         match action {
             Action::EnsureTemplate {
                 template, source, ..
