@@ -1,5 +1,7 @@
-//! bulkhead, the command.
+//! `bulkhead`: see the library of the same name.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    bulkhead_cli::main()
+}

@@ -1,11 +1,7 @@
 //! A confined process tries what it must no longer be able to do. Each attempt runs in a process of
 //! its own, once without confinement to show that the attempt itself works.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a failed helper fails its test"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed helper fails its test")]
 
 use std::fs::File;
 use std::io::{self, Read, Write};
