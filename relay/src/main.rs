@@ -1,5 +1,69 @@
-//! One per qube: decodes what the guest sends, holds no privilege.
+//! `bulkhead-relay --fd N`: started by bulkheadd with a socket to it as descriptor N.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use bulkhead_relay::{Core, confinement, receive_setup, serve};
+use bulkhead_sandbox::confine::confine;
+use bulkhead_sandbox::inherit::{close_uninvited, take_inherited};
+use bulkhead_vchan::seqpacket::send_packet;
+use bulkhead_wire::relay::{FromRelay, encode};
+
+const USAGE: &str = "usage: bulkhead-relay --fd N
+One for each running qube; bulkheadd starts it with N open on a socket to itself.";
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let fd = match &args[..] {
+        [flag, number] if flag == "--fd" => number.to_str().and_then(|text| text.parse().ok()),
+        _ => None,
+    };
+    let Some(fd) = fd else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(fd) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("bulkhead-relay: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(fd: i32) -> Result<(), String> {
+    let daemon = take_inherited(fd).map_err(|e| describe(&e))?;
+    close_uninvited().map_err(|e| describe(&e))?;
+    let (setup, sockets) = receive_setup(daemon).map_err(|e| describe(&e))?;
+    let report = match confine(&confinement(setup.domid)) {
+        Ok(report) => report,
+        Err(e) => {
+            let reason = describe(&e);
+            // The daemon hears why, if it still listens; standard error does in any case.
+            if let Ok(packet) = encode(&FromRelay::Failed {
+                reason: reason.clone(),
+            }) {
+                let _ = send_packet(sockets.daemon.as_fd(), &packet, &[]);
+            }
+            return Err(reason);
+        }
+    };
+    let mut core = Core::new(setup);
+    core.tell(&FromRelay::Ready {
+        confinement: report.to_string(),
+    });
+    serve(core, sockets).map_err(|e| describe(&e))
+}
+
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}

@@ -43,6 +43,19 @@ pub fn take_inherited(fd: RawFd) -> Result<OwnedFd, InheritError> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Closes every descriptor that came through the `exec` and was not taken, standard streams aside:
+/// whatever the starting program left open by mistake. Returns how many there were.
+///
+/// # Errors
+/// Where the open descriptors cannot be listed.
+pub fn close_uninvited() -> io::Result<usize> {
+    let entries: Vec<_> = std::fs::read_dir("/proc/self/fd")?.collect::<Result<_, _>>()?;
+    let numbers = entries
+        .iter()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(numbers.filter_map(|fd| take_inherited(fd).ok()).count())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};

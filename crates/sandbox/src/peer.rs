@@ -17,8 +17,8 @@ const GROUPS_FIRST: usize = 64;
 pub fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut groups = vec![0_u32; GROUPS_FIRST];
     loop {
-        let mut bytes = libc::socklen_t::try_from(groups.len() * size_of::<u32>())
-            .map_err(io::Error::other)?;
+        let mut bytes =
+            libc::socklen_t::try_from(groups.len() * size_of::<u32>()).map_err(io::Error::other)?;
         // SAFETY: `groups` is writable for `bytes` bytes, which the kernel is told, and both live
         // through the call; `socket` is borrowed, so it is open.
         let result = unsafe {

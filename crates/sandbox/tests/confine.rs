@@ -1,16 +1,21 @@
 //! A confined process tries what it must no longer be able to do. Each attempt runs in a process of
 //! its own, once without confinement to show that the attempt itself works.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failed helper fails its test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a failed helper fails its test"
+)]
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
 use bulkhead_sandbox::confine::{Confinement, Layer, Report, confine};
+use bulkhead_sandbox::inherit::{InheritError, close_uninvited, take_inherited};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
@@ -263,6 +268,22 @@ fn an_abort_still_ends_the_process_by_its_own_signal() {
         matches!(status, WaitStatus::Signaled(_, Signal::SIGABRT, _)),
         "{status:?}"
     );
+}
+
+#[test]
+fn what_nobody_took_is_closed_and_what_is_owned_is_not() {
+    // In a child of its own: it closes what other tests may be about to take.
+    let status = in_child(|| {
+        let owned = File::open("/dev/null").unwrap();
+        let stray = File::open("/dev/null").unwrap().into_raw_fd();
+        // SAFETY: it is open, and only its flags are changed.
+        let borrowed = unsafe { BorrowedFd::borrow_raw(stray) };
+        rustix::io::fcntl_setfd(borrowed, rustix::io::FdFlags::empty()).unwrap();
+        let closed = close_uninvited().unwrap();
+        let gone = matches!(take_inherited(stray), Err(InheritError::Closed(..)));
+        i32::from(closed == 0 || !gone || owned.metadata().is_err())
+    });
+    assert!(matches!(status, WaitStatus::Exited(_, DONE)), "{status:?}");
 }
 
 /// What the kernel says about a confined child, and what the child said.

@@ -304,6 +304,12 @@ impl DaemonLink {
         }
     }
 
+    /// Nothing of a message has come yet, so that a peer which hangs up now loses none.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.frames.is_between_messages()
+    }
+
     /// Runs `cmdline` (`user:command`, no NUL) in the guest.
     ///
     /// # Errors

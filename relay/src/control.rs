@@ -1,0 +1,197 @@
+//! The control channel of one guest agent.
+
+use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
+
+use bulkhead_wire::qrexec::control::{ControlError, DaemonEvent, DaemonLink};
+use bulkhead_wire::qrexec::trigger::Trigger;
+use bulkhead_wire::qrexec::{Endpoint, Ident, PENDING_REQUESTS_MAX};
+use bulkhead_wire::relay::{FromRelay, RequestId};
+use thiserror::Error;
+
+use crate::bucket::Bucket;
+use crate::queue::Queue;
+
+/// Calls per second that one guest may put to the daemon, after a burst. A policy decision takes
+/// some 10 microseconds, so that a guest which does nothing but ask costs the daemon 2 % of a core.
+pub const CALL_RATE: u32 = 2000;
+/// Calls at once before the rate counts: two full sets of pending ones.
+pub const CALL_BURST: u32 = 512;
+
+/// Unsent bytes past which the agent's next message waits.
+pub const CONTROL_OUTPUT_HIGH: usize = 64 * 1024;
+/// Unsent bytes past which the agent counts as stalled: 16 of the longest command lines.
+pub const CONTROL_OUTPUT_MAX: usize = 1024 * 1024;
+
+/// Why the control channel ends. Never quotes the guest.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// It broke the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ControlError),
+    /// It does not read.
+    #[error("agent stopped reading")]
+    Stalled,
+    /// It closed the channel inside a message.
+    #[error("agent hung up in the middle of a message")]
+    HalfMessage,
+}
+
+/// One connection to an agent.
+#[derive(Debug)]
+pub(crate) struct Control {
+    link: DaemonLink,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    pending: BTreeMap<RequestId, Ident>,
+    /// Data connections that the agent was told to make; it may report the end of these alone.
+    live: HashSet<Endpoint>,
+}
+
+impl Control {
+    pub(crate) fn new() -> Self {
+        Self {
+            link: DaemonLink::new(),
+            input: Vec::new(),
+            output: Vec::new(),
+            pending: BTreeMap::new(),
+            live: HashSet::new(),
+        }
+    }
+
+    pub(crate) fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    pub(crate) fn sent(&mut self, n: usize) {
+        self.output.drain(..n.min(self.output.len()));
+        if self.output.is_empty() {
+            self.output.shrink_to(CONTROL_OUTPUT_HIGH);
+        }
+    }
+
+    /// Nothing waits to be taken in.
+    pub(crate) fn wants_input(&self) -> bool {
+        self.input.is_empty() && self.output.len() < CONTROL_OUTPUT_HIGH
+    }
+
+    pub(crate) fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        self.input.extend_from_slice(bytes);
+    }
+
+    /// How the agent's hanging up is to be taken.
+    pub(crate) fn hung_up(&self) -> Result<(), AgentError> {
+        if self.input.is_empty() && self.link.is_between_messages() {
+            Ok(())
+        } else {
+            Err(AgentError::HalfMessage)
+        }
+    }
+
+    /// Takes in what is whole, as far as answers, queue and rate allow. Returns the ports of ended
+    /// connections with dom0.
+    pub(crate) fn pump(
+        &mut self,
+        now: Duration,
+        rate: &mut Bucket,
+        next: &mut RequestId,
+        queue: &mut Queue,
+    ) -> Result<Vec<u32>, AgentError> {
+        let input = std::mem::take(&mut self.input);
+        let (mut rest, mut ended) = (&input[..], Vec::new());
+        while self.output.len() < CONTROL_OUTPUT_HIGH
+            && queue.has_room()
+            && rate.wait(now).is_zero()
+        {
+            let Some(event) = self.link.push(&mut rest, &mut self.output)? else {
+                break;
+            };
+            match event {
+                DaemonEvent::Connected { version } => {
+                    queue.push(&FromRelay::AgentConnected {
+                        version: version.number(),
+                    });
+                }
+                DaemonEvent::Request(trigger) if self.pending.len() >= PENDING_REQUESTS_MAX => {
+                    self.output.extend(self.link.refuse(&trigger.ident)?);
+                }
+                DaemonEvent::Request(trigger) => {
+                    rate.take(now);
+                    self.ask(trigger, next, queue);
+                }
+                DaemonEvent::Terminated(endpoint) if self.live.remove(&endpoint) => {
+                    let Endpoint { domain, port } = endpoint;
+                    queue.push(&FromRelay::ConnectionTerminated { domain, port });
+                    if domain == 0 {
+                        ended.push(port);
+                    }
+                }
+                // Of a connection from before a restart, or invented. The daemon has no use for it.
+                DaemonEvent::Terminated(_) => {}
+            }
+        }
+        self.input.extend_from_slice(rest);
+        Ok(ended)
+    }
+
+    fn ask(&mut self, trigger: Trigger, next: &mut RequestId, queue: &mut Queue) {
+        let Trigger {
+            source,
+            target,
+            service,
+            ident,
+        } = trigger;
+        let request = *next;
+        next.0 += 1;
+        self.pending.insert(request, ident);
+        queue.push(&FromRelay::CallRequest {
+            request,
+            service,
+            target,
+            requested_source: source,
+        });
+    }
+
+    /// Has the agent run a command.
+    pub(crate) fn execute(
+        &mut self,
+        endpoint: Endpoint,
+        cmdline: &[u8],
+        just_exec: bool,
+    ) -> Result<(), AgentError> {
+        let bytes = self.link.execute(endpoint, cmdline, just_exec)?;
+        self.live.insert(endpoint);
+        self.send(&bytes)
+    }
+
+    /// Answers a request; nothing happens where it is unknown or answered.
+    pub(crate) fn answer(
+        &mut self,
+        request: RequestId,
+        endpoint: Option<Endpoint>,
+    ) -> Result<(), AgentError> {
+        let Some(ident) = self.pending.remove(&request) else {
+            return Ok(());
+        };
+        let bytes = match endpoint {
+            Some(endpoint) => {
+                self.live.insert(endpoint);
+                self.link.connect(endpoint, &ident)?
+            }
+            None => self.link.refuse(&ident)?,
+        };
+        self.send(&bytes)
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), AgentError> {
+        if self.output.len() + bytes.len() > CONTROL_OUTPUT_MAX {
+            return Err(AgentError::Stalled);
+        }
+        self.output.extend_from_slice(bytes);
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! The real program between a scripted daemon and scripted guests, most of them hostile.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failed helper fails its test"
+)]
+
+mod bench;
+mod hostile;
+mod serving;
