@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use bulkhead_vchan::Channel;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
@@ -17,6 +18,10 @@ use thiserror::Error;
 use crate::launch::{self, Diagnostics};
 use crate::lookup::{Folders, LookupError, Service};
 use crate::pump::{self, Ending, Input, LocalChild, Options, PumpError, Streams, Switch};
+
+/// How long a caller may take to close its channel after it was told the exit code. It may be in
+/// the middle of sending what the service did not want.
+pub const LINGER: Duration = Duration::from_millis(500);
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]

@@ -35,6 +35,9 @@ pub trait Channel: Debug + Send {
     /// `WouldBlock` when nothing fits, `BrokenPipe` when the peer is gone.
     fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Says that nothing more will be written. The peer may go on writing.
+    fn finish(&mut self) {}
+
     /// The stream socket that carries the bytes, where one does: it may be spliced.
     fn stream(&self) -> Option<BorrowedFd<'_>> {
         None

@@ -287,6 +287,30 @@ impl SocketChannel {
         Ok(Self(socket))
     }
 
+    /// Takes what the peer still writes, and forgets it, until it closes or `at_most` is over: a
+    /// peer in the middle of a message must not find the channel gone.
+    pub fn linger(mut self, at_most: Duration) {
+        self.finish();
+        let deadline = Instant::now() + at_most;
+        let mut buffer = [0; 4096];
+        loop {
+            match self.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let timeout = Timespec::try_from(left).unwrap_or_default();
+                    // Nothing depends on how the wait ended.
+                    let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout));
+                }
+                Err(_) => return,
+            }
+            if Instant::now() >= deadline {
+                return;
+            }
+        }
+    }
+
     /// The socket.
     #[must_use]
     pub fn into_inner(self) -> OwnedFd {
@@ -340,6 +364,11 @@ impl Channel for SocketChannel {
                 Err(e) => return Err(e.into()),
             }
         }
+    }
+
+    fn finish(&mut self) {
+        // Fails only where the peer is gone already.
+        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write);
     }
 
     fn stream(&self) -> Option<BorrowedFd<'_>> {
@@ -410,6 +439,21 @@ mod tests {
         let _server = listener.accept(Some(soon())).unwrap();
         let late = b.connect(a.own(), PORT, Instant::now());
         assert!(matches!(late, Err(VchanError::Timeout { .. })));
+    }
+
+    #[test]
+    fn a_peer_may_write_on_while_one_lingers() {
+        let (_dir, a, b) = pair();
+        let listener = a.listen(DomId::DOM0, PORT).unwrap();
+        let mut client = b.connect(a.own(), PORT, soon()).unwrap();
+        let server = listener.accept(Some(soon())).unwrap();
+        let lingering = thread::spawn(move || server.linger(Duration::from_secs(20)));
+        let fd = client.as_fd().try_clone_to_owned().unwrap();
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], None).unwrap();
+        assert_eq!(client.read(&mut [0; 9]).unwrap(), 0);
+        client.write(&[IoSlice::new(b"late")]).unwrap();
+        drop((client, fd));
+        lingering.join().unwrap();
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use bulkhead_qrexec::serve::Host;
-use bulkhead_vchan::{DomId, Port, SocketDir};
+use bulkhead_qrexec::serve::{Host, LINGER};
+use bulkhead_vchan::{DomId, Port, SocketChannel, SocketDir};
 use bulkhead_wire::qrexec::Endpoint;
 use bulkhead_wire::qrexec::command::Command;
 use rustix::event::{EventfdFlags, eventfd};
@@ -119,10 +119,13 @@ impl Calls {
             .name("call".into())
             .stack_size(STACK);
         let started = thread.spawn(move || {
-            serve_order(&dir, &host, fork_server.as_ref(), order);
+            let channel = serve_order(&dir, &host, fork_server.as_ref(), order);
             // Without a receiver the agent has ended.
             let _ = sender.send(Ended { endpoint, session });
             wake.wake();
+            if let Some(channel) = channel {
+                channel.linger(LINGER);
+            }
         });
         match started {
             Ok(_) => {
@@ -148,22 +151,30 @@ impl Calls {
     }
 }
 
-fn serve_order(dir: &SocketDir, host: &GuestHost, fork_server: Option<&ForkServer>, order: Order) {
+/// Serves a call; the channel, if it came to that.
+/// Serves a call; its channel, if it came to that.
+fn serve_order(
+    dir: &SocketDir,
+    host: &GuestHost,
+    fork_server: Option<&ForkServer>,
+    order: Order,
+) -> Option<SocketChannel> {
     let command = Command::parse(&order.cmdline);
     if let (Some(server), Ok(command)) = (fork_server, &command)
         && server.run(host, command, &order)
     {
-        return;
+        return None;
     }
-    let domain = match DomId::new(order.endpoint.domain) {
-        Ok(domain) => domain,
-        Err(e) => return host.log(&e),
-    };
     let deadline = Instant::now() + CONNECT_TIMEOUT;
-    let mut channel = match dir.connect(domain, Port::new(order.endpoint.port), deadline) {
-        Ok(channel) => channel,
-        Err(e) => return host.log(&e),
-    };
+    let port = Port::new(order.endpoint.port);
+    let log = |error: &dyn std::error::Error| host.log(error);
+    let domain = DomId::new(order.endpoint.domain)
+        .inspect_err(|e| log(e))
+        .ok()?;
+    let mut channel = dir
+        .connect(domain, port, deadline)
+        .inspect_err(|e| log(e))
+        .ok()?;
     match bulkhead_qrexec::serve::serve(&mut channel, command, order.just_exec, host) {
         Ok(ending) if ending.misdirected => {
             eprintln!(
@@ -172,6 +183,7 @@ fn serve_order(dir: &SocketDir, host: &GuestHost, fork_server: Option<&ForkServe
             );
         }
         Ok(_) => {}
-        Err(e) => host.log(&e),
+        Err(e) => log(&e),
     }
+    Some(channel)
 }

@@ -1,6 +1,6 @@
 //! How services run in a guest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
@@ -24,12 +24,22 @@ const SESSION_SERVICE: &str = "qubes.WaitForSession";
 pub(super) struct GuestHost {
     folders: Folders,
     session: Once,
-    running: Mutex<BTreeMap<u32, Switch>>,
+    running: Mutex<Running>,
+}
+
+/// Signals that came before their service was noted here; a handful of starts can overlap.
+const EARLY_MAX: usize = 16;
+
+/// Services by process group.
+#[derive(Debug, Default)]
+struct Running {
+    switches: BTreeMap<u32, Switch>,
+    early: VecDeque<u32>,
 }
 
 impl GuestHost {
     pub(super) fn new() -> Self {
-        let running = Mutex::new(BTreeMap::new());
+        let running = Mutex::default();
         Self {
             folders: Folders::from_env(),
             session: Once::new(),
@@ -43,15 +53,22 @@ impl GuestHost {
         let group = from
             .and_then(Pid::from_raw)
             .and_then(|pid| getpgid(Some(pid)).ok());
-        let running = self.running();
-        match group.and_then(|group| running.get(&group.as_raw_nonzero().get().unsigned_abs())) {
-            Some(switch) => switch.set(),
-            // It has left its group or is gone: what it writes is noticed anyway.
-            None => eprintln!("{}: SIGUSR1 from no service", super::NAME),
+        let Some(group) = group.map(|group| group.as_raw_nonzero().get().unsigned_abs()) else {
+            // It is gone: what it wrote before is noticed anyway.
+            return;
+        };
+        let mut running = self.running();
+        if let Some(switch) = running.switches.get(&group) {
+            switch.set();
+            return;
+        }
+        running.early.push_back(group);
+        if running.early.len() > EARLY_MAX {
+            running.early.pop_front();
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, BTreeMap<u32, Switch>> {
+    fn running(&self) -> MutexGuard<'_, Running> {
         // The map is whole between any two operations on it.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -143,11 +160,16 @@ impl Host for GuestHost {
     }
 
     fn running(&self, pid: u32, switch: &Switch) {
-        self.running().insert(pid, switch.clone());
+        let mut running = self.running();
+        running.switches.insert(pid, switch.clone());
+        if running.early.contains(&pid) {
+            switch.set();
+            running.early.retain(|early| *early != pid);
+        }
     }
 
     fn ended(&self, pid: u32) {
-        self.running().remove(&pid);
+        self.running().switches.remove(&pid);
     }
 
     fn log(&self, error: &dyn std::error::Error) {

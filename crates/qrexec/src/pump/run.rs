@@ -112,6 +112,9 @@ pub fn run(
     let mut pump = Pump::new(streams, options);
     let outcome = pump.serve(channel, &mut child);
     let mut ending = pump.ending;
+    if outcome.is_ok() {
+        channel.finish();
+    }
     ending.misdirected = pump.inbound.decoder.misdirected();
     // Lets the process see that nobody listens any more.
     drop(pump);
@@ -414,6 +417,13 @@ impl Pump {
         }
     }
 
+    fn use_back(&mut self) {
+        self.back = match std::mem::replace(&mut self.back, Back::Closed) {
+            Back::Quiet(back) | Back::Used(back) => Back::Used(back),
+            Back::Closed => Back::Closed,
+        };
+    }
+
     fn fill_back(&mut self, version: Version) -> bool {
         let kind = self.main_kind();
         let (Back::Quiet(back) | Back::Used(back)) = &self.back else {
@@ -421,9 +431,7 @@ impl Pump {
         };
         match self.outbound.fill(kind, version, back) {
             Ok(Filled::Data) => {
-                if let Back::Quiet(back) = std::mem::replace(&mut self.back, Back::Closed) {
-                    self.back = Back::Used(back);
-                }
+                self.use_back();
                 true
             }
             Ok(Filled::Nothing) => false,
@@ -518,9 +526,7 @@ impl Pump {
         }
         if switched && self.options.switch.as_ref().is_some_and(Switch::take) {
             self.leaving_input = true;
-            if let Back::Quiet(back) = std::mem::replace(&mut self.back, Back::Closed) {
-                self.back = Back::Used(back);
-            }
+            self.use_back();
         }
         Ok(())
     }
