@@ -77,7 +77,7 @@ impl Encoder {
         self.left = self
             .left
             .checked_sub(length)
-            .ok_or(EncodeError::TooMuch(length - self.left))?;
+            .ok_or_else(|| EncodeError::TooMuch(length - self.left))?;
         self.crc.update(bytes);
         Ok(())
     }
