@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use qube_agent::filecopy;
+
 /// One part.
 #[derive(Debug)]
 pub(crate) struct Applet {
@@ -16,6 +18,7 @@ pub(crate) struct Applet {
 
 const BIN: Option<&str> = Some("usr/bin");
 const LIB: Option<&str> = Some("usr/lib/qubes");
+const SERVICE: Option<&str> = Some("etc/qubes-rpc");
 
 /// All parts.
 pub(crate) const APPLETS: &[Applet] = &[
@@ -33,6 +36,41 @@ pub(crate) const APPLETS: &[Applet] = &[
         name: "qubes-vmexec",
         installed: BIN,
         run: crate::vmexec::main,
+    },
+    Applet {
+        name: "qvm-copy",
+        installed: BIN,
+        run: filecopy::qvm_copy,
+    },
+    Applet {
+        name: "qvm-move",
+        installed: BIN,
+        run: filecopy::qvm_move,
+    },
+    Applet {
+        name: "qvm-copy-to-vm",
+        installed: BIN,
+        run: filecopy::qvm_copy_to_vm,
+    },
+    Applet {
+        name: "qvm-move-to-vm",
+        installed: BIN,
+        run: filecopy::qvm_move_to_vm,
+    },
+    Applet {
+        name: "qfile-unpacker",
+        installed: LIB,
+        run: filecopy::filecopy_service,
+    },
+    Applet {
+        name: "qubes.Filecopy",
+        installed: SERVICE,
+        run: filecopy::filecopy_service,
+    },
+    Applet {
+        name: "bulkhead.Filecopy",
+        installed: SERVICE,
+        run: filecopy::resuming_service,
     },
     Applet {
         name: "init",

@@ -288,7 +288,10 @@ fn own_streams(stdin_socket: bool) -> Result<Streams, CallError> {
         };
         let errors = Errors::To(Output::new(stderr)?);
         // Ours are the only ones now: closing them is what the other ends wait for.
-        let null = std::fs::File::options().read(true).write(true).open("/dev/null")?;
+        let null = std::fs::File::options()
+            .read(true)
+            .write(true)
+            .open("/dev/null")?;
         rustix::stdio::dup2_stdin(&null)?;
         rustix::stdio::dup2_stdout(&null)?;
         Ok(Streams {
