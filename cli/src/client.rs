@@ -1,119 +1,125 @@
-//! The connection to the daemon.
+//! The way to the daemon.
 
+use std::future::Future;
 use std::io;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bulkhead_api::Manager1Proxy;
-use zbus::Connection;
 use zbus::connection::Builder;
+use zbus::proxy::CacheProperties;
 
-use crate::error::{CommandError, Exit};
+use crate::args::Global;
+use crate::failure::Failure;
 
-/// A connected daemon.
+/// How long a daemon may take to answer the D-Bus handshake: it has nothing to do for it.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) connection: Connection,
     pub(crate) proxy: Manager1Proxy<'static>,
+    pub(crate) connection: zbus::Connection,
+    socket: PathBuf,
 }
 
-/// Where the daemon's socket is, unless the caller says.
-pub(crate) fn default_socket() -> PathBuf {
-    runtime_dir().join("bus")
+/// Runs `work` with a connection, on this thread alone.
+pub(crate) fn with_client<T, W>(
+    global: &Global,
+    work: impl FnOnce(Client) -> W,
+) -> Result<T, Failure>
+where
+    W: Future<Output = Result<T, Failure>>,
+{
+    runtime()?.block_on(async { work(Client::connect(&socket(global)).await?).await })
 }
 
-fn runtime_dir() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
-    match own {
-        Some(dir) if !rustix::process::geteuid().is_root() => {
-            let own = PathBuf::from(dir).join("bulkhead");
-            // A member of the group talks to the machine's daemon unless they run one themselves.
-            if own.join("bus").exists() {
-                own
-            } else {
-                system_or(own)
-            }
-        }
-        _ => PathBuf::from(SYSTEM_DIR),
-    }
+/// A runtime on this thread.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| Failure::io("cannot start", &error))
 }
 
-/// Runtime folder of a daemon that runs as root.
-const SYSTEM_DIR: &str = "/run/bulkhead";
-
-fn system_or(own: PathBuf) -> PathBuf {
-    let system = PathBuf::from(SYSTEM_DIR);
-    if system.join("bus").exists() {
-        system
-    } else {
-        own
-    }
-}
-
-/// Where the description is, unless the caller says: as the daemon looks for it.
-pub(crate) fn default_system() -> PathBuf {
-    if rustix::process::geteuid().is_root() {
-        return PathBuf::from("/etc/bulkhead/system.ron");
-    }
-    let config = std::env::var_os("XDG_CONFIG_HOME").filter(|dir| !dir.is_empty());
-    let config = config.map(PathBuf::from).or_else(|| {
-        let home = std::env::var_os("HOME")?;
-        Some(PathBuf::from(home).join(".config"))
-    });
-    match config {
-        Some(config) => config.join("bulkhead/system.ron"),
-        None => PathBuf::from("/etc/bulkhead/system.ron"),
-    }
+/// The daemon's socket, as asked for or where it usually is.
+pub(crate) fn socket(global: &Global) -> PathBuf {
+    let asked = global.socket.clone();
+    asked.unwrap_or_else(|| {
+        let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        let own = runtime_dir.map(|dir| Path::new(&dir).join("bulkhead/bus"));
+        own.filter(|path| !rustix::process::geteuid().is_root() && path.exists())
+            .unwrap_or_else(|| PathBuf::from("/run/bulkhead/bus"))
+    })
 }
 
 impl Client {
-    /// Connects, and says what to do where that fails.
-    pub(crate) async fn connect(socket: Option<&Path>) -> Result<Self, CommandError> {
-        let path = socket.map_or_else(default_socket, Path::to_owned);
-        let stream = UnixStream::connect(&path).map_err(|error| unreachable(&path, &error))?;
-        let connection = Builder::unix_stream(stream)
-            .p2p()
+    pub(crate) async fn connect(socket: &Path) -> Result<Self, Failure> {
+        let stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
+        let build = Builder::unix_stream(stream).p2p().build();
+        let connection = match tokio::time::timeout(HANDSHAKE_TIMEOUT, build).await {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(refused(socket, &error)),
+            Err(_) => {
+                let seconds = HANDSHAKE_TIMEOUT.as_secs();
+                return Err(no_daemon(socket)
+                    .cause(format!("nothing came back within {seconds} s"))
+                    .hint("Look at its log; it may have to be restarted."));
+            }
+        };
+        let proxy = Manager1Proxy::builder(&connection)
+            .cache_properties(CacheProperties::No)
             .build()
             .await
-            .map_err(|error| refused(&path, &error))?;
-        let proxy = Manager1Proxy::new(&connection).await?;
-        Ok(Self { connection, proxy })
+            .map_err(|error| refused(socket, &error))?;
+        Ok(Self {
+            proxy,
+            connection,
+            socket: socket.to_owned(),
+        })
+    }
+
+    /// Another connection: the calls of one are served one after the other.
+    pub(crate) async fn another(&self) -> Result<Self, Failure> {
+        Self::connect(&self.socket).await
     }
 }
 
-fn unreachable(path: &Path, error: &io::Error) -> CommandError {
-    let shown = path.display();
+fn no_daemon(socket: &Path) -> Failure {
+    Failure::new(format!("no daemon answers at `{}`", socket.display()))
+}
+
+fn unreachable(socket: &Path, error: &io::Error) -> Failure {
+    let failure = no_daemon(socket).because(error);
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => CommandError::new(format!(
-            "bulkheadd does not run: nobody answers at `{shown}`"
-        ))
-        .hint("start it with `systemctl start bulkheadd`, or run `bulkheadd` yourself")
-        .hint("if it listens elsewhere, say so with --socket or BULKHEAD_SOCKET"),
-        io::ErrorKind::PermissionDenied => not_a_member(),
-        _ => CommandError::new(format!("cannot connect to bulkheadd at `{shown}`")).because(error),
-    }
-}
-
-fn not_a_member() -> CommandError {
-    CommandError::new("you may not talk to bulkheadd")
-        .hint("add yourself to the group with `sudo usermod -aG bulkhead $USER`, and log in again")
-}
-
-fn refused(path: &Path, error: &zbus::Error) -> CommandError {
-    if let zbus::Error::Handshake(said) = error
-        && let Some((_, why)) = said.split_once("ERROR ")
-    {
-        let mut refusal = not_a_member();
-        if why.contains("connections") {
-            refusal = CommandError::new("bulkheadd is busy").hint("try again in a moment");
+        io::ErrorKind::PermissionDenied => {
+            failure.hint("Only root and members of the group bulkhead may talk to it.")
         }
-        refusal.causes.push(why.trim().to_owned());
-        return refusal;
+        _ => failure.hint(
+            "Start it with `systemctl start bulkheadd`, or say where it listens with --socket or \
+             $BULKHEAD_SOCKET.",
+        ),
     }
-    CommandError::new(format!(
-        "`{}` does not speak as bulkheadd does",
-        path.display()
-    ))
-    .because(error)
-    .exit(Exit::Refused)
+}
+
+fn refused(socket: &Path, error: &zbus::Error) -> Failure {
+    let message = format!("bulkheadd at `{}` refused the connection", socket.display());
+    match error {
+        zbus::Error::Handshake(said) => {
+            // The daemon says why in the words of the handshake.
+            let why = said
+                .split_once("ERROR ")
+                .map_or(said.as_str(), |(_, why)| why);
+            let failure = Failure::new(message).cause(why.trim());
+            if why.contains("group") {
+                failure
+                    .hint("Add yourself with `sudo usermod -aG bulkhead $USER`, then log in again.")
+            } else {
+                failure
+            }
+        }
+        other => Failure::new(message).because(other),
+    }
 }

@@ -1,131 +1,241 @@
-//! Something to look at while the daemon works.
+//! What a person sees while something takes its time. All of it goes to standard error.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::{self, IsTerminal};
-use std::pin::pin;
+use std::io::IsTerminal;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use bulkhead_api::event::Event;
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::text;
+use crate::output::{note, style, text};
 
-/// Nothing is shown for what is over sooner.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Faster than this needs no sign of life.
+const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Time between two pictures of the spinner.
+/// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Waits for `work`, with a spinner once that takes more than a second.
+/// Shows `what` with a spinner if `work` takes long and a person watches.
 pub(crate) async fn waiting<T>(what: &str, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
-    tokio::select! {
-        done = &mut work => return done,
-        () = tokio::time::sleep(PATIENCE) => {}
+    if !std::io::stderr().is_terminal() {
+        return work.await;
     }
-    let bar = spinner(what);
-    loop {
-        tokio::select! {
-            done = &mut work => {
-                bar.finish_and_clear();
-                return done;
-            }
-            () = tokio::time::sleep(TICK) => bar.tick(),
-        }
+    let mut work = std::pin::pin!(work);
+    if let Ok(done) = tokio::time::timeout(PATIENCE, &mut work).await {
+        return done;
     }
+    let bar = ProgressBar::new_spinner();
+    bar.set_style(template("{spinner} {msg} {elapsed:.dim}"));
+    bar.set_message(text::line(what));
+    bar.enable_steady_tick(TICK);
+    let done = work.await;
+    bar.finish_and_clear();
+    done
 }
 
-fn spinner(what: &str) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, target());
-    let style = ProgressStyle::with_template("{spinner} {msg} ({elapsed})")
-        .unwrap_or_else(|_| ProgressStyle::default_spinner());
-    bar.set_style(style);
-    bar.set_elapsed(PATIENCE);
-    bar.set_message(text::plain(what));
-    bar
+fn template(text: &str) -> ProgressStyle {
+    // The templates are constants; a wrong one would show the plain style.
+    ProgressStyle::with_template(text).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
-/// Draws on a terminal only.
-fn target() -> ProgressDrawTarget {
-    if io::stderr().is_terminal() {
-        ProgressDrawTarget::stderr()
-    } else {
-        ProgressDrawTarget::hidden()
-    }
-}
-
-/// The steps of an apply: a bar on a terminal, a line for each step elsewhere.
+/// How far an apply is: bars on a terminal, elsewhere a line for every step.
 #[derive(Debug)]
-pub(crate) struct Steps {
+pub(crate) struct ApplyProgress {
+    bars: Option<Bars>,
+    steps: u32,
+    done: u32,
+    running: BTreeMap<u32, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    text: String,
     bar: Option<ProgressBar>,
-    quiet: bool,
 }
 
-impl Steps {
-    /// `quiet`: show nothing (`--json`).
-    pub(crate) fn new(quiet: bool) -> Self {
-        let bar = (!quiet && io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(Some(0), target());
-            let style = ProgressStyle::with_template("[{pos}/{len}] {bar:24} {msg}");
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar
+#[derive(Debug)]
+struct Bars {
+    all: MultiProgress,
+    main: ProgressBar,
+}
+
+impl ApplyProgress {
+    pub(crate) fn new() -> Self {
+        let bars = std::io::stderr().is_terminal().then(|| {
+            let all = MultiProgress::new();
+            let main = all.add(ProgressBar::new(0));
+            main.set_style(template("{bar:30} {pos}/{len} {msg} {elapsed:.dim}"));
+            main.enable_steady_tick(TICK);
+            Bars { all, main }
         });
-        Self { bar, quiet }
-    }
-
-    pub(crate) fn total(&self, steps: u32) {
-        if let Some(bar) = &self.bar {
-            bar.set_length(u64::from(steps));
+        Self {
+            bars,
+            steps: 0,
+            done: 0,
+            running: BTreeMap::new(),
         }
     }
 
-    pub(crate) fn started(&self, what: &str) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(text::plain(what));
-            bar.tick();
+    pub(crate) fn show(&mut self, event: &Event) {
+        if let Some(line) = self.take(event) {
+            self.say(&line);
+        }
+        if let Some(bars) = &self.bars {
+            bars.main.set_length(self.steps.into());
+            bars.main.set_position(self.done.into());
         }
     }
 
-    /// A step is over; `error` says why it failed.
-    pub(crate) fn finished(&self, what: &str, error: &str) {
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-        }
-        if error.is_empty() {
-            self.line(&format!("  done: {what}"), false);
-        } else {
-            self.line(&format!("failed: {what}: {error}"), true);
-        }
-    }
-
-    pub(crate) fn undoing(&self, because: &str) {
-        self.line(&format!("undoing: {because}"), true);
-    }
-
-    /// Shows a line; on a terminal only an `important` one, since the bar shows the rest.
-    fn line(&self, what: &str, important: bool) {
-        let what = text::plain(what);
-        match &self.bar {
-            Some(bar) if important => bar.println(what),
-            None if !self.quiet => {
-                // Progress is for a reader; without one there is nothing to do about it.
-                use std::io::Write;
-                let _ = writeln!(io::stderr(), "{what}");
+    /// Removes the bars.
+    pub(crate) fn end(&mut self) {
+        for running in std::mem::take(&mut self.running).into_values() {
+            if let Some(bar) = running.bar {
+                bar.finish_and_clear();
             }
-            _ => {}
+        }
+        if let Some(bars) = self.bars.take() {
+            bars.main.finish_and_clear();
         }
     }
 
-    pub(crate) fn tick(&self) {
-        if let Some(bar) = &self.bar {
-            bar.tick();
+    fn say(&self, line: &str) {
+        match &self.bars {
+            // Above the bars; a lost line is not worth ending an apply for.
+            Some(bars) => drop(bars.all.println(line)),
+            None => note(&format!("{line}\n")),
         }
     }
-}
 
-impl Drop for Steps {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
+    /// Takes in an event; the line that is worth showing.
+    fn take(&mut self, event: &Event) -> Option<String> {
+        let paint = style::stderr();
+        match event {
+            Event::ApplyStarted { steps, .. } => {
+                self.steps = *steps;
+                self.done = 0;
+                None
+            }
+            Event::StepStarted { step, text, .. } => {
+                let text = text::line(text);
+                let bar = self.bars.as_ref().map(|bars| {
+                    let bar = bars.all.add(ProgressBar::new_spinner());
+                    bar.set_style(template("  {spinner} {msg}"));
+                    bar.set_message(text.clone());
+                    bar.enable_steady_tick(TICK);
+                    bar
+                });
+                self.running.insert(*step, Running { text, bar });
+                None
+            }
+            Event::StepProgress { step, text, .. } => {
+                let running = self.running.get(step)?;
+                if let Some(bar) = &running.bar {
+                    bar.set_message(format!("{}: {}", running.text, text::line(text)));
+                }
+                None
+            }
+            Event::StepFinished { step, error, .. } => {
+                self.done += 1;
+                let text = self.leave(*step);
+                let count = format!("[{}/{}]", self.done, self.steps);
+                Some(if error.is_empty() {
+                    format!("{} {text}", paint.dim(&count))
+                } else {
+                    let failed = paint.error("failed:");
+                    format!(
+                        "{} {failed} {text}: {}",
+                        paint.dim(&count),
+                        text::line(error)
+                    )
+                })
+            }
+            Event::Undoing { because, .. } => {
+                let heading = paint.warning("undoing:");
+                Some(format!("{heading} {}", text::line(because)))
+            }
+            Event::StepUndone { step, error, .. } if !error.is_empty() => {
+                let heading = paint.error("not undone:");
+                Some(format!("{heading} step {step}: {}", text::line(error)))
+            }
+            _ => None,
+        }
+    }
+
+    fn leave(&mut self, step: u32) -> String {
+        let Some(running) = self.running.remove(&step) else {
+            return format!("step {step}");
+        };
+        if let Some(bar) = running.bar {
             bar.finish_and_clear();
         }
+        running.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain() -> ApplyProgress {
+        ApplyProgress {
+            bars: None,
+            steps: 0,
+            done: 0,
+            running: BTreeMap::new(),
+        }
+    }
+
+    fn started(step: u32, text: &str) -> Event {
+        Event::StepStarted {
+            apply: 1,
+            step,
+            text: text.into(),
+        }
+    }
+
+    fn finished(step: u32, error: &str) -> Event {
+        Event::StepFinished {
+            apply: 1,
+            step,
+            error: error.into(),
+        }
+    }
+
+    #[test]
+    fn steps_are_told_in_the_order_in_which_they_end() {
+        let mut progress = plain();
+        let events = [
+            Event::ApplyStarted {
+                apply: 1,
+                who: "ada".into(),
+                steps: 3,
+            },
+            started(0, "create volume work:private"),
+            started(1, "create volume vault:private"),
+            finished(1, ""),
+            finished(0, "no space left\x1b[2J"),
+            Event::Undoing {
+                apply: 1,
+                because: "a step failed".into(),
+            },
+            Event::StepUndone {
+                apply: 1,
+                step: 1,
+                error: String::new(),
+            },
+            Event::StepUndone {
+                apply: 1,
+                step: 0,
+                error: "it is in use".into(),
+            },
+        ];
+        let lines: Vec<_> = events.iter().filter_map(|e| progress.take(e)).collect();
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        [1/3] create volume vault:private
+        [2/3] failed: create volume work:private: no space left�[2J
+        undoing: a step failed
+        not undone: step 0: it is in use
+        ");
     }
 }

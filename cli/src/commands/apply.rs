@@ -1,257 +1,227 @@
-//! `plan`, `apply` and `rollback`.
+//! `bulkhead plan`, `apply` and `rollback`.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::path::Path;
-use std::pin::pin;
+use std::time::Duration;
 
-use bulkhead_api::change::{
-    ApplyOutcome, ApplyReport, ApplyRequest, PlanReply, PlanRequest, RollbackRequest,
-};
+use bulkhead_api::change::{ApplyOutcome, ApplyReport, ApplyRequest, PlanRequest, RollbackRequest};
+use bulkhead_api::event::Topic;
 use bulkhead_api::{ApiError, from_json, to_json};
-use futures_util::StreamExt;
-use zbus::{Message, MessageStream};
+use serde::Deserialize;
 
-use super::Session;
-use crate::args;
+use super::confirm::{Grave, confirm};
+use crate::args::{ApplyArgs, PlanArgs, PlanOptions, RollbackArgs};
 use crate::client::Client;
-use crate::error::{CommandError, Exit};
-use crate::output::{confirm, interactive};
-use crate::progress::{Steps, waiting};
-use crate::text;
+use crate::events::{Events, Incoming};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{note, print, print_json_text, print_line, style, time};
+use crate::progress::{ApplyProgress, waiting};
 
-const NOTHING: &str = "Nothing to do: the machine is as described.";
-
-fn request(planning: &args::Planning) -> Result<PlanRequest, CommandError> {
-    let system = match &planning.system {
-        Some(path) => Some(absolute(path)?),
-        None => None,
-    };
-    Ok(PlanRequest {
-        system,
-        restart: planning.restart,
-        update_templates: planning.update_templates,
-        keep_volumes: planning.keep_volumes,
-    })
+/// The reply to a plan, as far as it is read here.
+#[derive(Debug, Deserialize)]
+struct ShownPlan {
+    text: String,
+    fingerprint: String,
+    #[serde(default)]
+    destroys: Vec<String>,
+    plan: PlanBody,
 }
 
-/// The daemon has another working folder.
-fn absolute(path: &Path) -> Result<String, CommandError> {
-    let failed = || CommandError::new(format!("`{}` cannot be named to bulkheadd", path.display()));
-    let whole = std::path::absolute(path).map_err(|error| failed().because(&error))?;
-    whole
-        .into_os_string()
-        .into_string()
-        .map_err(|_| failed().hint("its path must be UTF-8"))
+/// The steps and what they mean, as far as they are read here.
+#[derive(Debug, Deserialize)]
+struct PlanBody {
+    steps: Vec<serde::de::IgnoredAny>,
+    #[serde(default)]
+    qubes: Vec<QubePart>,
 }
 
-pub(super) async fn plan(mut session: Session, args: args::Plan) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let request = to_json(&request(&args.planning)?)?;
-    let json = waiting("planning", client.proxy.plan(&request)).await?;
-    if args.json {
-        session.out.raw_json(&json)?;
-        return Ok(Exit::Done);
+#[derive(Debug, Deserialize)]
+struct QubePart {
+    qube: String,
+    run: String,
+}
+
+impl PlanBody {
+    /// Qubes that are running and will be stopped, if only for a while.
+    fn stops(&self) -> Vec<String> {
+        (self.qubes.iter())
+            .filter(|part| matches!(part.run.as_str(), "stop" | "restart"))
+            .map(|part| part.qube.clone())
+            .collect()
     }
-    let reply: PlanReply = from_json(&json)?;
-    show_plan(&mut session, &reply.text, reply.steps)?;
+}
+
+pub(crate) async fn plan(client: Client, args: PlanArgs) -> Result<Exit, Failure> {
+    let reply = ask_for_plan(&client, &request(&args.options)?).await?;
+    if args.json {
+        print_json_text(&reply)?;
+    } else {
+        let plan: ShownPlan = from_json(&reply)?;
+        show(&plan.text, plan.plan.steps.is_empty())?;
+    }
     Ok(Exit::Done)
 }
 
-fn show_plan(session: &mut Session, text: &str, steps: u64) -> Result<(), CommandError> {
-    if steps == 0 && text.trim().is_empty() {
-        return session.out.text(NOTHING);
-    }
-    let colored = session.out.paint.plan(&text::plain_lines(text));
-    session.out.text(&colored)
+fn request(options: &PlanOptions) -> Result<PlanRequest, Failure> {
+    let system = match &options.system {
+        None => None,
+        // The daemon has another working folder.
+        Some(path) => {
+            let shown = path.display();
+            let path = std::path::absolute(path)
+                .map_err(|error| Failure::io(format!("cannot find `{shown}`"), &error))?;
+            let path = path.into_os_string().into_string();
+            Some(path.map_err(|_| Failure::new(format!("`{shown}` is not UTF-8")))?)
+        }
+    };
+    Ok(PlanRequest {
+        system,
+        restart: options.restart,
+        update_templates: options.update_templates,
+        keep_volumes: options.keep_volumes,
+    })
 }
 
-pub(super) async fn apply(mut session: Session, args: args::Apply) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let planning = request(&args.planning)?;
-    let mut expect = None;
-    if !args.json {
-        let json = to_json(&planning)?;
-        let json = waiting("planning", client.proxy.plan(&json)).await?;
-        let plan: PlanReply = from_json(&json)?;
-        show_plan(&mut session, &plan.text, plan.steps)?;
-        if plan.steps == 0 {
-            return Ok(Exit::Done);
-        }
-        if !plan.destroys.is_empty() && !args.allow_destroy {
-            let what = text::plain(&plan.destroys.join(", "));
-            return Err(
-                CommandError::new(format!("this destroys the data of {what}"))
-                    .hint("pass --allow-destroy to destroy it, or --keep-volumes to keep it"),
-            );
-        }
-        if !args.yes && interactive() && !confirm("Apply this?")? {
-            return Err(CommandError::new("nothing was applied"));
-        }
-        expect = Some(plan.fingerprint);
+async fn ask_for_plan(client: &Client, request: &PlanRequest) -> Result<String, Failure> {
+    let request = to_json(request)?;
+    Ok(waiting("Planning", client.proxy.plan(&request)).await?)
+}
+
+fn show(text: &str, nothing: bool) -> Result<(), Failure> {
+    if text.trim().is_empty() && nothing {
+        return print_line("Nothing to do: the machine is what its description says.");
     }
-    let request = ApplyRequest {
-        plan: planning,
+    let text = crate::output::text::block(text);
+    let text = style::stdout().marked(text.trim_end());
+    print_line(&text)
+}
+
+pub(crate) async fn apply(client: Client, args: ApplyArgs) -> Result<Exit, Failure> {
+    let request = request(&args.options)?;
+    let reply = ask_for_plan(&client, &request).await?;
+    let plan: ShownPlan = from_json(&reply)?;
+    if !args.json {
+        show(&plan.text, plan.plan.steps.is_empty())?;
+    }
+    let destroys = !plan.destroys.is_empty() && !args.allow_destroy;
+    if !plan.plan.steps.is_empty() && !args.yes && !destroys {
+        if args.json && super::confirm::can_ask() {
+            note(&style::stderr().marked(&plan.text));
+        }
+        let grave = Grave {
+            stops: plan.plan.stops(),
+            destroys: plan.destroys,
+        };
+        confirm("Apply this?", &grave)?;
+    }
+    // The daemon refuses a plan that destroys without leave, in its own words.
+    let request = to_json(&ApplyRequest {
+        plan: request,
         allow_destroy: args.allow_destroy,
         message: args.message,
-        expect,
-    };
-    let request = to_json(&request)?;
-    let work = client.proxy.apply(&request);
-    let json = followed(&client, args.json, work).await?;
-    finish(session, &json, args.json, "applied")
+        expect: Some(plan.fingerprint),
+    })?;
+    let report = follow(&client, client.proxy.apply(&request)).await?;
+    finish(&report, args.json, "Applied")
 }
 
-pub(super) async fn rollback(
-    mut session: Session,
-    args: args::Rollback,
-) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
+pub(crate) async fn rollback(client: Client, args: RollbackArgs) -> Result<Exit, Failure> {
     let mut request = RollbackRequest {
         generation: args.generation,
         restart: args.restart,
         allow_destroy: args.allow_destroy,
         dry_run: true,
     };
-    if args.dry_run || !args.json {
-        let json = to_json(&request)?;
-        let json = waiting("planning", client.proxy.rollback(&json)).await?;
-        if args.json {
-            session.out.raw_json(&json)?;
-            return Ok(Exit::Done);
+    let reply = waiting("Planning", client.proxy.rollback(&to_json(&request)?)).await?;
+    let dry: DryRun = from_json(&reply)?;
+    if args.dry_run && args.json {
+        print_json_text(&reply)?;
+        return Ok(Exit::Done);
+    }
+    if !args.json {
+        show(&dry.text, dry.plan.steps.is_empty())?;
+    }
+    if args.dry_run {
+        return Ok(Exit::Done);
+    }
+    if !args.yes && !dry.plan.steps.is_empty() {
+        if args.json && super::confirm::can_ask() {
+            note(&style::stderr().marked(&dry.text));
         }
-        let report: ApplyReport = from_json(&json)?;
-        show_plan(&mut session, &report.text, 1)?;
-        if args.dry_run {
-            return Ok(Exit::Done);
-        }
-        if !args.yes && interactive() && !confirm("Go back to this?")? {
-            return Err(CommandError::new("nothing was applied"));
-        }
+        let grave = Grave {
+            stops: dry.plan.stops(),
+            destroys: dry.destroys,
+        };
+        confirm("Go back to this?", &grave)?;
     }
     request.dry_run = false;
     let request = to_json(&request)?;
-    let work = client.proxy.rollback(&request);
-    let json = followed(&client, args.json, work).await?;
-    finish(session, &json, args.json, "rolled back")
+    let report = follow(&client, client.proxy.rollback(&request)).await?;
+    finish(&report, args.json, "Went back")
 }
 
-/// Says how it ended.
-fn finish(
-    mut session: Session,
-    json: &str,
-    as_json: bool,
-    done: &str,
-) -> Result<Exit, CommandError> {
-    let report: ApplyReport = from_json(json)?;
-    if as_json {
-        session.out.raw_json(json)?;
-    }
-    match report.outcome {
-        ApplyOutcome::Nothing | ApplyOutcome::Done if as_json => Ok(Exit::Done),
-        ApplyOutcome::Nothing => {
-            session.out.text(NOTHING)?;
-            Ok(Exit::Done)
-        }
-        ApplyOutcome::Done => {
-            let took = text::duration(report.took_ms);
-            let line = match report.generation {
-                Some(number) => format!("{done} in {took}; now at generation {number}"),
-                None => format!("{done} in {took}"),
-            };
-            let mut line = line;
-            if let Some(first) = line.get_mut(..1) {
-                first.make_ascii_uppercase();
-            }
-            session.out.text(&line)?;
-            Ok(Exit::Done)
-        }
-        ApplyOutcome::Undone => Err(failure(&report, as_json, Exit::Refused)),
-        ApplyOutcome::Partly => Err(failure(&report, as_json, Exit::Partly)),
-    }
+/// The report of a rollback that only shows its plan.
+#[derive(Debug, Deserialize)]
+struct DryRun {
+    #[serde(default)]
+    text: String,
+    #[serde(default)]
+    destroys: Vec<String>,
+    plan: PlanBody,
 }
 
-fn failure(report: &ApplyReport, as_json: bool, exit: Exit) -> CommandError {
-    let mut error = if exit == Exit::Partly {
-        CommandError::new("a step failed, and not everything could be undone")
-            .hint("`bulkhead status` shows what is left; the next apply repairs it")
-    } else {
-        CommandError::new("a step failed; everything was undone")
-    };
-    error.causes.clone_from(&report.failures);
-    error.silent = as_json;
-    error.exit(exit)
-}
-
-/// Waits for an apply and shows how far it is.
-async fn followed(
+/// Shows how far a change is until it is over.
+async fn follow(
     client: &Client,
-    quiet: bool,
-    work: impl Future<Output = Result<String, ApiError>>,
-) -> Result<String, CommandError> {
-    let mut signals = MessageStream::from(&client.connection);
-    client.proxy.subscribe(&["changes"]).await?;
-    let mut shown = Shown {
-        steps: Steps::new(quiet),
-        texts: HashMap::new(),
-    };
-    let mut work = pin!(work);
-    let mut tick = tokio::time::interval(std::time::Duration::from_millis(100));
-    loop {
+    change: impl Future<Output = Result<String, ApiError>>,
+) -> Result<String, Failure> {
+    let mut events = Events::subscribe(client, &[Topic::Changes]).await?;
+    let mut progress = ApplyProgress::new();
+    let mut change = std::pin::pin!(change);
+    let outcome = loop {
         tokio::select! {
-            // Signals are sent before the reply: none of them is lost to it.
+            // Events first: those sent before the reply are shown before it.
             biased;
-            Some(Ok(message)) = signals.next() => shown.note(&message),
-            done = &mut work => return Ok(done?),
-            _ = tick.tick() => shown.steps.tick(),
+            event = events.next() => match event {
+                Ok(Incoming::Event(event)) => progress.show(&event),
+                Ok(Incoming::Lost) => {}
+                Err(failure) => break Err(failure),
+            },
+            outcome = &mut change => break outcome.map_err(Failure::from),
         }
-    }
+    };
+    progress.end();
+    outcome
 }
 
-/// What is on the screen of a running apply.
-#[derive(Debug)]
-struct Shown {
-    steps: Steps,
-    texts: HashMap<u32, String>,
-}
-
-impl Shown {
-    fn note(&mut self, message: &Message) {
-        let header = message.header();
-        let Some(member) = header.member() else {
-            return;
-        };
-        let body = message.body();
-        // What does not decode comes from another version: the result will say what happened.
-        match member.as_str() {
-            "ApplyStarted" => {
-                if let Ok((_, _, steps)) = body.deserialize::<(u64, String, u32)>() {
-                    self.steps.total(steps);
-                }
-            }
-            "StepStarted" => {
-                if let Ok((_, step, text)) = body.deserialize::<(u64, u32, String)>() {
-                    self.steps.started(&text);
-                    self.texts.insert(step, text);
-                }
-            }
-            "StepProgress" => {
-                if let Ok((_, _, text)) = body.deserialize::<(u64, u32, String)>() {
-                    self.steps.started(&text);
-                }
-            }
-            "StepFinished" => {
-                if let Ok((_, step, error)) = body.deserialize::<(u64, u32, String)>() {
-                    let text = self.texts.remove(&step).unwrap_or_default();
-                    self.steps.finished(&text, &error);
-                }
-            }
-            "Undoing" => {
-                if let Ok((_, because)) = body.deserialize::<(u64, String)>() {
-                    self.steps.undoing(&because);
-                }
-            }
-            _ => {}
-        }
+/// Tells how a change ended.
+fn finish(reply: &str, json: bool, done: &str) -> Result<Exit, Failure> {
+    let report: ApplyReport = from_json(reply)?;
+    if json {
+        print_json_text(reply)?;
     }
+    let took = time::span(Duration::from_millis(report.took_ms));
+    let exit = match report.outcome {
+        ApplyOutcome::Nothing | ApplyOutcome::Done => Exit::Done,
+        ApplyOutcome::Undone => Exit::Refused,
+        ApplyOutcome::Partly => Exit::Partly,
+    };
+    if exit == Exit::Done {
+        if !json && report.outcome == ApplyOutcome::Done {
+            let line = match report.generation {
+                Some(number) => format!("{done} in {took}. This is generation {number}\n"),
+                None => format!("{done} in {took}.\n"),
+            };
+            print(&line)?;
+        }
+        return Ok(exit);
+    }
+    let failure = if exit == Exit::Partly {
+        Failure::new("the change is only partly done: a step failed, and so did undoing it")
+            .hint("See what is left with `bulkhead status`, then run `bulkhead apply` again.")
+    } else {
+        Failure::new("the change failed and was undone; nothing is different from before")
+    };
+    let failure = report.failures.into_iter().fold(failure, Failure::cause);
+    Err(failure.exit(exit))
 }

@@ -1,54 +1,85 @@
-//! `ask`: calls that wait for the person.
+//! `bulkhead ask`: the person's answer to calls that policy leaves to them.
 
-use std::collections::BTreeMap;
-use std::io::{self, BufRead, Write};
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bulkhead_api::call::{Answer, Ask};
+use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::from_json;
-use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use super::Session;
-use crate::args::{self, AskChoice, AskCommand};
+use crate::args::{AskAction, AskArgs};
 use crate::client::Client;
-use crate::error::{CommandError, Exit};
-use crate::text::{self, Cell, Table, plain};
+use crate::events::{Events, Incoming};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::style::{self, Paint};
+use crate::output::table::{Align, Table};
+use crate::output::text::line;
+use crate::output::{print, print_json_text, print_line, time};
 
-pub(super) async fn ask(session: Session, args: args::Ask) -> Result<Exit, CommandError> {
-    match args.command {
-        Some(AskCommand::List(json)) => list(session, json.json).await,
-        Some(AskCommand::Answer(given)) => answer(session, given).await,
-        None => interactive(session).await,
+pub(crate) async fn ask(client: Client, args: AskArgs) -> Result<Exit, Failure> {
+    match args.action {
+        Some(AskAction::List { json }) => list(&client, json).await,
+        Some(AskAction::Allow { id, target }) => {
+            let target = target.unwrap_or_default();
+            client.proxy.answer(id, Answer::Allow, &target).await?;
+            print_line(&format!("Call {id} is allowed"))?;
+            Ok(Exit::Done)
+        }
+        Some(AskAction::Deny { id }) => {
+            client.proxy.answer(id, Answer::Deny, "").await?;
+            print_line(&format!("Call {id} is denied"))?;
+            Ok(Exit::Done)
+        }
+        None if io::stdin().is_terminal() && io::stdout().is_terminal() => {
+            Conversation::begin(client, args.watch).await
+        }
+        None => Err(Failure::new("there is no terminal to ask on")
+            .hint("List waiting calls with `bulkhead ask list`.")
+            .hint("Answer one with `bulkhead ask allow ID` or `bulkhead ask deny ID`.")),
     }
 }
 
-async fn list(mut session: Session, as_json: bool) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let json = client.proxy.asks().await?;
-    if as_json {
-        session.out.raw_json(&json)?;
+async fn list(client: &Client, json: bool) -> Result<Exit, Failure> {
+    let reply = client.proxy.asks().await?;
+    if json {
+        print_json_text(&reply)?;
         return Ok(Exit::Done);
     }
-    let asks: Vec<Ask> = from_json(&json)?;
-    let bold = session.out.paint.0;
-    let shown = if asks.is_empty() {
-        "no call waits".to_owned()
+    let asks: Vec<Ask> = from_json(&reply)?;
+    if asks.is_empty() {
+        print_line("No call waits.")?;
     } else {
-        table(&asks).render(bold)
-    };
-    session.out.text(&shown)?;
+        print(&table(&asks, now()).render(style::stdout()))?;
+    }
     Ok(Exit::Done)
 }
 
-fn table(asks: &[Ask]) -> Table {
-    let mut table = Table::new(&["ID", "ASKED", "SOURCE", "TARGET", "SERVICE"]);
+fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+fn table(asks: &[Ask], now: u64) -> Table {
+    let mut table = Table::new(&[
+        ("ID", Align::Right),
+        ("SOURCE", Align::Left),
+        ("SERVICE", Align::Left),
+        ("TARGET", Align::Left),
+        ("CHOICES", Align::Left),
+        ("WAITS", Align::Right),
+    ]);
     for ask in asks {
+        let waits = std::time::Duration::from_secs(now.saturating_sub(ask.asked));
         table.row(vec![
-            Cell::from(ask.id.to_string()).right(),
-            Cell::from(text::time(ask.asked)),
-            Cell::from(&ask.source),
-            Cell::from(ask.default_target.as_ref().unwrap_or(&ask.requested_target)),
-            Cell::from(service(ask)),
+            ask.id.to_string().into(),
+            ask.source.as_str().into(),
+            service(ask).into(),
+            ask.requested_target.as_str().into(),
+            ask.targets.join(", ").into(),
+            format!("{} s", waits.as_secs()).into(),
         ]);
     }
     table
@@ -62,144 +93,219 @@ fn service(ask: &Ask) -> String {
     }
 }
 
-async fn answer(session: Session, given: args::AskAnswer) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let answer = match given.answer {
-        AskChoice::Allow => Answer::Allow,
-        AskChoice::Deny => Answer::Deny,
-    };
-    let target = given.target.unwrap_or_default();
-    client.proxy.answer(given.id, answer, &target).await?;
-    Ok(Exit::Done)
+/// What the person said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Said {
+    /// Let it through, to this target.
+    Allow(String),
+    Deny,
+    /// Leave it for later.
+    Skip,
+    /// Something else; says what would be right.
+    Unclear(String),
 }
 
-/// Shows calls one after the other, as they come, until the end of input.
-async fn interactive(session: Session) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let mut added = client.proxy.receive_ask_added().await?;
-    let mut removed = client.proxy.receive_ask_removed().await?;
-    client.proxy.subscribe(&["asks"]).await?;
-    let asks: Vec<Ask> = from_json(&client.proxy.asks().await?)?;
-    let mut waiting: BTreeMap<u64, Ask> = asks.into_iter().map(|ask| (ask.id, ask)).collect();
-    let mut lines = lines();
-    let mut shown = None;
-    say("calls that wait are shown here as they come; end with Ctrl-D\n");
-    loop {
-        if shown.is_none()
-            && let Some(ask) = waiting.values().next()
-        {
-            shown = Some(ask.id);
-            say(&question(ask));
+/// Reads an answer. An empty line is none: a call must not get through by a key too many.
+fn understand(said: &str, ask: &Ask) -> Said {
+    let said = said.trim();
+    match said.to_ascii_lowercase().as_str() {
+        "" => return Said::Unclear("Type one of the answers above.".to_owned()),
+        "d" | "deny" | "n" | "no" => return Said::Deny,
+        "s" | "skip" => return Said::Skip,
+        "a" | "allow" | "y" | "yes" => {
+            return match (&ask.default_target, ask.targets.as_slice()) {
+                (Some(target), _) => Said::Allow(target.clone()),
+                _ => Said::Unclear("Say where to: type a number or a name.".to_owned()),
+            };
         }
-        tokio::select! {
-            line = lines.recv() => match line {
-                None => return Ok(Exit::Done),
-                Some(line) => {
-                    let Some(ask) = shown.and_then(|id| waiting.get(&id)) else { continue };
-                    if reply(&client, ask, line.trim()).await? {
-                        waiting.remove(&ask.id.clone());
-                        shown = None;
-                    } else {
-                        say(PROMPT);
-                    }
-                }
-            },
-            Some(signal) = added.next() => {
-                let ask: Ask = from_json(signal.args()?.ask_json())?;
-                waiting.insert(ask.id, ask);
-            }
-            Some(signal) = removed.next() => {
-                let signal = signal.args()?;
-                waiting.remove(signal.id());
-                if shown == Some(*signal.id()) {
-                    say(&format!("\ncall {} no longer waits: {}\n", signal.id(), plain(signal.outcome())));
-                    shown = None;
-                }
-            }
-            () = client.connection.closed() => {
-                return Err(CommandError::new("bulkheadd has ended"));
-            }
-        }
+        _ => {}
+    }
+    // A name counts before a number, since a qube may be called `2`.
+    if let Some(target) = ask.targets.iter().find(|target| *target == said) {
+        return Said::Allow(target.clone());
+    }
+    let numbered = said.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
+    match numbered.and_then(|index| ask.targets.get(index)) {
+        Some(target) => Said::Allow(target.clone()),
+        None => Said::Unclear(format!("`{}` is none of the targets.", line(said))),
     }
 }
 
-const PROMPT: &str = "allow, deny, or a number or name to allow with that target? ";
-
-fn question(ask: &Ask) -> String {
-    let mut out = format!(
-        "\ncall {}: {} ({}) asks for {}\n  requested target: {}\n  rule: {}\n",
-        ask.id,
-        plain(&ask.source),
-        plain(&ask.source_label),
-        plain(&service(ask)),
-        plain(&ask.requested_target),
-        plain(&ask.rule),
-    );
+fn question(ask: &Ask, paint: Paint) -> String {
+    let mut out = String::new();
+    let id = paint.strong(&format!("Call {} waits for an answer", ask.id));
+    out.push_str(&format!("\n{id}\n"));
+    let source = paint.strong(&line(&ask.source));
+    out.push_str(&format!(
+        "  source:   {source} ({})\n",
+        line(&ask.source_label)
+    ));
+    out.push_str(&format!(
+        "  target:   {}\n",
+        paint.strong(&line(&ask.requested_target))
+    ));
+    out.push_str(&format!(
+        "  service:  {}\n",
+        paint.strong(&line(&ask.service))
+    ));
+    if !ask.argument.is_empty() {
+        out.push_str(&format!("  argument: {}\n", line(&ask.argument)));
+    }
+    let asked = time::utc(ask.asked);
+    out.push_str(&format!(
+        "  asked:    {asked} UTC, by {}\n",
+        line(&ask.rule)
+    ));
+    out.push_str("Where may it go?\n");
     for (index, target) in ask.targets.iter().enumerate() {
-        let chosen = ask.default_target.as_ref() == Some(target);
-        let mark = if chosen { "*" } else { " " };
-        out.push_str(&format!("  {mark} {}  {}\n", index + 1, plain(target)));
+        let default = ask.default_target.as_ref() == Some(target);
+        let mark = if default { " (a)" } else { "" };
+        out.push_str(&format!("  {:>2}  {}{mark}\n", index + 1, line(target)));
     }
-    out.push_str(PROMPT);
     out
 }
 
-/// What a line means.
-#[derive(Debug, PartialEq, Eq)]
-enum Reply {
-    Allow(String),
-    Deny,
-    Unclear,
+fn answers(ask: &Ask) -> String {
+    match &ask.default_target {
+        Some(target) => format!(
+            "[a]llow to {}, number or name, [d]eny, [s]kip: ",
+            line(target)
+        ),
+        None => "number or name, [d]eny, [s]kip: ".to_owned(),
+    }
 }
 
-fn read_reply(ask: &Ask, line: &str) -> Reply {
-    match line {
-        "a" | "allow" | "y" | "yes" => match &ask.default_target {
-            Some(target) => Reply::Allow(target.clone()),
-            // A person who has to choose must not choose by accident.
-            None => Reply::Unclear,
-        },
-        "d" | "deny" | "n" | "no" => Reply::Deny,
-        other => {
-            let number = other.parse::<usize>().ok().and_then(|n| n.checked_sub(1));
-            let by_number = number.and_then(|index| ask.targets.get(index));
-            let by_name = ask.targets.iter().find(|target| *target == other);
-            match by_name.or(by_number) {
-                Some(target) => Reply::Allow(target.clone()),
-                None => Reply::Unclear,
+/// Calls and the person who answers them.
+#[derive(Debug)]
+struct Conversation {
+    client: Client,
+    events: Events,
+    /// Lines that are typed; none when the terminal is gone.
+    lines: mpsc::UnboundedReceiver<String>,
+    queue: VecDeque<Ask>,
+}
+
+/// What ended a question.
+#[derive(Debug)]
+enum Outcome {
+    Answered,
+    Gone(String),
+    NoTerminal,
+}
+
+impl Conversation {
+    async fn begin(client: Client, watch: bool) -> Result<Exit, Failure> {
+        // Subscribed before reading, so that nothing falls between.
+        let events = Events::subscribe(&client, &[Topic::Asks]).await?;
+        let mut it = Self {
+            client,
+            events,
+            lines: read_lines(),
+            queue: VecDeque::new(),
+        };
+        it.read_again().await?;
+        loop {
+            while let Some(ask) = it.queue.pop_front() {
+                match it.put(&ask).await? {
+                    Outcome::Answered => {}
+                    Outcome::Gone(why) => print_line(&format!("\nCall {} is {why}", ask.id))?,
+                    Outcome::NoTerminal => return Ok(Exit::Done),
+                }
+            }
+            if !watch {
+                print_line("No call waits.")?;
+                return Ok(Exit::Done);
+            }
+            print_line("Waiting for calls; Ctrl-C ends this.")?;
+            while it.queue.is_empty() {
+                let incoming = it.events.next().await?;
+                it.take(incoming, 0).await?;
             }
         }
     }
-}
 
-/// Sends the answer; false if the line was none.
-async fn reply(client: &Client, ask: &Ask, line: &str) -> Result<bool, CommandError> {
-    let sent = match read_reply(ask, line) {
-        Reply::Allow(target) => client.proxy.answer(ask.id, Answer::Allow, &target).await,
-        Reply::Deny => client.proxy.answer(ask.id, Answer::Deny, "").await,
-        Reply::Unclear => return Ok(false),
-    };
-    if let Err(error) = sent {
-        // Somebody else may have been faster; the next call is shown all the same.
-        CommandError::from(error).show();
+    /// Asks about one call until it is answered or gone.
+    async fn put(&mut self, ask: &Ask) -> Result<Outcome, Failure> {
+        // What was typed before the question was seen does not answer it.
+        while self.lines.try_recv().is_ok() {}
+        print(&question(ask, style::stdout()))?;
+        loop {
+            print(&answers(ask))?;
+            let said = tokio::select! {
+                said = self.lines.recv() => match said {
+                    Some(said) => said,
+                    None => return Ok(Outcome::NoTerminal),
+                },
+                incoming = self.events.next() => {
+                    if let Some(why) = self.take(incoming?, ask.id).await? {
+                        return Ok(Outcome::Gone(why));
+                    }
+                    print_line("")?;
+                    continue;
+                }
+            };
+            let (answer, target) = match understand(&said, ask) {
+                Said::Allow(target) => (Answer::Allow, target),
+                Said::Deny => (Answer::Deny, String::new()),
+                Said::Skip => return Ok(Outcome::Answered),
+                Said::Unclear(what) => {
+                    print_line(&what)?;
+                    continue;
+                }
+            };
+            if let Err(error) = self.client.proxy.answer(ask.id, answer, &target).await {
+                // It may have been answered elsewhere; the next call is still to be asked about.
+                Failure::from(error).show();
+            }
+            return Ok(Outcome::Answered);
+        }
     }
-    Ok(true)
+
+    /// Takes note of what came; what became of the call `current` if it is gone.
+    async fn take(&mut self, incoming: Incoming, current: u64) -> Result<Option<String>, Failure> {
+        match incoming {
+            Incoming::Event(event) => match *event {
+                Event::AskAdded(ask) => self.add(ask, current),
+                Event::AskRemoved { id, outcome } if id == current => return Ok(Some(outcome)),
+                Event::AskRemoved { id, .. } => self.queue.retain(|ask| ask.id != id),
+                _ => {}
+            },
+            Incoming::Lost => {
+                self.queue.clear();
+                self.read_again().await?;
+                let still = self.queue.iter().any(|ask| ask.id == current);
+                self.queue.retain(|ask| ask.id != current);
+                if !still && current != 0 {
+                    return Ok(Some("gone".to_owned()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn add(&mut self, ask: Ask, current: u64) {
+        if ask.id != current && self.queue.iter().all(|known| known.id != ask.id) {
+            self.queue.push_back(ask);
+        }
+    }
+
+    async fn read_again(&mut self) -> Result<(), Failure> {
+        let asks: Vec<Ask> = from_json(&self.client.proxy.asks().await?)?;
+        for ask in asks {
+            self.add(ask, 0);
+        }
+        Ok(())
+    }
 }
 
-fn say(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _ = write!(stderr, "{text}");
-    let _ = stderr.flush();
-}
-
-/// Lines of standard input. A thread, since a terminal cannot be waited for otherwise.
-fn lines() -> mpsc::Receiver<String> {
-    let (sender, receiver) = mpsc::channel(1);
+/// Reads the terminal on a thread of its own, which ends with the process.
+fn read_lines() -> mpsc::UnboundedReceiver<String> {
+    let (sender, receiver) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
-        for line in io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
-            if sender.blocking_send(line).is_err() {
-                break;
+        for line in io::stdin().lines() {
+            let Ok(line) = line else { return };
+            if sender.send(line).is_err() {
+                return;
             }
         }
     });
@@ -210,53 +316,94 @@ fn lines() -> mpsc::Receiver<String> {
 mod tests {
     use super::*;
 
-    fn example(default_target: Option<&str>) -> Ask {
+    fn sample(default: Option<&str>) -> Ask {
         Ask {
-            id: 7,
+            id: 3,
             source: "work".into(),
             source_label: "blue".into(),
             service: "qubes.Filecopy".into(),
             argument: String::new(),
             requested_target: "@default".into(),
-            targets: vec!["personal".into(), "vault".into()],
-            default_target: default_target.map(Into::into),
-            asked: 1_709_251_199,
-            rule: "system.ron:40".into(),
+            targets: vec!["vault".into(), "personal".into()],
+            default_target: default.map(Into::into),
+            asked: 1_709_210_096,
+            rule: "policy:12".into(),
         }
     }
 
     #[test]
-    fn asks_so_that_one_can_answer() {
-        insta::assert_snapshot!(question(&example(Some("vault"))), @r"
+    fn the_question_says_who_wants_what_of_whom() {
+        let ask = sample(Some("vault"));
+        let shown = question(&ask, Paint::NEVER) + &answers(&ask);
+        insta::assert_snapshot!(shown, @r"
 
-        call 7: work (blue) asks for qubes.Filecopy
-          requested target: @default
-          rule: system.ron:40
-            1  personal
-          * 2  vault
-        allow, deny, or a number or name to allow with that target?
+        Call 3 waits for an answer
+          source:   work (blue)
+          target:   @default
+          service:  qubes.Filecopy
+          asked:    2024-02-29 12:34:56 UTC, by policy:12
+        Where may it go?
+           1  vault (a)
+           2  personal
+        [a]llow to vault, number or name, [d]eny, [s]kip: 
         ");
     }
 
     #[test]
-    fn understands_answers() {
-        let with = example(Some("vault"));
-        let without = example(None);
-        assert_eq!(read_reply(&with, "allow"), Reply::Allow("vault".into()));
-        assert_eq!(read_reply(&without, "allow"), Reply::Unclear);
-        assert_eq!(read_reply(&without, "1"), Reply::Allow("personal".into()));
-        assert_eq!(read_reply(&without, "vault"), Reply::Allow("vault".into()));
-        assert_eq!(read_reply(&with, "deny"), Reply::Deny);
-        for unclear in ["", "0", "3", "sys-net", "Allow "] {
-            assert_eq!(read_reply(&with, unclear), Reply::Unclear, "`{unclear}`");
+    fn answers_are_understood() {
+        let ask = sample(Some("vault"));
+        let vault = Said::Allow("vault".into());
+        let personal = Said::Allow("personal".into());
+        for (said, expected) in [
+            ("a", &vault),
+            (" Allow ", &vault),
+            ("1", &vault),
+            ("2", &personal),
+            ("personal", &personal),
+            ("d", &Said::Deny),
+            ("NO", &Said::Deny),
+            ("s", &Said::Skip),
+        ] {
+            assert_eq!(understand(said, &ask), *expected, "{said:?}");
         }
     }
 
     #[test]
-    fn lists_what_waits() {
-        insta::assert_snapshot!(table(&[example(None)]).render(false), @r"
-        ID  ASKED                SOURCE  TARGET    SERVICE
-         7  2024-02-29 23:59:59  work    @default  qubes.Filecopy
+    fn nothing_unclear_lets_a_call_through() {
+        for said in [
+            "",
+            "  ",
+            "0",
+            "3",
+            "-1",
+            "vaul",
+            "Vault",
+            "999999999999999999999",
+            "\x1b",
+        ] {
+            let understood = understand(said, &sample(Some("vault")));
+            assert!(matches!(understood, Said::Unclear(_)), "{said:?}");
+        }
+        // Nothing is chosen where the policy names no default.
+        assert!(matches!(understand("a", &sample(None)), Said::Unclear(_)));
+        assert!(matches!(understand("y", &sample(None)), Said::Unclear(_)));
+    }
+
+    #[test]
+    fn a_name_counts_before_a_number() {
+        let mut ask = sample(None);
+        ask.targets = vec!["vault".into(), "1".into()];
+        assert_eq!(understand("1", &ask), Said::Allow("1".into()));
+    }
+
+    #[test]
+    fn waiting_calls_are_listed() {
+        let mut ask = sample(None);
+        ask.argument = "x".into();
+        let shown = table(&[ask], 1_709_210_100).render(Paint::NEVER);
+        insta::assert_snapshot!(shown, @r"
+        ID  SOURCE  SERVICE           TARGET    CHOICES          WAITS
+         3  work    qubes.Filecopy+x  @default  vault, personal    4 s
         ");
     }
 }

@@ -1,92 +1,100 @@
-//! `audit`.
-
-use std::collections::HashSet;
+//! `bulkhead audit`.
 
 use bulkhead_api::call::{AuditFilter, AuditRecord};
+use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::{from_json, to_json};
-use futures_util::StreamExt;
 
-use super::Session;
-use crate::args::{self, AskChoice};
-use crate::error::{CommandError, Exit};
-use crate::text::{self, plain};
+use crate::args::{AuditArgs, Decision};
+use crate::client::Client;
+use crate::events::{Events, Incoming};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::style::{self, Paint};
+use crate::output::text::line;
+use crate::output::{note, print, time};
 
-pub(super) async fn audit(mut session: Session, args: args::Audit) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
+pub(crate) async fn audit(client: Client, args: AuditArgs) -> Result<Exit, Failure> {
     let filter = AuditFilter {
-        last: args.lines,
-        qube: args.qube.clone(),
-        service: args.service.clone(),
-        decision: args.decision.map(|choice| decision(choice).to_owned()),
+        last: args.last,
+        qube: args.qube,
+        service: args.service,
+        decision: args.decision.map(|decision| match decision {
+            Decision::Allow => "allow".to_owned(),
+            Decision::Deny => "deny".to_owned(),
+        }),
     };
-    let mut added = client.proxy.receive_audit_recorded().await?;
-    if args.follow {
-        // Before reading: what comes in between comes twice then, and never not at all.
-        client.proxy.subscribe(&["audit"]).await?;
+    // Subscribed before reading, so that nothing falls between.
+    let events = if args.follow {
+        Some(Events::subscribe(&client, &[Topic::Audit]).await?)
+    } else {
+        None
+    };
+    let mut newest = Vec::new();
+    if filter.last > 0 {
+        let reply = client.proxy.audit_tail(&to_json(&filter)?).await?;
+        newest = from_json::<Vec<AuditRecord>>(&reply)?;
     }
-    let json = client.proxy.audit_tail(&to_json(&filter)?).await?;
-    let records: Vec<AuditRecord> = from_json(&json)?;
-    for record in &records {
-        show(&mut session, record, args.json)?;
+    let paint = style::stdout();
+    let mut shown = String::new();
+    for record in &newest {
+        shown.push_str(&tell(record, args.json, paint)?);
     }
-    if !args.follow {
+    print(&shown)?;
+    let Some(mut events) = events else {
         return Ok(Exit::Done);
-    }
-    let mut seen: HashSet<String> = HashSet::new();
-    for record in &records {
-        seen.insert(to_json(record)?);
-    }
-    while let Some(signal) = added.next().await {
-        let record: AuditRecord = from_json(signal.args()?.record_json())?;
-        if matches(&filter, &record) && !seen.remove(&to_json(&record)?) {
-            show(&mut session, &record, args.json)?;
+    };
+    loop {
+        match events.next().await? {
+            Incoming::Event(event) => {
+                let Event::AuditRecorded(record) = *event else {
+                    continue;
+                };
+                // Recorded between the two requests: it was in the reply.
+                if newest.contains(&record) {
+                    newest.retain(|seen| *seen != record);
+                } else if matches(&filter, &record) {
+                    print(&tell(&record, args.json, paint)?)?;
+                }
+            }
+            Incoming::Lost => note("Records came too fast; some are only in the log.\n"),
         }
-    }
-    Err(CommandError::new("bulkheadd has ended"))
-}
-
-fn decision(choice: AskChoice) -> &'static str {
-    match choice {
-        AskChoice::Allow => "allow",
-        AskChoice::Deny => "deny",
     }
 }
 
 fn matches(filter: &AuditFilter, record: &AuditRecord) -> bool {
-    let service = record.service.split('+').next().unwrap_or_default();
-    let qube = |name: &String| *name == record.source || *name == record.target;
-    let named = |name: &String| name == service || *name == record.service;
-    filter.qube.as_ref().is_none_or(qube)
-        && filter.service.as_ref().is_none_or(named)
-        && filter
-            .decision
-            .as_ref()
-            .is_none_or(|d| *d == record.decision)
+    let qube = filter.qube.as_ref().is_none_or(|qube| {
+        [&record.source, &record.target, &record.requested_target].contains(&qube)
+    });
+    let service = filter.service.as_ref().is_none_or(|service| {
+        let name = record.service.split('+').next();
+        *service == record.service || name == Some(service)
+    });
+    let decision = filter.decision.as_ref();
+    qube && service && decision.is_none_or(|decision| *decision == record.decision)
 }
 
-fn show(session: &mut Session, record: &AuditRecord, json: bool) -> Result<(), CommandError> {
+fn tell(record: &AuditRecord, json: bool, paint: Paint) -> Result<String, Failure> {
     if json {
-        return session.out.json(record);
+        return Ok(format!("{}\n", to_json(record)?));
     }
-    session.out.text(&line(record))
-}
-
-fn line(record: &AuditRecord) -> String {
-    let time = text::time(record.time / 1000);
-    let target = if record.target.is_empty() {
-        &record.requested_target
-    } else {
-        &record.target
+    let decision = match record.decision.as_str() {
+        "allow" => paint.added("allow"),
+        "deny" => paint.removed("deny "),
+        other => line(other),
     };
-    format!(
-        "{time}  {:<5}  {} -> {}  {}  by {} ({})",
-        plain(&record.decision),
-        plain(&record.source),
-        plain(target),
-        plain(&record.service),
-        plain(&record.by),
-        plain(&record.rule),
-    )
+    let asked = line(&record.requested_target);
+    let target = match line(&record.target) {
+        target if target.is_empty() || target == asked => asked,
+        target => format!("{target} (asked for {asked})"),
+    };
+    Ok(format!(
+        "{}  {decision}  {}  {} -> {target}  by {} ({})\n",
+        paint.dim(&time::utc(record.time / 1000)),
+        line(&record.service),
+        line(&record.source),
+        line(&record.by),
+        line(&record.rule),
+    ))
 }
 
 #[cfg(test)]
@@ -95,57 +103,46 @@ mod tests {
 
     fn record() -> AuditRecord {
         AuditRecord {
-            time: 1_709_251_199_123,
+            time: 1_709_210_096_123,
             source: "work".into(),
             requested_target: "@default".into(),
             target: "vault".into(),
-            service: "qubes.Filecopy".into(),
+            service: "qubes.Filecopy+x".into(),
             decision: "allow".into(),
             by: "user".into(),
-            rule: "system.ron:40".into(),
+            rule: "policy/30.policy:4".into(),
         }
     }
 
     #[test]
-    fn shows_a_record_on_one_line() {
-        insta::assert_snapshot!(
-            line(&record()),
-            @"2024-02-29 23:59:59  allow  work -> vault  qubes.Filecopy  by user (system.ron:40)"
-        );
-        let refused = AuditRecord {
+    fn a_record_is_a_line() {
+        let denied = AuditRecord {
+            requested_target: "vault".into(),
             target: String::new(),
             decision: "deny".into(),
-            service: "bad\u{1b}[2Jname+x".into(),
             by: "policy".into(),
             ..record()
         };
-        insta::assert_snapshot!(
-            line(&refused),
-            @"2024-02-29 23:59:59  deny   work -> @default  bad_[2Jname+x  by policy (system.ron:40)"
-        );
+        let lines = [record(), denied].map(|r| tell(&r, false, Paint::NEVER).unwrap());
+        insta::assert_snapshot!(lines.concat(), @r"
+        2024-02-29 12:34:56  allow  qubes.Filecopy+x  work -> vault (asked for @default)  by user (policy/30.policy:4)
+        2024-02-29 12:34:56  deny   qubes.Filecopy+x  work -> vault  by policy (policy/30.policy:4)
+        ");
     }
 
     #[test]
-    fn filters_as_the_daemon_does() {
-        let filter =
-            |qube: Option<&str>, service: Option<&str>, decision: Option<&str>| AuditFilter {
-                last: 1,
-                qube: qube.map(Into::into),
-                service: service.map(Into::into),
-                decision: decision.map(Into::into),
-            };
-        let record = AuditRecord {
-            service: "a.B+c".into(),
-            ..record()
+    fn filters_count_for_what_comes_too() {
+        let with = |edit: fn(&mut AuditFilter)| {
+            let mut filter = AuditFilter::default();
+            edit(&mut filter);
+            matches(&filter, &record())
         };
-        assert!(matches(&filter(None, None, None), &record));
-        assert!(matches(
-            &filter(Some("vault"), Some("a.B"), Some("allow")),
-            &record
-        ));
-        assert!(matches(&filter(Some("work"), Some("a.B+c"), None), &record));
-        assert!(!matches(&filter(Some("other"), None, None), &record));
-        assert!(!matches(&filter(None, Some("a"), None), &record));
-        assert!(!matches(&filter(None, None, Some("deny")), &record));
+        assert!(with(|_| {}));
+        assert!(with(|f| f.qube = Some("vault".into())));
+        assert!(!with(|f| f.qube = Some("other".into())));
+        assert!(with(|f| f.service = Some("qubes.Filecopy".into())));
+        assert!(with(|f| f.service = Some("qubes.Filecopy+x".into())));
+        assert!(!with(|f| f.service = Some("qubes.File".into())));
+        assert!(!with(|f| f.decision = Some("deny".into())));
     }
 }

@@ -1,166 +1,153 @@
-//! `generations`, `diff` and `gc`.
+//! `bulkhead generations`, `diff` and `gc`.
 
 use bulkhead_api::change::{DiffReply, GcReport, GcRequest, GenerationInfo};
 use bulkhead_api::{from_json, to_json};
 
-use super::Session;
-use crate::args;
-use crate::error::{CommandError, Exit};
+use super::confirm::{Grave, confirm};
+use crate::args::{DiffArgs, GcArgs, Json};
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::table::{Align, Cell, Look, Table};
+use crate::output::{print, print_json_text, print_line, style, text, time};
 use crate::progress::waiting;
-use crate::text::{self, Cell, Table, plain};
 
-pub(super) async fn generations(
-    mut session: Session,
-    args: args::Json,
-) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let json = client.proxy.generations().await?;
+pub(crate) async fn list(client: Client, args: Json) -> Result<Exit, Failure> {
+    let reply = client.proxy.generations().await?;
     if args.json {
-        session.out.raw_json(&json)?;
+        print_json_text(&reply)?;
         return Ok(Exit::Done);
     }
-    let generations: Vec<GenerationInfo> = from_json(&json)?;
-    let bold = session.out.paint.0;
-    session.out.text(&table(&generations).render(bold))?;
+    let generations: Vec<GenerationInfo> = from_json(&reply)?;
+    if generations.is_empty() {
+        print_line("There is no generation yet: `bulkhead apply` makes the first.")?;
+    } else {
+        print(&table(&generations).render(style::stdout()))?;
+    }
     Ok(Exit::Done)
 }
 
 fn table(generations: &[GenerationInfo]) -> Table {
-    let mut table = Table::new(&["", "NUMBER", "CREATED", "BY", "QUBES", "MESSAGE"]);
-    for generation in generations {
-        let mark = match (generation.current, generation.booted) {
-            (true, _) => "*",
-            (false, true) => "b",
-            (false, false) => "",
-        };
-        let message = match generation.rollback_of {
-            Some(number) if generation.message.is_empty() => format!("rollback to {number}"),
-            _ => generation.message.clone(),
-        };
+    let mut table = Table::new(&[
+        ("", Align::Left),
+        ("GENERATION", Align::Right),
+        ("MADE (UTC)", Align::Left),
+        ("BY", Align::Left),
+        ("QUBES", Align::Right),
+        ("MESSAGE", Align::Left),
+    ]);
+    for info in generations {
+        let mark = if info.current { "*" } else { "" };
         table.row(vec![
-            Cell::from(mark),
-            Cell::from(generation.number.to_string()).right(),
-            Cell::from(text::time(generation.created)),
-            Cell::from(&generation.who),
-            Cell::from(generation.qubes.to_string()).right(),
-            Cell::from(message),
+            Cell::new(mark, Look::Added),
+            info.number.to_string().into(),
+            time::utc(info.created).into(),
+            info.who.as_str().into(),
+            info.qubes.to_string().into(),
+            message(info).into(),
         ]);
     }
     table
 }
 
-pub(super) async fn diff(mut session: Session, args: args::Diff) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
+fn message(info: &GenerationInfo) -> String {
+    let mut message = info.message.clone();
+    if let Some(number) = info.rollback_of {
+        let what = format!("rollback to {number}");
+        message = match message.as_str() {
+            "" => what,
+            text => format!("{text} ({what})"),
+        };
+    }
+    if info.booted && !info.current {
+        message.push_str(" [came up with this one]");
+    }
+    message.trim_start().to_owned()
+}
+
+pub(crate) async fn diff(client: Client, args: DiffArgs) -> Result<Exit, Failure> {
     let (from, to) = (args.from.unwrap_or(0), args.to.unwrap_or(0));
-    let json = client.proxy.diff(from, to).await?;
+    let reply = client.proxy.diff(from, to).await?;
     if args.json {
-        session.out.raw_json(&json)?;
+        print_json_text(&reply)?;
         return Ok(Exit::Done);
     }
-    let reply: DiffReply = from_json(&json)?;
-    if reply.text.trim().is_empty() {
-        let same = format!("generations {} and {} are the same", reply.from, reply.to);
-        session.out.text(&same)?;
+    let diff: DiffReply = from_json(&reply)?;
+    if diff.text.trim().is_empty() {
+        let (from, to) = (diff.from, diff.to);
+        print_line(&format!(
+            "Generations {from} and {to} describe the same machine."
+        ))?;
     } else {
-        let colored = session.out.paint.plan(&text::plain_lines(&reply.text));
-        session.out.text(&colored)?;
+        let shown = text::block(&diff.text);
+        print_line(&style::stdout().marked(shown.trim_end()))?;
     }
     Ok(Exit::Done)
 }
 
-pub(super) async fn gc(mut session: Session, args: args::Gc) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let request = to_json(&GcRequest {
+pub(crate) async fn gc(client: Client, args: GcArgs) -> Result<Exit, Failure> {
+    let mut request = GcRequest {
         keep: args.keep,
-        generations: args.generations,
+        generations: args.generation,
         orphan_volumes: args.orphan_volumes,
-        dry_run: args.dry_run,
-    })?;
-    let json = waiting("collecting", client.proxy.gc(&request)).await?;
-    if args.json {
-        session.out.raw_json(&json)?;
-        return Ok(Exit::Done);
-    }
-    let report: GcReport = from_json(&json)?;
-    session.out.text(&describe(&report, args.dry_run))?;
-    Ok(Exit::Done)
-}
-
-fn describe(report: &GcReport, dry_run: bool) -> String {
-    let mut out = String::new();
-    let verb = if dry_run { "would remove" } else { "removed" };
-    for number in &report.generations {
-        out.push_str(&format!("{verb} generation {number}\n"));
-    }
-    for (digest, size) in &report.images {
-        let digest = plain(digest.get(..12).unwrap_or(digest));
-        out.push_str(&format!("{verb} image {digest}, {size} MiB\n"));
-    }
-    for volume in &report.volumes {
-        out.push_str(&format!("{verb} volume {}\n", plain(volume)));
-    }
-    for kept in &report.kept {
-        out.push_str(&format!("kept {}\n", plain(kept)));
-    }
-    let nothing = report.generations.is_empty() && report.images.is_empty();
-    if nothing && report.volumes.is_empty() {
-        out.push_str("nothing to collect\n");
-    } else {
-        let verb = if dry_run { "would free" } else { "freed" };
-        out.push_str(&format!("{verb} {} MiB\n", report.freed));
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn generation(number: u64, message: &str, rollback_of: Option<u64>) -> GenerationInfo {
-        GenerationInfo {
-            number,
-            created: 1_709_251_199 + number,
-            who: "root".into(),
-            message: message.into(),
-            qubes: 6,
-            rollback_of,
-            current: number == 3,
-            booted: number == 1,
+        dry_run: true,
+    };
+    if !args.dry_run && !args.yes {
+        let reply = client.proxy.gc(&to_json(&request)?).await?;
+        let report: GcReport = from_json(&reply)?;
+        let nothing = is_empty(&report);
+        if !nothing && !args.json {
+            print(&tell(&report, "would remove"))?;
+        }
+        if !nothing {
+            let grave = Grave {
+                destroys: report.volumes,
+                stops: Vec::new(),
+            };
+            confirm("Remove this?", &grave)?;
         }
     }
-
-    #[test]
-    fn lists_generations() {
-        let all = [
-            generation(1, "first", None),
-            generation(2, "add vault", None),
-            generation(3, "", Some(1)),
-        ];
-        insta::assert_snapshot!(table(&all).render(false), @r"
-           NUMBER  CREATED              BY    QUBES  MESSAGE
-        b       1  2024-03-01 00:00:00  root      6  first
-                2  2024-03-01 00:00:01  root      6  add vault
-        *       3  2024-03-01 00:00:02  root      6  rollback to 1
-        ");
-    }
-
-    #[test]
-    fn says_what_was_collected() {
-        let report = GcReport {
-            generations: vec![1, 2],
-            images: vec![("0123456789abcdef".into(), 440)],
-            volumes: vec!["old:private".into()],
-            kept: vec!["generation 3: it is the current one".into()],
-            freed: 2440,
+    request.dry_run = args.dry_run;
+    let request = to_json(&request)?;
+    let reply = waiting("Removing", client.proxy.gc(&request)).await?;
+    if args.json {
+        print_json_text(&reply)?;
+    } else {
+        let done = if args.dry_run {
+            "would remove"
+        } else {
+            "removed"
         };
-        insta::assert_snapshot!(describe(&report, true), @r"
-        would remove generation 1
-        would remove generation 2
-        would remove image 0123456789ab, 440 MiB
-        would remove volume old:private
-        kept generation 3: it is the current one
-        would free 2440 MiB
-        ");
-        insta::assert_snapshot!(describe(&GcReport::default(), false), @"nothing to collect");
+        print(&tell(&from_json(&reply)?, done))?;
     }
+    Ok(Exit::Done)
+}
+
+fn is_empty(report: &GcReport) -> bool {
+    report.generations.is_empty() && report.images.is_empty() && report.volumes.is_empty()
+}
+
+fn tell(report: &GcReport, done: &str) -> String {
+    let mut out = String::new();
+    for number in &report.generations {
+        out.push_str(&format!("{done} generation {number}\n"));
+    }
+    for (digest, size) in &report.images {
+        out.push_str(&format!(
+            "{done} image {} ({size} MiB)\n",
+            text::line(digest)
+        ));
+    }
+    for volume in &report.volumes {
+        out.push_str(&format!("{done} volume {}\n", text::line(volume)));
+    }
+    for kept in &report.kept {
+        out.push_str(&format!("kept {}\n", text::line(kept)));
+    }
+    if is_empty(report) {
+        out.push_str("Nothing to remove.\n");
+    } else {
+        out.push_str(&format!("{} MiB.\n", report.freed));
+    }
+    out
 }

@@ -1,156 +1,289 @@
-//! `logs` and `console`: files that the daemon opens and we read.
+//! `bulkhead logs` and `console`.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Session, wait};
-use crate::args;
-use crate::error::{CommandError, Exit};
-use crate::text;
+use bulkhead_api::event::{Event, Topic};
+use bulkhead_api::qube::QubeState;
+use rustix::fs::inotify;
+use tokio::sync::Notify;
 
-/// Read at a time.
-const CHUNK: u64 = 64 * 1024;
+use crate::args::{ConsoleArgs, LogsArgs};
+use crate::client::Client;
+use crate::events::{Events, Incoming};
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::{note, print, text};
 
-/// How far back `-n` looks: more lines than this holds nobody reads in a terminal.
-const TAIL_MAX: u64 = 16 * 1024 * 1024;
+/// Bytes read at a time.
+const CHUNK: usize = 64 * 1024;
 
-/// Pause before looking for more. The file may belong to root, so it cannot be watched.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(150);
+/// Lines of the past that `console` starts with.
+const CONSOLE_LINES: usize = 20;
 
-/// Lines of the past that `console` begins with.
-const CONSOLE_LINES: usize = 50;
+/// How often to look where the kernel does not tell that a log has grown.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
-pub(super) fn logs(session: Session, args: &args::Logs) -> Result<Exit, CommandError> {
-    let qube = args.qube.as_deref().unwrap_or_default();
-    show(session, qube, args.lines, args.follow)
-}
-
-pub(super) fn console(session: Session, args: &args::Console) -> Result<Exit, CommandError> {
-    show(session, &args.qube, CONSOLE_LINES, true)
-}
-
-fn show(
-    mut session: Session,
-    qube: &str,
-    lines: usize,
-    follow: bool,
-) -> Result<Exit, CommandError> {
-    let file: OwnedFd = wait(async {
-        let client = session.client().await?;
-        Ok(client.proxy.open_log(qube).await?)
-    })?
-    .into();
-    let mut file = File::from(file);
-    let failed =
-        |error: std::io::Error| CommandError::new("the log cannot be read").because(&error);
-    let past = tail(&mut file, lines).map_err(failed)?;
-    session.out.text(&text::plain_bytes(&past))?;
-    if !follow {
-        return Ok(Exit::Done);
+pub(crate) async fn logs(client: Client, args: LogsArgs) -> Result<Exit, Failure> {
+    let mut log = Log::open(&client, args.qube.as_deref().unwrap_or_default()).await?;
+    if let Some(lines) = args.lines {
+        log.skip_to_last(lines)?;
     }
-    loop {
-        let added = read_on(&mut file).map_err(failed)?;
-        if added.is_empty() {
-            std::thread::sleep(FOLLOW_PAUSE);
-        } else {
-            session.out.bare(&text::plain_bytes(&added))?;
+    // Watched before reading, so that nothing falls between.
+    let growth = args.follow.then(|| Growth::of(&log.file));
+    log.show()?;
+    while let Some(growth) = &growth {
+        growth.wait().await;
+        log.show()?;
+    }
+    Ok(Exit::Done)
+}
+
+pub(crate) async fn console(client: Client, args: ConsoleArgs) -> Result<Exit, Failure> {
+    let name = &args.qube;
+    let mut events = Events::subscribe(&client, &[Topic::Qubes]).await?;
+    let mut log = Log::open(&client, name).await?;
+    if !runs(&client, name).await? {
+        return Err(Failure::new(format!("qube `{name}` does not run"))
+            .hint(format!("See what it wrote with `bulkhead logs {name}`.")));
+    }
+    log.skip_to_last(CONSOLE_LINES)?;
+    let growth = Growth::of(&log.file);
+    let mut over = false;
+    while !over {
+        log.show()?;
+        tokio::select! {
+            () = growth.wait() => {}
+            incoming = events.next() => over = match incoming? {
+                Incoming::Event(event) => ends(&event, name),
+                Incoming::Lost => !runs(&client, name).await?,
+            },
+        }
+    }
+    log.show()?;
+    note(&format!("Qube `{}` has stopped.\n", text::line(name)));
+    Ok(Exit::Done)
+}
+
+async fn runs(client: &Client, name: &str) -> Result<bool, Failure> {
+    let rows = client.proxy.list().await?;
+    let row = rows.into_iter().find(|row| row.name == name);
+    let row = row.ok_or_else(|| super::ls::not_declared(name))?;
+    Ok(!is_stopped(row.state))
+}
+
+fn is_stopped(state: QubeState) -> bool {
+    matches!(state, QubeState::Stopped | QubeState::Failed)
+}
+
+fn ends(event: &Event, name: &str) -> bool {
+    match event {
+        Event::QubeChanged(row) => row.name == name && is_stopped(row.state),
+        Event::QubeRemoved { name: removed } => removed == name,
+        _ => false,
+    }
+}
+
+/// A log that may still grow.
+#[derive(Debug)]
+struct Log {
+    file: File,
+    at: u64,
+    cut: Cut,
+}
+
+impl Log {
+    async fn open(client: &Client, qube: &str) -> Result<Self, Failure> {
+        let fd = client.proxy.open_log(qube).await?;
+        Ok(Self {
+            file: File::from(OwnedFd::from(fd)),
+            at: 0,
+            cut: Cut::default(),
+        })
+    }
+
+    /// Shows everything from here to the end.
+    fn show(&mut self) -> Result<(), Failure> {
+        let mut buffer = vec![0; CHUNK];
+        // A log that became shorter was begun anew.
+        if self.file.metadata().is_ok_and(|meta| meta.len() < self.at) {
+            self.at = 0;
+        }
+        loop {
+            let got = self.file.read_at(&mut buffer, self.at).map_err(failed)?;
+            let bytes = buffer.get(..got).unwrap_or_default();
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            self.at += bytes.len() as u64;
+            print(&text::log(&self.cut.whole(bytes)))?;
+        }
+    }
+
+    /// Passes over all but the last lines.
+    fn skip_to_last(&mut self, lines: usize) -> Result<(), Failure> {
+        let end = self.file.metadata().map_err(failed)?.len();
+        let mut buffer = vec![0; CHUNK];
+        let mut start = end;
+        // The newline at the very end ends the last line and begins none.
+        let mut wanted = lines;
+        let mut first = true;
+        self.at = end;
+        while start > 0 {
+            let from = start.saturating_sub(CHUNK as u64);
+            let length = usize::try_from(start - from).unwrap_or(CHUNK);
+            let part = buffer.get_mut(..length).unwrap_or_default();
+            self.file.read_exact_at(part, from).map_err(failed)?;
+            for (index, byte) in part.iter().enumerate().rev() {
+                if *byte == b'\n' && !std::mem::take(&mut first) {
+                    wanted = wanted.saturating_sub(1);
+                }
+                first = false;
+                if wanted == 0 {
+                    return Ok(());
+                }
+                self.at = from + index as u64;
+            }
+            start = from;
+        }
+        Ok(())
+    }
+}
+
+fn failed(error: io::Error) -> Failure {
+    Failure::io("cannot read the log", &error)
+}
+
+/// Keeps back the end of a chunk that may be the start of a character or of a line end.
+#[derive(Debug, Default)]
+struct Cut(Vec<u8>);
+
+impl Cut {
+    fn whole(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut whole = std::mem::take(&mut self.0);
+        whole.extend_from_slice(bytes);
+        let keep = match std::str::from_utf8(&whole) {
+            Ok(text) => usize::from(text.ends_with('\r')),
+            // No length: the end is missing. Else it is wrong, and more does not mend it.
+            Err(error) if error.error_len().is_none() => whole.len() - error.valid_up_to(),
+            Err(_) => unfinished(&whole),
+        };
+        self.0 = whole.split_off(whole.len() - keep);
+        whole
+    }
+}
+
+/// Bytes at the end that start a character and do not finish it.
+fn unfinished(bytes: &[u8]) -> usize {
+    (1..=bytes.len().min(3))
+        .find(|&length| {
+            let tail = bytes.len() - length;
+            let tail = bytes.get(tail..).unwrap_or_default();
+            let starts = tail.first().is_some_and(|&byte| byte >= 0xc0);
+            let open = |error: std::str::Utf8Error| error.error_len().is_none();
+            starts && std::str::from_utf8(tail).err().is_some_and(open)
+        })
+        .unwrap_or(0)
+}
+
+/// Tells when a file has grown.
+#[derive(Debug)]
+struct Growth(Option<Arc<Notify>>);
+
+impl Growth {
+    fn of(file: &File) -> Self {
+        // A member of the group may read the open log but may not be allowed to watch it.
+        let watch = watch(file).ok();
+        Self(watch.map(|watch| {
+            let grown = Arc::new(Notify::new());
+            let tell = Arc::clone(&grown);
+            // It ends with the process.
+            std::thread::spawn(move || {
+                let mut events = [0; 4096];
+                while rustix::io::read(&watch, &mut events[..]).is_ok() {
+                    tell.notify_one();
+                }
+            });
+            grown
+        }))
+    }
+
+    /// Returns when there may be more to read.
+    async fn wait(&self) {
+        match &self.0 {
+            Some(grown) => grown.notified().await,
+            None => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }
 }
 
-/// The last `lines` lines; the file's position is its end afterwards.
-fn tail(file: &mut File, lines: usize) -> std::io::Result<Vec<u8>> {
-    let end = file.seek(SeekFrom::End(0))?;
-    let mut kept = Vec::new();
-    let mut start = end;
-    let floor = end.saturating_sub(TAIL_MAX);
-    while start > floor {
-        let from = start.saturating_sub(CHUNK).max(floor);
-        file.seek(SeekFrom::Start(from))?;
-        let mut chunk = Vec::new();
-        (&mut *file).take(start - from).read_to_end(&mut chunk)?;
-        chunk.extend_from_slice(&kept);
-        kept = chunk;
-        start = from;
-        if count_lines(&kept) > lines {
-            break;
-        }
-    }
-    file.seek(SeekFrom::Start(end))?;
-    Ok(last_lines(&kept, lines).to_vec())
-}
-
-fn count_lines(bytes: &[u8]) -> usize {
-    bytes.iter().filter(|byte| **byte == b'\n').count()
-}
-
-fn last_lines(bytes: &[u8], lines: usize) -> &[u8] {
-    let body = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let mut breaks = body
-        .iter()
-        .enumerate()
-        .rev()
-        .filter(|(_, byte)| **byte == b'\n');
-    if lines == 0 {
-        return &[];
-    }
-    match breaks.nth(lines - 1) {
-        Some((index, _)) => bytes.get(index + 1..).unwrap_or_default(),
-        None => bytes,
-    }
-}
-
-/// What was added since; starts over in a file that was cut.
-fn read_on(file: &mut File) -> std::io::Result<Vec<u8>> {
-    let at = file.stream_position()?;
-    if file.metadata()?.len() < at {
-        file.seek(SeekFrom::Start(0))?;
-    }
-    let mut added = Vec::new();
-    file.take(CHUNK).read_to_end(&mut added)?;
-    Ok(added)
+fn watch(file: &File) -> io::Result<OwnedFd> {
+    let watch = inotify::init(inotify::CreateFlags::CLOEXEC)?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    inotify::add_watch(&watch, path, inotify::WatchFlags::MODIFY)?;
+    Ok(watch)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Write;
 
-    #[test]
-    fn finds_the_last_lines() {
-        let text = b"one\ntwo\nthree\n";
-        assert_eq!(last_lines(text, 0), b"");
-        assert_eq!(last_lines(text, 1), b"three\n");
-        assert_eq!(last_lines(text, 2), b"two\nthree\n");
-        assert_eq!(last_lines(text, 9), text);
-        assert_eq!(last_lines(b"no break", 1), b"no break");
-        assert_eq!(last_lines(b"a\nhalf", 1), b"half");
-    }
+    use super::*;
 
-    #[test]
-    fn reads_back_over_chunks_and_goes_on() {
+    fn log(content: &[u8]) -> Log {
         let mut file = tempfile::tempfile().unwrap();
-        for number in 0..40_000 {
-            writeln!(file, "line {number}").unwrap();
+        file.write_all(content).unwrap();
+        Log {
+            file,
+            at: 0,
+            cut: Cut::default(),
         }
-        let got = tail(&mut file, 20_000).unwrap();
-        assert!(got.starts_with(b"line 20000\n"));
-        assert!(got.ends_with(b"line 39999\n"));
-        assert!(read_on(&mut file).unwrap().is_empty());
-        let mut writer = file.try_clone().unwrap();
-        writer.write_all(b"more").unwrap();
-        file.seek(SeekFrom::Current(-4)).unwrap();
-        assert_eq!(read_on(&mut file).unwrap(), b"more");
+    }
+
+    #[track_caller]
+    fn last(content: &str, lines: usize, expected: &str) {
+        let mut log = log(content.as_bytes());
+        log.skip_to_last(lines).unwrap();
+        let at = usize::try_from(log.at).unwrap();
+        assert_eq!(content.get(at..), Some(expected));
     }
 
     #[test]
-    fn a_cut_file_is_read_from_its_start() {
-        let mut file = tempfile::tempfile().unwrap();
-        file.write_all(b"long before").unwrap();
-        file.set_len(0).unwrap();
-        assert!(read_on(&mut file).unwrap().is_empty());
-        assert_eq!(file.stream_position().unwrap(), 0);
+    fn the_last_lines_are_found_from_the_end() {
+        last("a\nb\nc\n", 2, "b\nc\n");
+        last("a\nb\nc", 2, "b\nc");
+        last("a\nb\nc\n", 9, "a\nb\nc\n");
+        last("a\nb\n", 0, "");
+        last("", 3, "");
+        last("\n\n\n", 2, "\n\n");
+        let long = "x".repeat(CHUNK * 2);
+        last(
+            &format!("first\n{long}\nlast\n"),
+            2,
+            &format!("{long}\nlast\n"),
+        );
+    }
+
+    #[test]
+    fn characters_survive_any_cut() {
+        let content = "é\r\n日本 \u{1f600}\r\nx".as_bytes();
+        for at in 0..=content.len() {
+            let (one, two) = content.split_at(at);
+            let mut cut = Cut::default();
+            let shown = [text::log(&cut.whole(one)), text::log(&cut.whole(two))];
+            assert_eq!(shown.concat(), "é\n日本 😀\nx", "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn wrong_bytes_are_not_kept_back_for_ever() {
+        let mut cut = Cut::default();
+        assert_eq!(cut.whole(b"\xff\xfe ok"), b"\xff\xfe ok");
+        assert_eq!(cut.whole(b"\xff \xe6\x97"), b"\xff ");
+        assert_eq!(cut.whole(b"\xa5"), "日".as_bytes());
     }
 }

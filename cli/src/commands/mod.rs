@@ -1,81 +1,58 @@
-//! One module per family of commands.
+//! One module for each group of commands; each function does one command.
 
 mod apply;
 mod ask;
 mod audit;
-mod data;
+mod call;
+mod check;
+mod confirm;
 mod generations;
-mod local;
+mod info;
+mod init;
+mod lifecycle;
 mod logs;
-mod qubes;
+mod ls;
+mod meta;
+mod schema;
 mod status;
 
-use std::future::Future;
-use std::path::PathBuf;
+use crate::args::{Command, Global};
+use crate::client::with_client;
+use crate::exit::Exit;
+use crate::failure::Failure;
 
-use crate::args::{Args, Command};
-use crate::client::Client;
-use crate::error::{CommandError, Exit};
-use crate::output::Out;
-
-/// What every command that talks to the daemon has.
-#[derive(Debug)]
-struct Session {
-    socket: Option<PathBuf>,
-    out: Out,
-}
-
-impl Session {
-    async fn client(&self) -> Result<Client, CommandError> {
-        Client::connect(self.socket.as_deref()).await
-    }
-}
-
-/// Runs the command.
-pub(crate) fn run(args: Args) -> Result<Exit, CommandError> {
-    let session = Session {
-        socket: args.socket,
-        out: Out::new(args.color),
-    };
-    match args.command {
-        Command::Check(args) => local::check(session, &args),
-        Command::Completions(args) => local::completions(session, &args),
-        Command::Man(args) => local::man(session, &args),
-        Command::Plan(args) => wait(apply::plan(session, args)),
-        Command::Apply(args) => wait(apply::apply(session, args)),
-        Command::Rollback(args) => wait(apply::rollback(session, args)),
-        Command::Status(args) => wait(status::status(session, args)),
-        Command::Generations(args) => wait(generations::generations(session, args)),
-        Command::Diff(args) => wait(generations::diff(session, args)),
-        Command::Gc(args) => wait(generations::gc(session, args)),
-        Command::Ls(args) => wait(qubes::ls(session, args)),
-        Command::Info(args) => wait(qubes::info(session, args)),
-        Command::Start(args) => wait(qubes::each(session, args.qubes, qubes::Verb::Start)),
-        Command::Kill(args) => wait(qubes::each(session, args.qubes, qubes::Verb::Kill)),
-        Command::Pause(args) => wait(qubes::each(session, args.qubes, qubes::Verb::Pause)),
-        Command::Unpause(args) => wait(qubes::each(session, args.qubes, qubes::Verb::Unpause)),
-        Command::Stop(args) => {
-            let verb = qubes::Verb::Stop(args.timeout.unwrap_or(0));
-            wait(qubes::each(session, args.qubes, verb))
-        }
+/// Does what was typed.
+pub(crate) fn run(command: Command, global: &Global) -> Result<Exit, Failure> {
+    use lifecycle::Change;
+    match command {
+        Command::Check(args) => check::check(&args),
+        Command::Schema(args) => schema::schema(&args),
+        Command::Init(args) => init::init(&args),
+        Command::Completions(args) => meta::completions(&args),
+        Command::Man(args) => meta::man(&args),
+        Command::Plan(args) => with_client(global, |client| apply::plan(client, args)),
+        Command::Apply(args) => with_client(global, |client| apply::apply(client, args)),
+        Command::Rollback(args) => with_client(global, |client| apply::rollback(client, args)),
+        Command::Status(args) => with_client(global, |client| status::status(client, args)),
+        Command::Generations(args) => with_client(global, |client| generations::list(client, args)),
+        Command::Diff(args) => with_client(global, |client| generations::diff(client, args)),
+        Command::Gc(args) => with_client(global, |client| generations::gc(client, args)),
+        Command::Ls(args) => with_client(global, |client| ls::ls(client, args)),
+        Command::Info(args) => with_client(global, |client| info::info(client, args)),
+        Command::Start(args) => with_client(global, |client| lifecycle::start(client, args.which)),
+        Command::Stop(args) => with_client(global, |client| lifecycle::stop(client, args)),
+        Command::Kill(args) => lifecycle::simple(global, Change::Kill, args.qubes),
+        Command::Pause(args) => lifecycle::simple(global, Change::Pause, args.qubes),
+        Command::Unpause(args) => lifecycle::simple(global, Change::Unpause, args.qubes),
         Command::Restart(args) => {
-            let verb = qubes::Verb::Restart(args.timeout.unwrap_or(0));
-            wait(qubes::each(session, args.qubes, verb))
+            let change = Change::Restart(args.timeout.unwrap_or(0));
+            lifecycle::simple(global, change, args.qubes)
         }
-        Command::Run(args) => data::run(&session, args),
-        Command::Call(args) => data::call(&session, args),
-        Command::Console(args) => logs::console(session, &args),
-        Command::Logs(args) => logs::logs(session, &args),
-        Command::Ask(args) => wait(ask::ask(session, args)),
-        Command::Audit(args) => wait(audit::audit(session, args)),
+        Command::Console(args) => with_client(global, |client| logs::console(client, args)),
+        Command::Logs(args) => with_client(global, |client| logs::logs(client, args)),
+        Command::Run(args) => call::run(global, args),
+        Command::Call(args) => call::call(global, args),
+        Command::Ask(args) => with_client(global, |client| ask::ask(client, args)),
+        Command::Audit(args) => with_client(global, |client| audit::audit(client, args)),
     }
-}
-
-/// Runs `work` on this thread alone.
-fn wait<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| CommandError::new("the event loop cannot start").because(&error))?
-        .block_on(work)
 }

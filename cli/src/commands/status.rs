@@ -1,142 +1,150 @@
-//! `status`.
+//! `bulkhead status`.
 
 use bulkhead_api::change::Status;
 use bulkhead_api::from_json;
 
-use super::Session;
-use crate::args;
-use crate::error::{CommandError, Exit};
-use crate::text::{self, count, plain};
+use crate::args::StatusArgs;
+use crate::client::Client;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::output::style::{self, Paint};
+use crate::output::text::line;
+use crate::output::{print, print_json_text, time};
 
-pub(super) async fn status(mut session: Session, args: args::Json) -> Result<Exit, CommandError> {
-    let client = session.client().await?;
-    let json = client.proxy.status().await?;
+pub(crate) async fn status(client: Client, args: StatusArgs) -> Result<Exit, Failure> {
+    let reply = client.proxy.status().await?;
     if args.json {
-        session.out.raw_json(&json)?;
-        return Ok(Exit::Done);
+        print_json_text(&reply)?;
+    } else {
+        print(&tell(&from_json(&reply)?, style::stdout()))?;
     }
-    let status: Status = from_json(&json)?;
-    session.out.text(&describe(&status))?;
     Ok(Exit::Done)
 }
 
-fn describe(status: &Status) -> String {
+fn tell(status: &Status, paint: Paint) -> String {
     let mut out = String::new();
+    let mut say = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
     match &status.generation {
-        Some(generation) => {
-            let created = text::time(generation.created);
-            let who = plain(&generation.who);
-            let qubes = count(u64::from(generation.qubes), "qube");
-            let number = generation.number;
-            out.push_str(&format!(
-                "generation {number} by {who}, {created} UTC: {qubes}\n"
-            ));
-            if !generation.message.is_empty() {
-                out.push_str(&format!("  {}\n", plain(&generation.message)));
+        Some(info) => {
+            let (number, made, who) = (info.number, time::utc(info.created), line(&info.who));
+            let number = paint.strong(&format!("generation {number}"));
+            say(format!("{number}, made {made} UTC by {who}"));
+            if !info.message.is_empty() {
+                say(format!("  {}", line(&info.message)));
             }
         }
-        None => out.push_str("nothing was applied yet\n"),
+        None => say("No generation yet: `bulkhead apply` makes the first.".to_owned()),
     }
-    out.push_str(&format!("hypervisor {}\n", plain(&status.hypervisor)));
+    say(format!("hypervisor: {}", line(&status.hypervisor)));
     for notice in &status.notices {
-        out.push_str(&format!("  {}\n", plain(notice)));
+        say(format!("{} {}", paint.hint("note:"), line(notice)));
     }
     if let Some(applying) = &status.applying {
-        out.push_str(&format!(
-            "{} has been applying since {} UTC: {} of {}\n",
-            plain(&applying.who),
-            text::time(applying.since),
-            applying.done,
-            count(u64::from(applying.steps), "step"),
+        let (who, since) = (line(&applying.who), time::utc(applying.since));
+        let (done, steps) = (applying.done, applying.steps);
+        say(format!(
+            "{} {who} since {since} UTC, {done} of {steps} steps done",
+            paint.warning("applying:")
         ));
     }
     for warning in &status.warnings {
-        out.push_str(&format!("warning: {}\n", plain(warning)));
-    }
-    for pending in &status.pending {
-        out.push_str(&format!(
-            "{} gets its new {} at its next start\n",
-            plain(&pending.qube),
-            plain(&pending.properties.join(", ")),
-        ));
+        say(format!("{} {}", paint.warning("warning:"), line(warning)));
     }
     if status.drift.is_empty() {
-        out.push_str("everything is as declared\n");
+        say(paint.added("Everything is as declared."));
     } else {
-        out.push_str("\nwhat differs from what is declared:\n");
+        say(paint.changed("Not as declared:"));
         for drift in &status.drift {
-            out.push_str(&format!(
-                "  {}: {}\n    {}\n",
-                plain(&drift.subject),
-                plain(&drift.text),
-                plain(&drift.remedy),
-            ));
+            say(format!("  {}: {}", line(&drift.subject), line(&drift.text)));
+            say(format!("    {}", paint.dim(&line(&drift.remedy))));
         }
-        out.push_str("`bulkhead apply` repairs this\n");
+        say("Repair it with `bulkhead apply`.".to_owned());
+    }
+    if !status.pending.is_empty() {
+        say(paint.changed("Waiting for a restart:"));
+        for pending in &status.pending {
+            let properties = line(&pending.properties.join(", "));
+            say(format!("  {}: {properties}", line(&pending.qube)));
+        }
     }
     out
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use bulkhead_api::change::{Drift, GenerationInfo, PendingRestart};
+    use bulkhead_api::change::{Applying, Drift, GenerationInfo, PendingRestart};
 
-    fn status() -> Status {
+    use super::*;
+
+    fn quiet() -> Status {
         Status {
-            generation: Some(GenerationInfo {
-                number: 3,
-                created: 1_709_251_199,
-                who: "root".into(),
-                message: "add vault".into(),
-                qubes: 6,
-                rollback_of: None,
-                current: true,
-                booted: false,
-            }),
+            generation: None,
             applying: None,
             drift: Vec::new(),
             pending: Vec::new(),
             warnings: Vec::new(),
             hypervisor: "embedded".into(),
-            notices: vec!["this is not Xen".into()],
+            notices: Vec::new(),
         }
     }
 
     #[test]
-    fn says_that_all_is_well() {
-        insta::assert_snapshot!(describe(&status()), @r"
-        generation 3 by root, 2024-02-29 23:59:59 UTC: 6 qubes
-          add vault
-        hypervisor embedded
-          this is not Xen
-        everything is as declared
+    fn a_new_machine() {
+        insta::assert_snapshot!(tell(&quiet(), Paint::NEVER), @r"
+        No generation yet: `bulkhead apply` makes the first.
+        hypervisor: embedded
+        Everything is as declared.
         ");
     }
 
     #[test]
-    fn says_what_differs() {
-        let mut status = status();
-        status.generation = None;
-        status.notices.clear();
-        status.pending.push(PendingRestart {
-            qube: "work".into(),
-            properties: vec!["netvm".into()],
-        });
-        status.drift.push(Drift {
-            subject: "sys-net".into(),
-            text: "it does not run".into(),
-            remedy: "It is started.".into(),
-        });
-        insta::assert_snapshot!(describe(&status), @r"
-        nothing was applied yet
-        hypervisor embedded
-        work gets its new netvm at its next start
-
-        what differs from what is declared:
-          sys-net: it does not run
-            It is started.
-        `bulkhead apply` repairs this
+    fn everything_there_is_to_tell() {
+        let status = Status {
+            generation: Some(GenerationInfo {
+                number: 7,
+                created: 1_709_210_096,
+                who: "ada".into(),
+                message: "more memory".into(),
+                qubes: 6,
+                rollback_of: None,
+                current: true,
+                booted: false,
+            }),
+            applying: Some(Applying {
+                who: "bob".into(),
+                since: 1_709_210_100,
+                done: 2,
+                steps: 9,
+            }),
+            drift: vec![Drift {
+                subject: "work".into(),
+                text: "it has died".into(),
+                remedy: "it is started".into(),
+            }],
+            pending: vec![PendingRestart {
+                qube: "vault".into(),
+                properties: vec!["kernel".into(), "vcpus".into()],
+            }],
+            warnings: vec!["volume `old:private` is still there".into()],
+            notices: vec!["this is not Xen".into()],
+            ..quiet()
+        };
+        insta::assert_snapshot!(tell(&status, Paint::NEVER), @r"
+        generation 7, made 2024-02-29 12:34:56 UTC by ada
+          more memory
+        hypervisor: embedded
+        note: this is not Xen
+        applying: bob since 2024-02-29 12:35:00 UTC, 2 of 9 steps done
+        warning: volume `old:private` is still there
+        Not as declared:
+          work: it has died
+            it is started
+        Repair it with `bulkhead apply`.
+        Waiting for a restart:
+          vault: kernel, vcpus
         ");
     }
 }

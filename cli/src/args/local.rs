@@ -1,0 +1,52 @@
+//! Commands that need no daemon.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap_complete::Shell;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without a path it is $XDG_CONFIG_HOME/bulkhead/system.ron if that exists \
+and the user is not root, else /etc/bulkhead/system.ron. A folder stands for the system.ron in it."
+)]
+pub(crate) struct CheckArgs {
+    /// The description, or the folder that holds its system.ron
+    #[arg(value_name = "SYSTEM")]
+    pub(crate) system: Option<PathBuf>,
+    /// Print what was found as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchemaArgs {
+    /// Only options whose path starts with this (`qubes.*.volumes`)
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Folder to write it to; made if it is not there, and nothing in it is overwritten
+    #[arg(value_name = "FOLDER", default_value = ".")]
+    pub(crate) folder: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write a page for every command into this folder, instead of printing the one of
+    /// `bulkhead`
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) out_dir: Option<PathBuf>,
+}
