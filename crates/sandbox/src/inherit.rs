@@ -1,7 +1,9 @@
 //! Descriptors that a program was started with.
 
 use std::io;
-use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 use thiserror::Error;
@@ -56,6 +58,17 @@ pub fn close_uninvited() -> io::Result<usize> {
     Ok(numbers.filter_map(|fd| take_inherited(fd).ok()).count())
 }
 
+/// Leaves `fd` open for the program that `command` starts, under the number returned; for the
+/// other programs that this process starts it stays closed.
+pub fn pass_on(command: &mut Command, fd: OwnedFd) -> RawFd {
+    let number = fd.as_raw_fd();
+    let keep = move || Ok(fcntl_setfd(&fd, FdFlags::empty())?);
+    // SAFETY: between fork and exec the closure makes one system call and allocates nothing; the
+    // descriptor it owns is open, since the command holds the closure.
+    unsafe { command.pre_exec(keep) };
+    number
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::{AsRawFd, IntoRawFd};
@@ -90,5 +103,25 @@ mod tests {
             take_inherited(1_000_000),
             Err(InheritError::Closed(..))
         ));
+    }
+
+    #[test]
+    fn what_is_passed_on_is_open_in_that_program_only() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let mut first = Command::new("/bin/sh");
+        let number = pass_on(&mut first, writer.into());
+        first.arg("-c").arg(format!("echo first >&{number}"));
+        let mut other = Command::new("/bin/sh");
+        let script = format!("echo other >&{number}");
+        other
+            .arg("-c")
+            .arg(script)
+            .stderr(std::process::Stdio::null());
+        assert!(!other.status().unwrap().success());
+        assert!(first.status().unwrap().success());
+        drop(first);
+        let mut text = String::new();
+        io::Read::read_to_string(&mut reader, &mut text).unwrap();
+        assert_eq!(text, "first\n");
     }
 }
