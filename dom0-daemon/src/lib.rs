@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod aio;
 pub mod apply;
 pub mod audit;
 pub mod bus;

@@ -1,1 +1,701 @@
-//! The life of qubes: implements [`crate::machine::Machine`] over a hypervisor and storage.
+//! Qubes by name: the one place that starts, stops and connects them.
+//!
+//! [`Runtime`] implements [`Machine`] for applies and has the operations that faces offer. Each
+//! qube has a task of its own (`lifecycle`); what everyone may ask at any time is in memory
+//! (`state`). Calls between qubes are in [`crate::calls`], their relays in [`crate::relays`].
+//!
+//! Invariant: no lock is held across an await, and nothing here parses what a guest sent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bulkhead_api::event::Event;
+use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState};
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Qube, QubeKind, RestartRule};
+use bulkhead_policy::Engine;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use uuid::Uuid;
+
+pub use self::error::RuntimeError;
+use self::lifecycle::{Command, MAILBOX, Owner, Places};
+pub(crate) use self::state::{Agent, Run};
+use self::state::{Entry, State};
+use crate::audit::Audit;
+use crate::bus::Events;
+use crate::calls::Calls;
+use crate::db::Database;
+use crate::hypervisor::{DomainEvent, DomainState, Ending, Hypervisor};
+use crate::machine::{
+    Declared, LiveChange, LiveProperty, Machine, MachineError, MachineState, Reason, RunningQube,
+    Stopped,
+};
+use crate::storage::{ImageDigest, Storage};
+
+mod error;
+mod guest;
+mod identity;
+mod keys;
+mod lifecycle;
+mod start;
+mod state;
+
+/// How long a qube's agent may take to connect. Qubes: `qrexec_timeout`, 60 seconds.
+pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Where the runtime keeps things and whom it starts.
+#[derive(Debug, Clone)]
+pub struct RuntimeConfig {
+    /// The daemon's state folder.
+    pub state_dir: PathBuf,
+    /// The daemon's runtime folder.
+    pub runtime_dir: PathBuf,
+    /// The `bulkhead-relay` program.
+    pub relay: PathBuf,
+    /// How long an agent may take to connect, usually [`STARTUP_TIMEOUT`].
+    pub startup_timeout: Duration,
+    /// How long a question stays open, usually [`crate::calls::ASK_TIMEOUT`].
+    pub ask_timeout: Duration,
+}
+
+/// What everything here shares.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: RuntimeConfig,
+    pub(crate) hypervisor: Arc<dyn Hypervisor>,
+    pub(crate) storage: Arc<dyn Storage>,
+    pub(crate) database: Database,
+    pub(crate) events: Events,
+    pub(crate) audit: Audit,
+    pub(crate) calls: Calls,
+    state: Mutex<State>,
+    own: Weak<Inner>,
+}
+
+/// The runtime. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Runtime {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// An error and what caused it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+impl Inner {
+    /// Oneself, to hand to a task.
+    pub(crate) fn own(&self) -> Option<Arc<Self>> {
+        self.own.upgrade()
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds this lock can panic half way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The task of a qube, begun if there is none.
+    fn mailbox(&self, name: &QubeName) -> mpsc::Sender<Command> {
+        self.mailbox_in(&mut self.state(), name, None)
+    }
+
+    fn mailbox_in(
+        &self,
+        state: &mut State,
+        name: &QubeName,
+        run: Option<Arc<Run>>,
+    ) -> mpsc::Sender<Command> {
+        if let Some(entry) = state.qubes.get(name) {
+            return entry.mailbox.clone();
+        }
+        let (mailbox, commands) = mpsc::channel(MAILBOX);
+        if let Some(inner) = self.own.upgrade() {
+            tokio::spawn(Owner::new(inner, name.clone(), run.clone()).serve(commands));
+        }
+        let entry = Entry {
+            mailbox: mailbox.clone(),
+            state: QubeState::Stopped,
+            run,
+            spec: None,
+            paused: false,
+            stopped: None,
+        };
+        state.qubes.insert(name.clone(), entry);
+        mailbox
+    }
+
+    async fn ask(
+        &self,
+        name: &QubeName,
+        command: impl FnOnce(oneshot::Sender<Result<(), MachineError>>) -> Command,
+    ) -> Result<(), MachineError> {
+        let (reply, answer) = oneshot::channel();
+        let mailbox = self.mailbox(name);
+        // The task lives as long as the entry that the mailbox is from.
+        let gone = || MachineError::NotRunning(name.clone());
+        mailbox.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    fn publish(&self, state: &State, name: &QubeName) {
+        if let Some(row) = state.row(name) {
+            self.events.send(Event::QubeChanged(row));
+        } else {
+            self.events.send(Event::QubeRemoved {
+                name: name.to_string(),
+            });
+        }
+    }
+
+    pub(crate) fn set_state(&self, name: &QubeName, to: QubeState) {
+        let mut state = self.state();
+        if let Some(entry) = state.qubes.get_mut(name)
+            && entry.state != to
+        {
+            entry.state = to;
+            self.publish(&state, name);
+        }
+    }
+
+    fn set_paused(&self, name: &QubeName, paused: bool) {
+        let connected = {
+            let mut state = self.state();
+            let Some(entry) = state.qubes.get_mut(name) else {
+                return;
+            };
+            entry.paused = paused;
+            entry
+                .run
+                .as_ref()
+                .is_some_and(|run| matches!(*run.agent.borrow(), Agent::Connected(_)))
+        };
+        let to = match (paused, connected) {
+            (true, _) => QubeState::Paused,
+            (false, true) => QubeState::Running,
+            (false, false) => QubeState::Starting,
+        };
+        self.set_state(name, to);
+    }
+
+    fn note_stopped(&self, name: &QubeName, stopped: Option<Stopped>) {
+        if let Some(entry) = self.state().qubes.get_mut(name) {
+            entry.stopped = stopped;
+        }
+    }
+
+    fn spec_of(&self, name: &QubeName) -> Option<Qube> {
+        let state = self.state();
+        state
+            .declared_qube(name)
+            .or_else(|| state.qubes.get(name)?.spec.as_ref())
+            .cloned()
+    }
+
+    /// A qube as declared now, and the image its root is made of.
+    pub(crate) fn declared(&self, name: &QubeName) -> Option<(Qube, Option<ImageDigest>)> {
+        let state = self.state();
+        let qube = state.declared_qube(name)?;
+        Some((qube.clone(), state.image_of(qube)))
+    }
+
+    /// The end of one life of a qube.
+    fn run_ended(&self, run: &Arc<Run>, stopped: Stopped) {
+        run.agent.send_replace(Agent::Gone);
+        self.calls.domain_gone(self, run);
+        let mut state = self.state();
+        state.domains.remove(&run.domid.0);
+        if run.disposable {
+            // Its task ends with its mailbox.
+            state.qubes.remove(&run.name);
+        } else if let Some(entry) = state.qubes.get_mut(&run.name) {
+            entry.run = None;
+            entry.spec = None;
+            entry.paused = false;
+            entry.stopped = Some(stopped);
+            entry.state = match stopped {
+                Stopped::Died => QubeState::Failed,
+                Stopped::ByPerson | Stopped::ByItself => QubeState::Stopped,
+            };
+        }
+        state.rebuild_view();
+        self.publish(&state, &run.name);
+        drop(state);
+        let places = Places::new(&self.config.runtime_dir, &run.name);
+        start::clear(&self.config.runtime_dir, &places, run.domid);
+    }
+
+    /// Starts what is declared under `name`, unless it runs.
+    pub(crate) async fn start_declared(
+        &self,
+        name: &QubeName,
+        reason: Reason,
+    ) -> Result<(), MachineError> {
+        let (qube, image) = self
+            .declared(name)
+            .ok_or_else(|| MachineError::NoSuchQube(name.clone()))?;
+        self.start_as(qube, image, false, reason).await
+    }
+
+    pub(crate) async fn start_as(
+        &self,
+        qube: Qube,
+        image: Option<ImageDigest>,
+        disposable: bool,
+        reason: Reason,
+    ) -> Result<(), MachineError> {
+        if self.state().run(&qube.name).is_some() {
+            let entry_state = self.state().qubes.get(&qube.name).map(|e| e.state);
+            if entry_state != Some(QubeState::Stopping) {
+                return Ok(());
+            }
+        }
+        let name = qube.name.clone();
+        let qube = Box::new(qube);
+        self.ask(&name, |reply| Command::Start {
+            qube,
+            image,
+            disposable,
+            reason,
+            reply,
+        })
+        .await
+    }
+
+    /// Waits until the agent of a running qube has said hello.
+    pub(crate) async fn wait_agent(&self, name: &QubeName) -> Result<Arc<Run>, RuntimeError> {
+        let run = self.state().run(name).cloned();
+        let run = run.ok_or_else(|| MachineError::NotRunning(name.clone()))?;
+        let mut agent = run.agent.subscribe();
+        let wait = agent.wait_for(|agent| *agent != Agent::Absent);
+        let outcome = tokio::time::timeout(self.config.startup_timeout, wait).await;
+        match outcome {
+            Err(_) => Err(RuntimeError::AgentTimeout {
+                name: name.clone(),
+                seconds: self.config.startup_timeout.as_secs(),
+            }),
+            Ok(Ok(agent)) if matches!(*agent, Agent::Connected(_)) => {
+                drop(agent);
+                Ok(run)
+            }
+            Ok(_) => Err(RuntimeError::Ended(name.clone())),
+        }
+    }
+
+    pub(crate) async fn kill(&self, name: &QubeName, reason: Reason) -> Result<(), MachineError> {
+        if self.state().run(name).is_none() {
+            return Ok(());
+        }
+        self.ask(name, |reply| Command::Kill { reason, reply })
+            .await
+    }
+
+    /// Makes and starts a disposable from `base`; it is gone when it stops.
+    pub(crate) async fn create_disposable(
+        &self,
+        base: &QubeName,
+        reason: Reason,
+    ) -> Result<QubeName, RuntimeError> {
+        let (template, image) = self
+            .declared(base)
+            .ok_or_else(|| MachineError::NoSuchQube(base.clone()))?;
+        if template.kind != QubeKind::DisposableTemplate {
+            return Err(RuntimeError::NotADisposableTemplate(base.clone()));
+        }
+        let name = self.reserve_disposable_name()?;
+        let qube = Qube {
+            name: name.clone(),
+            kind: QubeKind::NamedDisposable,
+            template: Some(base.clone()),
+            autostart: false,
+            volumes: BTreeMap::new(),
+            restart: RestartRule::Never,
+            ..template
+        };
+        if let Err(error) = self.start_as(qube, image, true, reason).await {
+            let mut state = self.state();
+            state.qubes.remove(&name);
+            self.publish(&state, &name);
+            return Err(error.into());
+        }
+        Ok(name)
+    }
+
+    /// A name that nothing has, taken at once so that nobody else gets it.
+    fn reserve_disposable_name(&self) -> Result<QubeName, RuntimeError> {
+        /// Numbers are at most four digits, as in Qubes.
+        const NUMBERS: u32 = 10_000;
+        /// Tries before giving up: with half of all numbers taken, one in a million fails.
+        const TRIES: usize = 20;
+        let mut state = self.state();
+        for _ in 0..TRIES {
+            let number = Uuid::new_v4().as_u128() % u128::from(NUMBERS);
+            let Ok(name) = QubeName::new(format!("disp{number}")) else {
+                continue;
+            };
+            let taken = state.qubes.contains_key(&name) || state.declared_qube(&name).is_some();
+            if !taken {
+                self.mailbox_in(&mut state, &name, None);
+                return Ok(name);
+            }
+        }
+        Err(RuntimeError::TooManyDisposables)
+    }
+}
+
+impl Runtime {
+    /// Takes over what runs and begins to serve it.
+    ///
+    /// # Errors
+    /// Where the folders cannot be used or the hypervisor cannot tell what runs.
+    pub async fn open(
+        config: RuntimeConfig,
+        hypervisor: Arc<dyn Hypervisor>,
+        storage: Arc<dyn Storage>,
+        database: Database,
+        events: Events,
+    ) -> Result<Self, MachineError> {
+        let io = |doing: &str| {
+            let doing = doing.to_owned();
+            move |source| MachineError::Io { doing, source }
+        };
+        start::prepare_folders(&config.runtime_dir).map_err(io("preparing the runtime folder"))?;
+        let audit = Audit::open(&config.state_dir.join("log"), events.clone())
+            .map_err(io("opening the audit log"))?;
+        let uuids = identity::load(&config.state_dir).map_err(io("reading the qubes' UUIDs"))?;
+        let deaths = hypervisor.subscribe();
+        let inner = Arc::new_cyclic(|own| Inner {
+            config,
+            hypervisor,
+            storage,
+            database,
+            events,
+            audit,
+            calls: Calls::new(),
+            state: Mutex::new(State::new(uuids)),
+            own: own.clone(),
+        });
+        inner.adopt().await?;
+        tokio::spawn(watch_deaths(Arc::downgrade(&inner), deaths));
+        Ok(Self { inner })
+    }
+
+    /// Every qube, sorted by name; from memory.
+    pub fn list(&self) -> Vec<QubeRow> {
+        self.inner.state().rows()
+    }
+
+    /// One qube.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn info(&self, name: &QubeName) -> Result<QubeInfo, MachineError> {
+        let state = self.inner.state();
+        let row = state
+            .row(name)
+            .ok_or_else(|| MachineError::NoSuchQube(name.clone()))?;
+        let entry = state.qubes.get(name);
+        let run = entry.and_then(|e| e.run.as_ref());
+        let running = entry.and_then(|e| e.spec.as_ref());
+        let declared = state.declared_qube(name);
+        let differs = run.is_some_and(|run| {
+            declared.is_some_and(|qube| running != Some(qube) || run.image != state.image_of(qube))
+        });
+        let agent_version = run.and_then(|run| match *run.agent.borrow() {
+            Agent::Connected(version) => Some(version),
+            Agent::Absent | Agent::Gone => None,
+        });
+        let shown = declared.or(running);
+        Ok(QubeInfo {
+            uuid: run
+                .map(|r| r.uuid)
+                .or_else(|| state.uuids.get(name).copied())
+                .map(|uuid| uuid.to_string()),
+            started: run.map(|r| r.started),
+            restart_needed: differs,
+            agent_version,
+            declared: serde_json::to_value(shown).unwrap_or_default(),
+            row,
+        })
+    }
+
+    fn known(&self, name: &QubeName) -> Result<(), MachineError> {
+        match self.inner.state().row(name) {
+            Some(_) => Ok(()),
+            None => Err(MachineError::NoSuchQube(name.clone())),
+        }
+    }
+
+    /// Starts a declared qube; returns once its agent has connected.
+    ///
+    /// # Errors
+    /// Where it cannot be started or its agent does not come up.
+    pub async fn start_qube(&self, name: &QubeName) -> Result<(), RuntimeError> {
+        if self.inner.state().run(name).is_none() || self.inner.declared(name).is_some() {
+            self.inner.start_declared(name, Reason::Person).await?;
+        }
+        self.inner.wait_agent(name).await.map(|_| ())
+    }
+
+    /// Asks a qube to stop and waits; without a timeout it has its own.
+    ///
+    /// # Errors
+    /// Where there is no such qube, or the hypervisor refuses.
+    pub async fn stop_qube(
+        &self,
+        name: &QubeName,
+        timeout: Option<Duration>,
+    ) -> Result<(), MachineError> {
+        self.known(name)?;
+        let own = self.inner.spec_of(name).map_or(60, |q| q.shutdown_timeout);
+        let timeout = timeout.unwrap_or(Duration::from_secs(own.into()));
+        self.stop(name, timeout, Reason::Person).await
+    }
+
+    /// Ends a qube at once.
+    ///
+    /// # Errors
+    /// Where there is no such qube.
+    pub async fn kill_qube(&self, name: &QubeName) -> Result<(), MachineError> {
+        self.known(name)?;
+        self.inner.kill(name, Reason::Person).await
+    }
+
+    /// Freezes a running qube or lets it go on.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn set_paused(&self, name: &QubeName, paused: bool) -> Result<(), MachineError> {
+        self.known(name)?;
+        self.inner
+            .ask(name, |reply| Command::SetPaused { paused, reply })
+            .await
+    }
+
+    /// Stops a qube and starts it as it is declared now.
+    ///
+    /// # Errors
+    /// As for both.
+    pub async fn restart_qube(
+        &self,
+        name: &QubeName,
+        timeout: Option<Duration>,
+    ) -> Result<(), RuntimeError> {
+        self.stop_qube(name, timeout).await?;
+        self.start_qube(name).await
+    }
+
+    /// Makes a disposable that lives until it is stopped. Without a base, the only disposable
+    /// template is it.
+    ///
+    /// # Errors
+    /// Where there is no such template, or it cannot be started.
+    pub async fn create_disposable(
+        &self,
+        base: Option<&QubeName>,
+    ) -> Result<QubeName, RuntimeError> {
+        let base = self.disposable_base(base)?;
+        let name = self.inner.create_disposable(&base, Reason::Person).await?;
+        self.inner.wait_agent(&name).await?;
+        Ok(name)
+    }
+
+    /// The disposable template named, or the only one.
+    pub(crate) fn disposable_base(
+        &self,
+        base: Option<&QubeName>,
+    ) -> Result<QubeName, RuntimeError> {
+        if let Some(base) = base {
+            return Ok(base.clone());
+        }
+        let state = self.inner.state();
+        let description = state.description();
+        let mut bases = description.into_iter().flat_map(|d| d.qubes.values());
+        let mut bases = bases
+            .by_ref()
+            .filter(|q| q.kind == QubeKind::DisposableTemplate);
+        match (bases.next(), bases.next()) {
+            (Some(only), None) => Ok(only.name.clone()),
+            _ => Err(RuntimeError::WhichDisposableTemplate),
+        }
+    }
+
+    /// Where a qube's console is logged.
+    pub fn console_log(&self, name: &QubeName) -> PathBuf {
+        start::console_log(&self.inner.config.state_dir, name)
+    }
+
+    /// The audit log.
+    pub fn audit(&self) -> &Audit {
+        &self.inner.audit
+    }
+}
+
+/// Tells the tasks of qubes when their domains end.
+async fn watch_deaths(inner: Weak<Inner>, mut deaths: broadcast::Receiver<DomainEvent>) {
+    loop {
+        let event = deaths.recv().await;
+        let Some(inner) = inner.upgrade() else { return };
+        match event {
+            Ok(DomainEvent::Died { domid, how }) => inner.tell_death(domid.0, how).await,
+            Err(broadcast::error::RecvError::Lagged(_)) => {
+                // Events were lost: compare with what really runs.
+                let Ok(list) = inner.hypervisor.list().await else {
+                    continue;
+                };
+                let alive: BTreeSet<u32> = list.iter().map(|info| info.spec.domid.0).collect();
+                let known: Vec<u32> = inner.state().domains.keys().copied().collect();
+                for domid in known.into_iter().filter(|domid| !alive.contains(domid)) {
+                    inner.tell_death(domid, Ending::Crashed).await;
+                }
+            }
+            Err(broadcast::error::RecvError::Closed) => return,
+        }
+    }
+}
+
+impl Inner {
+    async fn tell_death(&self, domid: u32, how: Ending) {
+        let mailbox = {
+            let state = self.state();
+            let run = state.domains.get(&domid);
+            run.and_then(|run| Some(state.qubes.get(&run.name)?.mailbox.clone()))
+        };
+        if let Some(mailbox) = mailbox {
+            let domid = crate::hypervisor::DomId(domid);
+            // A task that is gone has nothing to be told.
+            let _ = mailbox.send(Command::Died { domid, how }).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Machine for Runtime {
+    async fn observe(&self) -> Result<MachineState, MachineError> {
+        let state = self.inner.state();
+        let mut seen = MachineState {
+            live: [
+                LiveProperty::Memory,
+                LiveProperty::Vcpus,
+                LiveProperty::NetVm,
+                LiveProperty::Services,
+                LiveProperty::Features,
+            ]
+            .into(),
+            ..MachineState::default()
+        };
+        for (name, entry) in &state.qubes {
+            if let (Some(run), Some(spec)) = (&entry.run, &entry.spec) {
+                let running = RunningQube {
+                    spec: spec.clone(),
+                    image: run.image.clone(),
+                    domid: run.domid,
+                    uuid: run.uuid,
+                    state: if entry.paused {
+                        DomainState::Paused
+                    } else {
+                        DomainState::Running
+                    },
+                    disposable: run.disposable,
+                };
+                seen.running.insert(name.clone(), running);
+            } else if let Some(stopped) = entry.stopped {
+                seen.stopped.insert(name.clone(), stopped);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn declare(&self, declared: Declared) -> Result<(), MachineError> {
+        let engine = match Engine::parse(&declared.description.policy) {
+            Ok(engine) => engine,
+            Err(errors) => {
+                let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                let text = text.join("; ");
+                if self.inner.state().declared.is_some() {
+                    return Err(MachineError::Policy(text));
+                }
+                // There is no old one to stay with.
+                tracing::error!(errors = %text, "the policy has errors: every call is refused");
+                Engine::broken(errors)
+            }
+        };
+        let (before, after) = {
+            let mut state = self.inner.state();
+            let before = state.rows();
+            let names: Vec<QubeName> = declared.description.qubes.keys().cloned().collect();
+            state.engine = Arc::new(engine);
+            state.declared = Some(declared);
+            identity::update(&mut state.uuids, &names);
+            state.rebuild_view();
+            (before, state.rows())
+        };
+        let uuids = self.inner.state().uuids.clone();
+        identity::save(&self.inner.config.state_dir, &uuids).map_err(|source| {
+            MachineError::Io {
+                doing: "writing the qubes' UUIDs".to_owned(),
+                source,
+            }
+        })?;
+        for row in &before {
+            if !after.iter().any(|r| r.name == row.name) {
+                let name = row.name.clone();
+                self.inner.events.send(Event::QubeRemoved { name });
+            }
+        }
+        for row in after {
+            if !before.contains(&row) {
+                self.inner.events.send(Event::QubeChanged(row));
+            }
+        }
+        Ok(())
+    }
+
+    async fn start(
+        &self,
+        qube: &Qube,
+        image: Option<&ImageDigest>,
+        reason: Reason,
+    ) -> Result<(), MachineError> {
+        self.inner
+            .start_as(qube.clone(), image.cloned(), false, reason)
+            .await
+    }
+
+    async fn stop(
+        &self,
+        name: &QubeName,
+        timeout: Duration,
+        reason: Reason,
+    ) -> Result<(), MachineError> {
+        if !self.inner.state().qubes.contains_key(name) {
+            return Ok(());
+        }
+        self.inner
+            .ask(name, |reply| Command::Stop {
+                timeout,
+                reason,
+                reply,
+            })
+            .await
+    }
+
+    async fn live_update(&self, name: &QubeName, change: &LiveChange) -> Result<(), MachineError> {
+        if self.inner.state().run(name).is_none() {
+            return Ok(());
+        }
+        let change = change.clone();
+        self.inner
+            .ask(name, |reply| Command::Update { change, reply })
+            .await
+    }
+}

@@ -38,6 +38,7 @@ mod start;
 
 pub use cgroup::QUBE_TASKS_MAX;
 pub use console::CONSOLE_LOG_MAX;
+pub(crate) use record::remove_tree;
 
 /// Name in messages.
 const NAME: &str = "embedded";
@@ -201,7 +202,7 @@ impl Shared {
         };
         // What a guest made is removed by a program of its own: such a tree may be as deep and
         // wide as the guest liked, and takes its time.
-        tokio::spawn(record::remove_tree(doomed));
+        tokio::spawn(remove_tree(doomed));
         if let Err(error) = fs::remove_dir_all(self.domain_dir(record.spec.domid)) {
             tracing::warn!(domid = %record.spec.domid, %error, "record stays behind");
         }
@@ -229,7 +230,7 @@ impl Embedded {
         });
         let trash = shared.config.runtime_dir.join("trash");
         for entry in fs::read_dir(&trash).into_iter().flatten().flatten() {
-            tokio::spawn(record::remove_tree(entry.path()));
+            tokio::spawn(remove_tree(entry.path()));
         }
         for record in record::read_all(&domains) {
             shared.adopt(record).await;

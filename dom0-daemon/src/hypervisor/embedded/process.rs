@@ -57,12 +57,8 @@ impl Process {
         Self::with(fd, id)
     }
 
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe; an OwnedFd keeps the promise that it asks for"
-    )]
     fn with(fd: OwnedFd, id: ProcessId) -> io::Result<Self> {
-        let fd = AsyncFd::with_interest(fd, Interest::READABLE)?;
+        let fd = crate::aio::watch(fd, Interest::READABLE)?;
         Ok(Self { id, fd })
     }
 

@@ -117,7 +117,7 @@ pub(super) async fn exit_code(child: Option<tokio::process::Child>, status: &Pat
 }
 
 /// Removes a tree made by a guest.
-pub(super) async fn remove_tree(path: PathBuf) {
+pub(crate) async fn remove_tree(path: PathBuf) {
     let run = async |program: &str, arguments: &[&str]| {
         tokio::process::Command::new(program)
             .args(arguments)

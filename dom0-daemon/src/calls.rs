@@ -1,1 +1,0 @@
-//! Calls between qubes: policy, prompts and the ports that carry the data.

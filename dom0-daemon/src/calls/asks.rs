@@ -1,0 +1,186 @@
+//! Questions to the person, open until answered, withdrawn or too old.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bulkhead_api::call::{Answer, Ask};
+use bulkhead_api::event::Event;
+
+use super::Request;
+use crate::runtime::{Inner, Run, Runtime, RuntimeError};
+
+/// Questions that one qube may have open: enough for a person, too few to bury the others.
+pub(super) const ASKS_PER_QUBE: usize = 16;
+/// Questions open in all; a list that a person can still look through.
+pub(super) const ASKS_MAX: usize = 256;
+
+#[derive(Debug)]
+struct Open {
+    run: Arc<Run>,
+    request: Request,
+    ask: bulkhead_policy::Ask,
+    shown: Ask,
+}
+
+/// All open questions.
+#[derive(Debug, Default)]
+pub(super) struct Asks {
+    next: AtomicU64,
+    open: Mutex<BTreeMap<u64, Open>>,
+}
+
+impl Asks {
+    fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(
+        &self,
+        inner: &Inner,
+        run: &Arc<Run>,
+        request: Request,
+        ask: bulkhead_policy::Ask,
+    ) {
+        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        let shown = shown(inner, id, run, &request, &ask);
+        let full = {
+            let mut open = self.open();
+            let own = open.values().filter(|o| o.run.domid == run.domid).count();
+            let full = own >= ASKS_PER_QUBE || open.len() >= ASKS_MAX;
+            if !full {
+                let (run, request) = (Arc::clone(run), request.clone());
+                let shown = shown.clone();
+                let ask = ask.clone();
+                open.insert(
+                    id,
+                    Open {
+                        run,
+                        request,
+                        ask,
+                        shown,
+                    },
+                );
+            }
+            full
+        };
+        if full {
+            let rule = format!("{}: too many questions are open", ask.rule);
+            inner.refuse(run, &request, "limit", rule);
+            return;
+        }
+        inner.events.send(Event::AskAdded(shown));
+        let (Some(inner), timeout) = (inner.own(), inner.config.ask_timeout) else {
+            return;
+        };
+        tokio::spawn(async move {
+            tokio::time::sleep(timeout).await;
+            if let Some(open) = inner.calls.asks.take(id) {
+                let rule = format!("{}: nobody answered", open.ask.rule);
+                inner.refuse(&open.run, &open.request, "timeout", rule);
+                removed(&inner, id, "expired");
+            }
+        });
+    }
+
+    fn take(&self, id: u64) -> Option<Open> {
+        self.open().remove(&id)
+    }
+
+    /// Takes back all questions of a domain; there is nobody left to tell the answer.
+    pub(super) fn withdraw(&self, inner: &Inner, domid: u32) {
+        let gone: Vec<u64> = self
+            .open()
+            .extract_if(.., |_, open| open.run.domid.0 == domid)
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            removed(inner, id, "withdrawn");
+        }
+    }
+}
+
+fn removed(inner: &Inner, id: u64, outcome: &str) {
+    let outcome = outcome.to_owned();
+    inner.events.send(Event::AskRemoved { id, outcome });
+}
+
+/// A question as clients see it. Every text in it was cleaned by the relay and checked again, or
+/// is the description's.
+fn shown(inner: &Inner, id: u64, run: &Run, request: &Request, ask: &bulkhead_policy::Ask) -> Ask {
+    let (service, argument) = request
+        .service
+        .split_once('+')
+        .unwrap_or((&request.service, ""));
+    let label = inner.state().row(&run.name).map(|row| row.label);
+    Ask {
+        id,
+        source: ask.source.to_string(),
+        source_label: label.unwrap_or_default(),
+        service: service.to_owned(),
+        argument: argument.to_owned(),
+        requested_target: ask.requested_target.clone(),
+        targets: ask.targets.iter().map(ToString::to_string).collect(),
+        default_target: ask.default_target.as_ref().map(ToString::to_string),
+        asked: crate::audit::now_ms() / 1000,
+        rule: ask.rule.to_string(),
+    }
+}
+
+impl Runtime {
+    /// Open questions, oldest first.
+    pub fn asks(&self) -> Vec<Ask> {
+        let open = self.inner.calls.asks.open();
+        open.values().map(|open| open.shown.clone()).collect()
+    }
+
+    /// Answers one, as `who`. Without a target its default one is meant.
+    ///
+    /// # Errors
+    /// Where there is no such question, or the target is none of those offered: then it stays
+    /// open.
+    pub fn answer(
+        &self,
+        id: u64,
+        answer: Answer,
+        target: Option<&str>,
+        who: &str,
+    ) -> Result<(), RuntimeError> {
+        let asks = &self.inner.calls.asks;
+        let chosen = {
+            let open = asks.open();
+            let question = open.get(&id).ok_or(RuntimeError::NoSuchAsk(id))?;
+            let chosen = target
+                .filter(|target| !target.is_empty())
+                .map(ToOwned::to_owned)
+                .or_else(|| question.shown.default_target.clone());
+            if answer == Answer::Allow {
+                let chosen = chosen.as_ref().ok_or(RuntimeError::TargetMissing(id))?;
+                if !question.shown.targets.contains(chosen) {
+                    let target = chosen.clone();
+                    return Err(RuntimeError::NotATarget { ask: id, target });
+                }
+            }
+            chosen.unwrap_or_default()
+        };
+        let open = asks.take(id).ok_or(RuntimeError::NoSuchAsk(id))?;
+        let by = format!("user:{who}");
+        let view = Arc::clone(&self.inner.state().view);
+        let outcome = match answer {
+            Answer::Deny => Err(open.ask.refuse()),
+            Answer::Allow => open.ask.answer(&chosen, &view),
+        };
+        match outcome {
+            Ok(allow) => {
+                self.inner.allowed(&open.run, open.request, allow, &by);
+                removed(&self.inner, id, "allowed");
+            }
+            Err(deny) => {
+                let rule = format!("{}: {}", open.ask.rule, deny.reason);
+                self.inner.refuse(&open.run, &open.request, &by, rule);
+                removed(&self.inner, id, "denied");
+            }
+        }
+        Ok(())
+    }
+}

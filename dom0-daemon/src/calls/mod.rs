@@ -1,0 +1,516 @@
+//! Calls between qubes: policy, questions to the person, and the connections that come of them.
+//!
+//! ```text
+//! relay of A -- CallRequest --> decide --+-- deny ---------------> CallRefused to A
+//!                                        +-- ask --> Asks ---+---> CallRefused to A
+//!                                        |                   |
+//!                                        +-- allow <---------+
+//!                                              |  start B or a disposable if need be
+//!                                              v
+//!                  Execute to B and CallAllowed to A at once; A's socket is linked to B's folder
+//!                                              |
+//!                  ConnectionTerminated of A or B: the link goes, a disposable is ended
+//! ```
+//!
+//! Nothing is waited for between a request and its two messages where the target runs: the whole
+//! way is one decision in memory and two packets.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bulkhead_api::call::AuditRecord;
+use bulkhead_model::name::QubeName;
+use bulkhead_policy::{Allow, Decision, Destination};
+use bulkhead_wire::relay::{RequestId, ToRelay};
+
+use self::asks::Asks;
+pub use self::ports::DATA_PORTS;
+use self::ports::Ports;
+use crate::machine::Reason;
+use crate::runtime::{Agent, Inner, Run, RuntimeError};
+
+mod asks;
+mod dom0;
+mod ports;
+
+/// How long a question stays open; then it counts as refused.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(300);
+/// Calls of one qube that may be under way to a target that is being started, and questions
+/// included: as many as the reference keeps pending per qube.
+pub const PENDING_PER_QUBE: usize = 256;
+
+/// A call that a guest asks for, cleaned by its relay and checked again.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    /// Which relay of the qube it came through.
+    pub(crate) epoch: u64,
+    /// Names it in the answer.
+    pub(crate) id: RequestId,
+    /// Service with `+argument` if there is one.
+    pub(crate) service: String,
+    /// Requested target, possibly empty.
+    pub(crate) target: String,
+    /// Claimed source, possibly empty.
+    pub(crate) requested_source: String,
+}
+
+impl Request {
+    /// Whether the relay that it came through is still the one that serves.
+    fn is_open(&self, run: &Run) -> bool {
+        self.epoch == run.epoch.load(Ordering::Relaxed)
+    }
+}
+
+/// What becomes of a connection's surroundings when it ends.
+#[derive(Debug, Default)]
+struct Connection {
+    /// A disposable that was made for it.
+    disposable: Option<QubeName>,
+    /// Told why it is over; for a client of dom0.
+    life: Option<std::io::PipeWriter>,
+}
+
+/// Names a connection: who is the vchan server (the caller), who the client, and the port.
+type Key = (u32, u32, u32);
+
+#[derive(Debug, Default)]
+struct Connections {
+    ports: Ports,
+    open: HashMap<Key, Connection>,
+    /// Calls under way that are not connections yet, by caller.
+    pending: HashMap<u32, usize>,
+}
+
+/// Everything about calls that is kept.
+#[derive(Debug)]
+pub(crate) struct Calls {
+    connections: Mutex<Connections>,
+    asks: Asks,
+}
+
+fn socket_name((server, client, port): Key) -> String {
+    format!("vchan.{server}.{client}.{port}.sock")
+}
+
+/// Reads the name of a data socket, in its one canonical form.
+fn parse_socket_name(name: &str) -> Option<Key> {
+    let mut numbers = name
+        .strip_prefix("vchan.")?
+        .strip_suffix(".sock")?
+        .split('.');
+    let mut next = || numbers.next()?.parse::<u32>().ok();
+    let key = (next()?, next()?, next()?);
+    (numbers.next().is_none() && socket_name(key) == name).then_some(key)
+}
+
+impl Calls {
+    pub(crate) fn new() -> Self {
+        Self {
+            connections: Mutex::default(),
+            asks: Asks::default(),
+        }
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        // Nothing that holds this lock can panic half way through a change.
+        self.connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A port for a client of the qube's qrexec socket, which makes its own vchan.
+    pub(crate) fn allocate_for_client(&self, target: u32) -> Option<u32> {
+        self.connections().ports.allocate(0, target)
+    }
+
+    /// Reserves the ports of connections from before this daemon: their sockets are still there.
+    pub(crate) fn adopt(&self, run: &Run) {
+        let names = run.folder.names().unwrap_or_default();
+        let mut connections = self.connections();
+        for (server, client, port) in names.iter().filter_map(|name| parse_socket_name(name)) {
+            if DATA_PORTS.contains(&port) && [server, client].contains(&run.domid.0) {
+                connections.ports.reserve(server, client, port);
+                connections
+                    .open
+                    .insert((server, client, port), Connection::default());
+            }
+        }
+    }
+
+    /// Everything of a domain that ended.
+    pub(crate) fn domain_gone(&self, inner: &Inner, run: &Run) {
+        let domid = run.domid.0;
+        let gone: Vec<(Key, Connection)> = {
+            let mut connections = self.connections();
+            connections.ports.forget(domid);
+            connections.pending.remove(&domid);
+            let concerned = |(server, client, _): &Key| *server == domid || *client == domid;
+            connections
+                .open
+                .extract_if(|key, _| concerned(key))
+                .collect()
+        };
+        for (key, connection) in gone {
+            inner.close(key, connection, &format!("qube {} ended", run.name));
+        }
+        self.withdraw(inner, domid);
+    }
+
+    /// Takes back the questions of a qube whose agent or domain is gone.
+    pub(crate) fn withdraw(&self, inner: &Inner, domid: u32) {
+        self.asks.withdraw(inner, domid);
+    }
+
+    /// Counts a call of `caller` that is under way; false where that is one too many.
+    fn begin(&self, caller: u32) -> bool {
+        let mut connections = self.connections();
+        let pending = connections.pending.entry(caller).or_default();
+        let room = *pending < PENDING_PER_QUBE;
+        if room {
+            *pending += 1;
+        }
+        room
+    }
+
+    fn finish(&self, caller: u32) {
+        if let Some(pending) = self.connections().pending.get_mut(&caller) {
+            *pending = pending.saturating_sub(1);
+        }
+    }
+}
+
+/// What an audit record says beyond the call itself.
+struct Verdict<'a> {
+    target: String,
+    decision: &'a str,
+    by: &'a str,
+    rule: String,
+}
+
+impl Inner {
+    fn record(&self, run: &Run, request: &Request, verdict: Verdict<'_>) {
+        let requested = match request.target.as_str() {
+            "" => "@default",
+            target => target,
+        };
+        self.audit.record(AuditRecord {
+            time: 0,
+            source: run.name.to_string(),
+            requested_target: requested.to_owned(),
+            target: verdict.target,
+            service: request.service.clone(),
+            decision: verdict.decision.to_owned(),
+            by: verdict.by.to_owned(),
+            rule: verdict.rule,
+        });
+    }
+
+    /// Refuses, tells the caller no reason, and records why.
+    fn refuse(&self, run: &Run, request: &Request, by: &str, rule: String) {
+        if request.is_open(run) {
+            self.send_to(
+                run,
+                &ToRelay::CallRefused {
+                    request: request.id,
+                },
+            );
+        }
+        self.record(
+            run,
+            request,
+            Verdict {
+                target: String::new(),
+                decision: "deny",
+                by,
+                rule,
+            },
+        );
+    }
+
+    /// A guest asks for a call. Does not wait.
+    pub(crate) fn call_requested(&self, run: &Arc<Run>, request: Request) {
+        let (engine, view) = {
+            let state = self.state();
+            (Arc::clone(&state.engine), Arc::clone(&state.view))
+        };
+        let asked =
+            bulkhead_policy::Request::new(&request.service, run.name.as_str(), &request.target)
+                .on_behalf_of(&request.requested_source);
+        match engine.decide(&asked, &view) {
+            Decision::Deny(deny) => {
+                let rule = match &deny.rule {
+                    Some(rule) => format!("{rule}: {}", deny.reason),
+                    None => deny.reason.to_string(),
+                };
+                self.refuse(run, &request, "policy", rule);
+            }
+            Decision::Allow(allow) => self.allowed(run, request, allow, "policy"),
+            Decision::Ask(ask) => self.calls.asks.add(self, run, request, ask),
+        }
+    }
+
+    /// A call that policy or the person allowed: at once where that can be, else in a task.
+    fn allowed(&self, run: &Arc<Run>, request: Request, allow: Allow, by: &str) {
+        if let Destination::Qube { name, uuid } = &allow.target {
+            let target = QubeName::new(&**name).ok();
+            let target = target.and_then(|name| self.state().run(&name).cloned());
+            if let Some(target) = target.filter(|target| target.uuid == *uuid)
+                && matches!(*target.agent.borrow(), Agent::Connected(_))
+            {
+                self.connect(run, &target, &request, &allow, by, None);
+                return;
+            }
+        }
+        if !self.calls.begin(run.domid.0) {
+            let rule = format!("more than {PENDING_PER_QUBE} calls are under way");
+            self.refuse(run, &request, "limit", rule);
+            return;
+        }
+        let Some(inner) = self.own() else { return };
+        let (run, by) = (Arc::clone(run), by.to_owned());
+        tokio::spawn(async move {
+            match inner.bring_target(&allow).await {
+                Ok((target, disposable)) => {
+                    inner.connect(&run, &target, &request, &allow, &by, disposable);
+                }
+                Err(error) => {
+                    let rule = format!("{}: {}", allow.rule, crate::runtime::chain(&error));
+                    inner.refuse(&run, &request, &by, rule);
+                }
+            }
+            inner.calls.finish(run.domid.0);
+        });
+    }
+
+    /// Makes sure that the target runs and has an agent; a new disposable is named too.
+    async fn bring_target(
+        &self,
+        allow: &Allow,
+    ) -> Result<(Arc<Run>, Option<QubeName>), RuntimeError> {
+        let unusable = |what, why| RuntimeError::Unusable { what, why };
+        let parse = |name: &str| {
+            QubeName::new(name).map_err(|_| unusable("the target", "its name is none"))
+        };
+        match &allow.target {
+            Destination::Qube { name, uuid } => {
+                let name = parse(name)?;
+                if self.state().run(&name).is_none() {
+                    if !allow.autostart {
+                        return Err(crate::machine::MachineError::NotRunning(name).into());
+                    }
+                    self.start_declared(&name, Reason::Call).await?;
+                }
+                let run = self.wait_agent(&name).await?;
+                if run.uuid != *uuid {
+                    return Err(unusable("the target", "it is another qube by now"));
+                }
+                Ok((run, None))
+            }
+            Destination::NewDisposable { base, .. } => {
+                let name = self.create_disposable(&parse(base)?, Reason::Call).await?;
+                match self.wait_agent(&name).await {
+                    Ok(run) => Ok((run, Some(name))),
+                    Err(error) => {
+                        self.end_disposable(name);
+                        Err(error)
+                    }
+                }
+            }
+            Destination::Dom0 => Err(unusable(
+                "dom0 as a target",
+                "this machine offers no services in dom0",
+            )),
+            Destination::Nothing { .. } => Err(unusable("the target", "it does not exist")),
+        }
+    }
+
+    fn end_disposable(&self, name: QubeName) {
+        let Some(inner) = self.own() else { return };
+        tokio::spawn(async move {
+            if let Err(error) = inner.kill(&name, Reason::Call).await {
+                tracing::error!(qube = %name, %error, "disposable cannot be ended");
+            }
+        });
+    }
+
+    /// Connects a caller to a target that runs.
+    fn connect(
+        &self,
+        run: &Arc<Run>,
+        target: &Arc<Run>,
+        request: &Request,
+        allow: &Allow,
+        by: &str,
+        disposable: Option<QubeName>,
+    ) {
+        let refuse = |why: String| {
+            self.refuse(run, request, by, format!("{}: {why}", allow.rule));
+            if let Some(name) = &disposable {
+                self.end_disposable(name.clone());
+            }
+        };
+        // Policy refuses this too; a vchan to oneself cannot be.
+        if run.domid == target.domid {
+            refuse("a qube cannot call itself".to_owned());
+            return;
+        }
+        if !request.is_open(run) {
+            refuse("its relay was replaced".to_owned());
+            return;
+        }
+        let (from, to) = (run.domid.0, target.domid.0);
+        let port = {
+            let mut connections = self.calls.connections();
+            let port = connections.ports.allocate(from, to);
+            if let Some(port) = port {
+                let connection = Connection {
+                    disposable: disposable.clone(),
+                    life: None,
+                };
+                connections.open.insert((from, to, port), connection);
+            }
+            port
+        };
+        let Some(port) = port else {
+            refuse(format!("no port is free between it and {}", target.name));
+            return;
+        };
+        let user = allow.user.as_deref().unwrap_or(&target.default_user);
+        let service = allow.relayed_service.as_deref().unwrap_or(&request.service);
+        // The descriptor always has a `+`; without an argument it ends in it.
+        let plus = if service.contains('+') { "" } else { "+" };
+        let cmdline = format!("{user}:QUBESRPC {service}{plus} {}", allow.source);
+        let execute = ToRelay::Execute {
+            connect_domain: from,
+            connect_port: port,
+            cmdline: cmdline.into_bytes(),
+            just_exec: false,
+        };
+        let answer = ToRelay::CallAllowed {
+            request: request.id,
+            connect_domain: to,
+            connect_port: port,
+        };
+        let sent = target
+            .relay
+            .get()
+            .map_or(Err(crate::relays::LinkError::Gone), |relay| {
+                relay.send(&execute)
+            });
+        if let Err(error) = sent {
+            let connection = {
+                let mut connections = self.calls.connections();
+                connections.ports.release(from, to, port);
+                connections.ports.release(to, from, port);
+                connections.open.remove(&(from, to, port))
+            };
+            drop(connection);
+            refuse(error.to_string());
+            return;
+        }
+        self.send_to(run, &answer);
+        self.record(
+            run,
+            request,
+            Verdict {
+                target: target.name.to_string(),
+                decision: "allow",
+                by,
+                rule: allow.rule.to_string(),
+            },
+        );
+    }
+
+    /// A socket has come into being in a qube's folder: a caller's end of a call, or a lie.
+    pub(crate) fn socket_appeared(&self, run: &Arc<Run>, name: &str) {
+        let Some(key @ (server, client, _)) = parse_socket_name(name) else {
+            return;
+        };
+        if server != run.domid.0 || !self.calls.connections().open.contains_key(&key) {
+            return;
+        }
+        let Some(target) = self.state().domains.get(&client).cloned() else {
+            return;
+        };
+        if let Err(error) = run.folder.share(&target.folder, name) {
+            tracing::warn!(source = %run.name, target = %target.name, %error, "no connection");
+        }
+    }
+
+    /// The agent of `domain` says that a connection is over.
+    pub(crate) fn connection_terminated(&self, domain: u32, peer: u32, port: u32) {
+        let (key, connection) = {
+            let mut connections = self.calls.connections();
+            if !connections.ports.release(domain, peer, port) {
+                tracing::debug!(domain, peer, port, "end of a connection that is none");
+                return;
+            }
+            let keys = [(domain, peer, port), (peer, domain, port)];
+            let found = keys
+                .into_iter()
+                .find_map(|key| Some((key, connections.open.remove(&key)?)));
+            match found {
+                Some(found) => found,
+                // The other end has said so before.
+                None => return,
+            }
+        };
+        self.close(key, connection, "ended");
+    }
+
+    /// Clears up behind a connection.
+    fn close(&self, key: Key, connection: Connection, why: &str) {
+        let name = socket_name(key);
+        let (server, client, _) = key;
+        for domid in [server, client] {
+            let run = self.state().domains.get(&domid).cloned();
+            if let Some(run) = run {
+                run.folder.remove(&name);
+            }
+        }
+        if let Some(mut life) = connection.life {
+            // Nobody may be reading.
+            let _ = writeln!(life, "{why}");
+        }
+        if let Some(disposable) = connection.disposable {
+            self.end_disposable(disposable);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_canonical_socket_names_are_read() {
+        assert_eq!(parse_socket_name("vchan.1.2.513.sock"), Some((1, 2, 513)));
+        for bad in [
+            "vchan.01.2.513.sock",
+            "vchan.1.2.sock",
+            "vchan.1.2.3.4.sock",
+            "vchan.1.2.+513.sock",
+            "vchan.1.2.99999999999.sock",
+            "xvchan.1.2.3.sock",
+            "vchan.1.2.513.sockx",
+            "vchan.../../etc.sock",
+        ] {
+            assert_eq!(parse_socket_name(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_call_under_way_too_many_is_refused() {
+        let calls = Calls::new();
+        for _ in 0..PENDING_PER_QUBE {
+            assert!(calls.begin(1));
+        }
+        assert!(!calls.begin(1));
+        assert!(calls.begin(2), "another qube has its own count");
+        calls.finish(1);
+        assert!(calls.begin(1));
+    }
+}

@@ -1,1 +1,0 @@
-//! The per-qube relays: start, supervise, replace.

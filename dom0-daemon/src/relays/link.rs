@@ -1,0 +1,191 @@
+//! The line to one relay: messages go out at once where the queue has room.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bulkhead_vchan::seqpacket;
+use bulkhead_wire::relay::{self, FromRelay, PACKET_MAX, PacketError, ToRelay};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::Notify;
+
+/// Messages kept for a relay that does not read. Far more than one start writes (some hundred
+/// QubesDB keys); a relay that falls this far behind is stuck and replaced.
+pub(super) const BACKLOG_MAX: usize = 2048;
+
+/// Why a message cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    /// No relay runs, or it has hung up.
+    #[error("the relay is gone")]
+    Gone,
+    /// It does not read.
+    #[error("the relay does not read its messages")]
+    Stuck,
+    /// The message fits no packet.
+    #[error("a message to the relay is too long")]
+    Packet(#[source] PacketError),
+}
+
+/// Something received that is no message.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReceiveError {
+    #[error("receiving from the relay failed")]
+    Io(#[from] io::Error),
+    #[error("the relay sent something that is no message")]
+    Packet(#[from] PacketError),
+}
+
+#[derive(Debug)]
+struct Waiting {
+    packet: Vec<u8>,
+    fds: Vec<OwnedFd>,
+}
+
+/// One relay's end of the line, ours.
+#[derive(Debug)]
+pub(super) struct Link {
+    socket: AsyncFd<OwnedFd>,
+    waiting: Mutex<VecDeque<Waiting>>,
+    more: Notify,
+}
+
+impl Link {
+    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        Ok(Self {
+            socket: crate::aio::watch(socket, interest)?,
+            waiting: Mutex::default(),
+            more: Notify::new(),
+        })
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_send(&self, packet: &[u8], fds: &[OwnedFd]) -> io::Result<()> {
+        let borrowed: Vec<_> = fds.iter().map(OwnedFd::as_fd).collect();
+        seqpacket::send_packet(self.socket.get_ref(), packet, &borrowed)
+    }
+
+    /// Sends now, or as soon as there is room; order is kept.
+    pub(super) fn send(&self, message: &ToRelay, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
+        let packet = relay::encode(message).map_err(LinkError::Packet)?;
+        let mut waiting = self.waiting();
+        if waiting.is_empty() {
+            match self.try_send(&packet, &fds) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Err(LinkError::Gone),
+            }
+        }
+        if waiting.len() >= BACKLOG_MAX {
+            return Err(LinkError::Stuck);
+        }
+        waiting.push_back(Waiting { packet, fds });
+        self.more.notify_one();
+        Ok(())
+    }
+
+    /// Sends what waits, for ever; returns when the relay is gone.
+    pub(super) async fn flush(&self) -> io::Error {
+        loop {
+            self.more.notified().await;
+            loop {
+                let mut ready = match self.socket.writable().await {
+                    Ok(ready) => ready,
+                    Err(e) => return e,
+                };
+                let mut waiting = self.waiting();
+                let Some(first) = waiting.front() else { break };
+                match self.try_send(&first.packet, &first.fds) {
+                    Ok(()) => {
+                        waiting.pop_front();
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                    Err(e) => return e,
+                }
+            }
+        }
+    }
+
+    /// The next message; none when the relay has hung up. Descriptors are not accepted.
+    pub(super) async fn receive(&self) -> Result<Option<FromRelay>, ReceiveError> {
+        loop {
+            let mut ready = self.socket.readable().await?;
+            // Not kept between messages: with many qubes that would be most of our memory.
+            let mut buffer = vec![0; PACKET_MAX];
+            let mut fds = Vec::new();
+            match seqpacket::recv_packet(self.socket.get_ref(), &mut buffer, &mut fds) {
+                Ok(0) => return Ok(None),
+                Ok(length) => {
+                    let packet = buffer.get(..length).unwrap_or_default();
+                    return Ok(Some(relay::decode(packet)?));
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn key(number: usize) -> ToRelay {
+        ToRelay::DbRemove {
+            path: format!("/key/{number}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_waits_in_order_and_one_past_the_backlog_is_refused() {
+        let (near, far) = seqpacket::pair().unwrap();
+        let link = Arc::new(Link::new(near).unwrap());
+        let mut sent = 0;
+        let error = loop {
+            match link.send(&key(sent), Vec::new()) {
+                Ok(()) => sent += 1,
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(error, LinkError::Stuck));
+        assert_eq!(link.waiting().len(), BACKLOG_MAX);
+        let flushing = Arc::clone(&link);
+        let flusher = tokio::spawn(async move { flushing.flush().await });
+        let reader = tokio::task::spawn_blocking(move || {
+            for number in 0..sent {
+                let mut buffer = vec![0; PACKET_MAX];
+                let length = seqpacket::recv_packet(&far, &mut buffer, &mut Vec::new()).unwrap();
+                assert_eq!(
+                    relay::decode::<ToRelay>(&buffer[..length]).unwrap(),
+                    key(number)
+                );
+            }
+        });
+        reader.await.unwrap();
+        flusher.abort();
+    }
+
+    #[tokio::test]
+    async fn garbage_and_a_hang_up_are_told_apart() {
+        let (near, far) = seqpacket::pair().unwrap();
+        let link = Link::new(near).unwrap();
+        seqpacket::send_packet(&far, &[0xff; 40], &[]).unwrap();
+        let error = link.receive().await.unwrap_err();
+        assert!(matches!(error, ReceiveError::Packet(_)));
+        drop(far);
+        assert!(link.receive().await.unwrap().is_none());
+        assert!(matches!(
+            link.send(&key(0), Vec::new()),
+            Err(LinkError::Gone)
+        ));
+    }
+}

@@ -1,0 +1,306 @@
+//! One relay per running qube: started, fed, watched, replaced when it dies.
+//!
+//! ```text
+//!          spawn, Setup, keys        control socket appears, AttachControl
+//! (none) --------------------> up ------------------------------------+
+//!    ^                          |  ^----------------------------------+
+//!    |  pause, twice as long    |  end of file, or a message that is none
+//!    +--------------------------+
+//! ```
+//!
+//! Every message is checked again before anything is done with it (`check`): the relay has read
+//! guest bytes. One that sends what it could not have sent is killed and replaced.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bulkhead_sandbox::inherit;
+use bulkhead_vchan::seqpacket;
+use bulkhead_wire::relay::{FromRelay, ToRelay};
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+pub(crate) use self::folder::{Folder, listen_at};
+use self::link::Link;
+pub(crate) use self::link::LinkError;
+
+mod check;
+mod folder;
+mod link;
+
+/// Pause before a relay that died is replaced; doubled each time up to [`RESPAWN_MAX`].
+const RESPAWN_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause.
+const RESPAWN_MAX: Duration = Duration::from_secs(30);
+/// A relay that lived this long did well; the next pause is the first again.
+const RESPAWN_CALM: Duration = Duration::from_secs(60);
+/// Pause after a batch of names none of which means anything: a qube that litters its folder
+/// does not get more than this of our time.
+const LITTER_PAUSE: Duration = Duration::from_millis(20);
+/// Pause before the next try to connect to an agent that does not accept.
+const ATTACH_RETRY: Duration = Duration::from_millis(50);
+
+/// What a relay serves.
+#[derive(Debug)]
+pub(crate) struct RelaySpec {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// The qube.
+    pub(crate) qube: String,
+    /// Its domain.
+    pub(crate) domid: u32,
+    /// Replaces `DEFAULT` in command lines.
+    pub(crate) default_user: String,
+    /// Its folder of sockets.
+    pub(crate) folder: Arc<Folder>,
+    /// Where dom0's qrexec clients connect.
+    pub(crate) clients: PathBuf,
+}
+
+/// What the rest of the daemon does with what relays say. Called from the relay's task, so it
+/// must not wait.
+pub(crate) trait RelayEvents: Debug + Send + Sync {
+    /// All QubesDB keys, for a relay that begins.
+    fn keys(&self) -> Vec<(String, Vec<u8>)>;
+    /// A checked message. `epoch` counts the relays of this qube: requests of an earlier one
+    /// cannot be answered any more.
+    fn message(&self, epoch: u64, message: FromRelay);
+    /// A new socket name in the qube's folder.
+    fn appeared(&self, name: &str);
+    /// The relay of that epoch is gone.
+    fn lost(&self, epoch: u64);
+}
+
+/// A qube's relay, whichever process it is now.
+#[derive(Debug)]
+pub(crate) struct Relay {
+    link: Mutex<Option<Arc<Link>>>,
+    task: Mutex<Option<tokio::task::AbortHandle>>,
+}
+
+impl Relay {
+    /// Starts to keep a relay running, until the value is dropped.
+    pub(crate) fn keep(spec: RelaySpec, events: Arc<dyn RelayEvents>) -> io::Result<Arc<Self>> {
+        let watch = spec.folder.watch()?;
+        let relay = Arc::new(Self {
+            link: Mutex::default(),
+            task: Mutex::default(),
+        });
+        let keeper = Keeper {
+            relay: Arc::downgrade(&relay),
+            control: format!("vchan.{}.0.512.sock", spec.domid),
+            spec,
+            events,
+            watch,
+        };
+        let task = tokio::spawn(keeper.run());
+        *relay.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        Ok(relay)
+    }
+
+    fn link(&self) -> Option<Arc<Link>> {
+        self.link
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn set_link(&self, link: Option<Arc<Link>>) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+
+    /// Sends a message.
+    pub(crate) fn send(&self, message: &ToRelay) -> Result<(), LinkError> {
+        let link = self.link().ok_or(LinkError::Gone)?;
+        link.send(message, Vec::new())
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+    }
+}
+
+/// The task behind a [`Relay`].
+struct Keeper {
+    relay: std::sync::Weak<Relay>,
+    control: String,
+    spec: RelaySpec,
+    events: Arc<dyn RelayEvents>,
+    watch: folder::Watch,
+}
+
+/// What wakes a keeper.
+enum Event {
+    Message(Result<Option<FromRelay>, link::ReceiveError>),
+    Names(io::Result<folder::News>),
+    WriteFailed(io::Error),
+    TryAttach,
+}
+
+impl Keeper {
+    async fn run(self) {
+        let mut pause = RESPAWN_FIRST;
+        for epoch in 0.. {
+            let began = Instant::now();
+            let why = match self.spawn() {
+                Ok((link, mut child)) => {
+                    let link = Arc::new(link);
+                    match self.relay.upgrade() {
+                        Some(relay) => relay.set_link(Some(Arc::clone(&link))),
+                        None => return,
+                    }
+                    let why = self.serve(epoch, &link).await;
+                    if let Some(relay) = self.relay.upgrade() {
+                        relay.set_link(None);
+                    }
+                    // It may have ended by itself.
+                    let _ = child.kill().await;
+                    why
+                }
+                Err(error) => format!("it cannot be started: {error}"),
+            };
+            self.events.lost(epoch);
+            if began.elapsed() >= RESPAWN_CALM {
+                pause = RESPAWN_FIRST;
+            }
+            tracing::warn!(qube = %self.spec.qube, why, ?pause, "relay is gone and is replaced");
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RESPAWN_MAX);
+        }
+    }
+
+    fn spawn(&self) -> io::Result<(Link, Child)> {
+        let (near, far) = seqpacket::pair()?;
+        let database = self
+            .spec
+            .folder
+            .listen(&format!("vchan.0.{}.111.sock", self.spec.domid))?;
+        let clients = listen_at(&self.spec.clients)?;
+        let mut command = Command::new(&self.spec.program);
+        let number = inherit::pass_on(command.as_std_mut(), far);
+        let child = command
+            .args(["--fd", &number.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .env_clear()
+            .current_dir("/")
+            .kill_on_drop(true)
+            .spawn()?;
+        // With it goes our copy of the far end: a relay that ends is noticed.
+        drop(command);
+        let link = Link::new(near)?;
+        let setup = ToRelay::Setup {
+            qube: self.spec.qube.clone(),
+            domid: self.spec.domid,
+            default_user: self.spec.default_user.clone(),
+            serve_clients: true,
+        };
+        let send = |message: &ToRelay, fds: Vec<OwnedFd>| {
+            link.send(message, fds).map_err(io::Error::other)
+        };
+        send(&setup, vec![database, clients])?;
+        for (path, value) in self.events.keys() {
+            send(&ToRelay::DbWrite { path, value }, Vec::new())?;
+        }
+        Ok((link, child))
+    }
+
+    /// Serves one relay; returns why it is over.
+    async fn serve(&self, epoch: u64, link: &Arc<Link>) -> String {
+        // The agent may have been there before this relay.
+        let mut attach_at = Some(Instant::now());
+        let flush = link.flush();
+        tokio::pin!(flush);
+        loop {
+            let retry = attach_at.unwrap_or_else(Instant::now);
+            let event = tokio::select! {
+                message = link.receive() => Event::Message(message),
+                news = self.watch.next() => Event::Names(news),
+                error = &mut flush => Event::WriteFailed(error),
+                () = tokio::time::sleep_until(retry), if attach_at.is_some() => Event::TryAttach,
+            };
+            match event {
+                Event::Message(Ok(Some(message))) => {
+                    if let Err(why) = check::check(&message) {
+                        return format!("it sent what it could not have: {why}");
+                    }
+                    match &message {
+                        FromRelay::Failed { reason } => return check::printable(reason),
+                        FromRelay::AgentConnected { .. } => attach_at = None,
+                        FromRelay::AgentLost { .. } => attach_at = Some(Instant::now()),
+                        _ => {}
+                    }
+                    self.events.message(epoch, message);
+                }
+                Event::Message(Ok(None)) => return "it ended".to_owned(),
+                Event::Message(Err(error)) => return error.to_string(),
+                Event::Names(Ok(news)) => {
+                    if self.names(news).await {
+                        attach_at = Some(Instant::now());
+                    }
+                }
+                Event::Names(Err(error)) => return format!("its folder is gone: {error}"),
+                Event::WriteFailed(error) => return error.to_string(),
+                Event::TryAttach => attach_at = self.attach(link),
+            }
+        }
+    }
+
+    /// Connects to the agent, if it is there, and hands the connection over. Returns when to try
+    /// again, if that can be known.
+    fn attach(&self, link: &Link) -> Option<Instant> {
+        match self.spec.folder.connect(&self.control) {
+            Ok(stream) => {
+                if let Err(error) = link.send(&ToRelay::AttachControl, vec![stream.into()]) {
+                    tracing::warn!(qube = %self.spec.qube, %error, "agent is not attached");
+                }
+                None
+            }
+            // Bound but not yet listening, or its queue is full.
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+                ) =>
+            {
+                Some(Instant::now() + ATTACH_RETRY)
+            }
+            // It is told when it appears.
+            Err(_) => None,
+        }
+    }
+
+    /// Looks at new names; true if the agent's control socket is among them.
+    async fn names(&self, news: folder::News) -> bool {
+        let names = if news.overflow {
+            self.spec.folder.names().unwrap_or_default()
+        } else {
+            news.names
+        };
+        let mut control = false;
+        let mut litter = true;
+        for name in &names {
+            if *name == self.control {
+                control = true;
+                litter = false;
+            } else if name.starts_with("vchan.") && name.ends_with(".sock") {
+                self.events.appeared(name);
+                litter = false;
+            }
+        }
+        if litter || news.overflow {
+            tokio::time::sleep(LITTER_PAUSE).await;
+        }
+        control
+    }
+}

@@ -1,0 +1,187 @@
+//! What a qube's relay says, on its way to those whom it concerns.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use bulkhead_api::qube::QubeState;
+use bulkhead_model::qube::Qube;
+use bulkhead_wire::relay::{FromRelay, ToRelay};
+
+use super::keys::{self, Neighbour};
+use super::{Agent, Inner, Run};
+use crate::relays::RelayEvents;
+
+/// The ear of one life of a qube.
+#[derive(Debug)]
+pub(super) struct GuestEvents {
+    inner: Weak<Inner>,
+    run: Weak<Run>,
+}
+
+impl GuestEvents {
+    pub(super) fn new(inner: Weak<Inner>, run: Weak<Run>) -> Self {
+        Self { inner, run }
+    }
+
+    fn both(&self) -> Option<(Arc<Inner>, Arc<Run>)> {
+        Some((self.inner.upgrade()?, self.run.upgrade()?))
+    }
+}
+
+impl RelayEvents for GuestEvents {
+    fn keys(&self) -> Vec<(String, Vec<u8>)> {
+        let Some((inner, run)) = self.both() else {
+            return Vec::new();
+        };
+        inner.keys_of(&run).into_iter().collect()
+    }
+
+    fn message(&self, epoch: u64, message: FromRelay) {
+        let Some((inner, run)) = self.both() else {
+            return;
+        };
+        match message {
+            FromRelay::Ready { confinement } => {
+                tracing::debug!(qube = %run.name, confinement, "relay serves");
+            }
+            FromRelay::AgentConnected { version } => {
+                tracing::info!(qube = %run.name, version, "agent connected");
+                run.agent.send_replace(Agent::Connected(version));
+                inner.agent_changed(&run);
+            }
+            FromRelay::AgentLost { reason } => {
+                tracing::warn!(qube = %run.name, reason, "agent is gone");
+                inner.agent_lost(&run);
+            }
+            FromRelay::CallRequest {
+                request,
+                service,
+                target,
+                requested_source,
+            } => inner.call_requested(
+                &run,
+                crate::calls::Request {
+                    epoch,
+                    id: request,
+                    service,
+                    target,
+                    requested_source,
+                },
+            ),
+            FromRelay::ConnectionTerminated { domain, port } => {
+                inner.connection_terminated(run.domid.0, domain, port);
+            }
+            FromRelay::ClientExec { client, .. } => {
+                let connect_port = inner.calls.allocate_for_client(run.domid.0);
+                let answer = ToRelay::ClientPort {
+                    client,
+                    connect_port,
+                };
+                inner.send_to(&run, &answer);
+            }
+            FromRelay::DbLost { reason } if !reason.is_empty() => {
+                tracing::warn!(qube = %run.name, reason, "QubesDB link ended");
+            }
+            // What a qube writes about itself is nothing that dom0 acts on.
+            FromRelay::Failed { .. }
+            | FromRelay::ClientGone { .. }
+            | FromRelay::DbSynchronised
+            | FromRelay::DbLost { .. }
+            | FromRelay::DbChanged { .. } => {}
+        }
+    }
+
+    fn appeared(&self, name: &str) {
+        if let Some((inner, run)) = self.both() {
+            inner.socket_appeared(&run, name);
+        }
+    }
+
+    fn lost(&self, epoch: u64) {
+        if let Some((inner, run)) = self.both() {
+            run.epoch.store(epoch + 1, Ordering::Relaxed);
+            inner.agent_lost(&run);
+        }
+    }
+}
+
+impl Inner {
+    /// Sends and only notes a failure: for what has no one to tell.
+    pub(crate) fn send_to(&self, run: &Run, message: &ToRelay) {
+        let sent = run.relay.get().map(|relay| relay.send(message));
+        if let Some(Err(error)) = sent {
+            tracing::warn!(qube = %run.name, %error, "message is not delivered");
+        }
+    }
+
+    fn agent_changed(&self, run: &Run) {
+        let paused = {
+            let state = self.state();
+            let entry = state.qubes.get(&run.name);
+            entry.is_some_and(|e| e.paused || e.state == QubeState::Stopping)
+        };
+        if !paused {
+            let to = match *run.agent.borrow() {
+                Agent::Connected(_) => QubeState::Running,
+                Agent::Absent | Agent::Gone => QubeState::Starting,
+            };
+            self.set_state(&run.name, to);
+        }
+    }
+
+    fn agent_lost(&self, run: &Arc<Run>) {
+        // What was asked of an agent that is gone cannot be answered any more.
+        self.calls.withdraw(self, run.domid.0);
+        let changed = run.agent.send_if_modified(|agent| {
+            let connected = matches!(agent, Agent::Connected(_));
+            if connected {
+                *agent = Agent::Absent;
+            }
+            connected
+        });
+        if changed {
+            self.agent_changed(run);
+        }
+    }
+
+    fn keys_of(&self, run: &Run) -> std::collections::BTreeMap<String, Vec<u8>> {
+        let state = self.state();
+        let Some(qube) = state.qubes.get(&run.name).and_then(|e| e.spec.as_ref()) else {
+            return Default::default();
+        };
+        let netvm = qube.netvm.as_ref().and_then(|name| state.run(name));
+        let clients: Vec<Neighbour> = state
+            .qubes
+            .values()
+            .filter_map(|entry| Some((entry.spec.as_ref()?, entry.run.as_ref()?)))
+            .filter(|(spec, _)| spec.netvm.as_ref() == Some(&run.name))
+            .map(|(_, client)| Neighbour {
+                domid: client.domid,
+            })
+            .collect();
+        keys::keys(qube, run.domid, netvm.map(|run| run.domid), &clients)
+    }
+
+    /// Tells a running qube what changed: keys that are new or different, and those that are gone.
+    pub(super) fn push_keys(&self, run: &Run, before: &Qube, after: &Qube) {
+        let of = |qube: &Qube| {
+            let mut keys = keys::service_keys(&qube.services);
+            keys.extend(keys::feature_keys(&qube.features));
+            keys
+        };
+        let (old, mut new) = (of(before), of(after));
+        if before.netvm != after.netvm {
+            new.extend(self.keys_of(run).into_iter().filter(|(path, _)| {
+                path.starts_with("/qubes-ip") || path.starts_with("/qubes-gateway")
+            }));
+        }
+        for path in old.keys().filter(|path| !new.contains_key(*path)) {
+            self.send_to(run, &ToRelay::DbRemove { path: path.clone() });
+        }
+        for (path, value) in new {
+            if old.get(&path) != Some(&value) {
+                self.send_to(run, &ToRelay::DbWrite { path, value });
+            }
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! The life of one qube: a task that owns it and does one thing at a time.
+//!
+//! ```text
+//!               start                     agent says hello
+//!  stopped ----------------> starting -------------------------> running
+//!     ^  ^                      |  |                              |    |
+//!     |  |                      |  +---------- stop -------+      | pause / unpause
+//!     |  |  died, by itself     |                          v      v    |
+//!     |  +----------------------+-------- failed <---- stopping  paused
+//!     |          (restart rule: wait, start again)        |
+//!     +-------- died, or killed after the timeout --------+
+//! ```
+//!
+//! Whether an agent has said hello is told from outside (`Runtime`); the task itself knows only
+//! whether there is a domain, whether it is to end, and when to look again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_api::qube::QubeState;
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Qube, RestartRule};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::{Inner, Run};
+use crate::hypervisor::{DomId, Ending, HypervisorError};
+use crate::machine::{LiveChange, MachineError, Reason, Stopped};
+use crate::storage::ImageDigest;
+
+/// Commands that may wait for one qube; each client of the daemon has at most a few.
+pub(super) const MAILBOX: usize = 64;
+
+/// First pause before a qube is started again by its restart rule.
+const RESTART_FIRST: Duration = Duration::from_secs(1);
+/// Longest pause; it doubles each time.
+const RESTART_MAX: Duration = Duration::from_secs(60);
+/// A qube that ran this long did well: the next pause is the first again.
+const RESTART_CALM: Duration = Duration::from_secs(60);
+
+type Reply = oneshot::Sender<Result<(), MachineError>>;
+
+/// What a qube's task is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Start it as given.
+    Start {
+        qube: Box<Qube>,
+        image: Option<ImageDigest>,
+        disposable: bool,
+        reason: Reason,
+        reply: Reply,
+    },
+    /// Ask it to end, kill it after the timeout.
+    Stop {
+        timeout: Duration,
+        reason: Reason,
+        reply: Reply,
+    },
+    /// End it at once.
+    Kill { reason: Reason, reply: Reply },
+    /// Freeze or thaw it.
+    SetPaused { paused: bool, reply: Reply },
+    /// Change it while it runs.
+    Update { change: LiveChange, reply: Reply },
+    /// Its domain is gone.
+    Died { domid: DomId, how: Ending },
+}
+
+enum Event {
+    Command(Command),
+    StopTimeout,
+    RestartDue,
+}
+
+/// A start to be made again by the restart rule.
+#[derive(Debug)]
+struct Restart {
+    qube: Box<Qube>,
+    image: Option<ImageDigest>,
+    at: Instant,
+}
+
+pub(super) struct Owner {
+    inner: Arc<Inner>,
+    name: QubeName,
+    run: Option<Arc<Run>>,
+    began: Instant,
+    stopping: Option<(Instant, Reason)>,
+    waiting: Vec<Reply>,
+    restart: Option<Restart>,
+    pause: Duration,
+    /// Started as soon as what runs has ended.
+    next: Option<(Box<Qube>, Option<ImageDigest>, bool, Reply)>,
+}
+
+async fn at(when: Option<Instant>) {
+    match when {
+        Some(when) => tokio::time::sleep_until(when).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Owner {
+    pub(super) fn new(inner: Arc<Inner>, name: QubeName, run: Option<Arc<Run>>) -> Self {
+        Self {
+            inner,
+            name,
+            run,
+            began: Instant::now(),
+            stopping: None,
+            waiting: Vec::new(),
+            restart: None,
+            pause: RESTART_FIRST,
+            next: None,
+        }
+    }
+
+    pub(super) async fn serve(mut self, mut mailbox: mpsc::Receiver<Command>) {
+        loop {
+            let deadline = self.stopping.as_ref().map(|(at, _)| *at);
+            let due = self.restart.as_ref().map(|r| r.at);
+            let event = tokio::select! {
+                command = mailbox.recv() => match command {
+                    Some(command) => Event::Command(command),
+                    None => return,
+                },
+                () = at(deadline) => Event::StopTimeout,
+                () = at(due) => Event::RestartDue,
+            };
+            match event {
+                Event::Command(command) => self.obey(command).await,
+                Event::StopTimeout => self.stop_timeout().await,
+                Event::RestartDue => self.restart_due().await,
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start {
+                qube,
+                image,
+                disposable,
+                reason,
+                reply,
+            } => {
+                tracing::debug!(qube = %self.name, ?reason, "start");
+                if self.run.is_some() && self.stopping.is_none() {
+                    let _ = reply.send(Ok(()));
+                } else if self.run.is_some() {
+                    self.next = Some((qube, image, disposable, reply));
+                } else {
+                    let _ = reply.send(self.start(qube, image, disposable).await);
+                }
+            }
+            Command::Stop {
+                timeout,
+                reason,
+                reply,
+            } => self.stop(timeout, reason, reply).await,
+            Command::Kill { reason, reply } => self.kill(reason, reply).await,
+            Command::SetPaused { paused, reply } => {
+                let _ = reply.send(self.set_paused(paused).await);
+            }
+            Command::Update { change, reply } => {
+                let _ = reply.send(self.update(change).await);
+            }
+            Command::Died { domid, how } => self.died(domid, how).await,
+        }
+    }
+
+    fn hypervisor_error(&self, source: HypervisorError) -> MachineError {
+        MachineError::Hypervisor {
+            name: self.name.clone(),
+            source,
+        }
+    }
+
+    async fn start(
+        &mut self,
+        qube: Box<Qube>,
+        image: Option<ImageDigest>,
+        disposable: bool,
+    ) -> Result<(), MachineError> {
+        self.restart = None;
+        self.inner.set_state(&self.name, QubeState::Starting);
+        match self.inner.bring_up(&qube, image, disposable).await {
+            Ok(run) => {
+                self.began = Instant::now();
+                self.run = Some(run);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(qube = %self.name, error = %super::chain(&error), "start failed");
+                self.inner.note_stopped(&self.name, Some(Stopped::Died));
+                self.inner.set_state(&self.name, QubeState::Failed);
+                Err(error)
+            }
+        }
+    }
+
+    async fn stop(&mut self, timeout: Duration, reason: Reason, reply: Reply) {
+        self.restart = None;
+        let Some(run) = &self.run else {
+            let _ = reply.send(Ok(()));
+            return;
+        };
+        if let Err(error) = self.inner.hypervisor.shutdown(run.domid).await
+            && !matches!(error, HypervisorError::NoSuchDomain(_))
+        {
+            let _ = reply.send(Err(self.hypervisor_error(error)));
+            return;
+        }
+        let deadline = Instant::now() + timeout;
+        let deadline = self
+            .stopping
+            .as_ref()
+            .map_or(deadline, |(at, _)| deadline.min(*at));
+        self.stopping = Some((deadline, reason));
+        self.waiting.push(reply);
+        self.inner.set_state(&self.name, QubeState::Stopping);
+    }
+
+    async fn kill(&mut self, reason: Reason, reply: Reply) {
+        self.restart = None;
+        let Some(run) = self.run.clone() else {
+            let _ = reply.send(Ok(()));
+            return;
+        };
+        self.waiting.push(reply);
+        self.stopping = Some((Instant::now(), reason));
+        self.inner.set_state(&self.name, QubeState::Stopping);
+        self.destroy(run.domid).await;
+    }
+
+    async fn stop_timeout(&mut self) {
+        let Some(run) = self.run.clone() else {
+            self.stopping = None;
+            return;
+        };
+        tracing::warn!(qube = %self.name, "did not stop in time and is killed");
+        self.destroy(run.domid).await;
+    }
+
+    /// Ends the domain; its death is told like any other.
+    async fn destroy(&mut self, domid: DomId) {
+        // Far away: only a kill that failed comes back here.
+        if let Some((at, _)) = &mut self.stopping {
+            *at = Instant::now() + RESTART_MAX;
+        }
+        match self.inner.hypervisor.destroy(domid).await {
+            Ok(()) | Err(HypervisorError::NoSuchDomain(_)) => {}
+            Err(error) => tracing::error!(qube = %self.name, %error, "cannot be killed"),
+        }
+    }
+
+    async fn set_paused(&mut self, paused: bool) -> Result<(), MachineError> {
+        let run = self
+            .run
+            .as_ref()
+            .filter(|_| self.stopping.is_none())
+            .ok_or_else(|| MachineError::NotRunning(self.name.clone()))?;
+        let done = if paused {
+            self.inner.hypervisor.pause(run.domid).await
+        } else {
+            self.inner.hypervisor.unpause(run.domid).await
+        };
+        done.map_err(|e| self.hypervisor_error(e))?;
+        self.inner.set_paused(&self.name, paused);
+        Ok(())
+    }
+
+    async fn update(&mut self, change: LiveChange) -> Result<(), MachineError> {
+        let Some(run) = &self.run else {
+            return Ok(());
+        };
+        let hypervisor = &self.inner.hypervisor;
+        let done = match &change {
+            LiveChange::Memory(memory) => hypervisor.set_memory(run.domid, memory.maximum).await,
+            LiveChange::Vcpus(vcpus) => hypervisor.set_vcpus(run.domid, *vcpus).await,
+            LiveChange::NetVm(_) | LiveChange::Services(_) | LiveChange::Features(_) => Ok(()),
+        };
+        done.map_err(|e| self.hypervisor_error(e))?;
+        self.inner.update_spec(run, change)
+    }
+
+    async fn died(&mut self, domid: DomId, how: Ending) {
+        let Some(run) = self.run.take_if(|run| run.domid == domid) else {
+            return;
+        };
+        let asked = self.stopping.take();
+        let stopped = match (&asked, how) {
+            (Some(_), _) | (None, Ending::Destroyed) => Stopped::ByPerson,
+            (None, Ending::Shutdown) => Stopped::ByItself,
+            (None, Ending::Crashed) => Stopped::Died,
+        };
+        let spec = self.inner.spec_of(&self.name);
+        let restart = match (stopped, spec.as_ref().map(|q| q.restart)) {
+            (Stopped::Died, Some(RestartRule::OnFailure | RestartRule::Always))
+            | (Stopped::ByItself, Some(RestartRule::Always)) => spec.map(Box::new),
+            _ => None,
+        };
+        self.inner.run_ended(&run, stopped);
+        for reply in self.waiting.drain(..) {
+            let _ = reply.send(Ok(()));
+        }
+        if let Some((qube, image, disposable, reply)) = self.next.take() {
+            let _ = reply.send(self.start(qube, image, disposable).await);
+        } else if let Some(qube) = restart.filter(|_| !run.disposable) {
+            if self.began.elapsed() >= RESTART_CALM {
+                self.pause = RESTART_FIRST;
+            }
+            tracing::warn!(qube = %self.name, pause = ?self.pause, "starts again by its rule");
+            self.restart = Some(Restart {
+                qube,
+                image: run.image.clone(),
+                at: Instant::now() + self.pause,
+            });
+            self.pause = (self.pause * 2).min(RESTART_MAX);
+        }
+    }
+
+    async fn restart_due(&mut self) {
+        let Some(restart) = self.restart.take() else {
+            return;
+        };
+        // As it is declared by now, if it still is.
+        let (qube, image) = match self.inner.declared(&self.name) {
+            Some((qube, image)) => (Box::new(qube), image.or(restart.image)),
+            None => (restart.qube, restart.image),
+        };
+        // A failure is logged; the person starts it again then.
+        let _ = self.start(qube, image, false).await;
+    }
+}
+
+/// Where the files of one qube are in the runtime folder.
+#[derive(Debug, Clone)]
+pub(super) struct Places {
+    pub(super) base: PathBuf,
+}
+
+impl Places {
+    pub(super) fn new(runtime_dir: &std::path::Path, name: &QubeName) -> Self {
+        Self {
+            base: runtime_dir.join("qubes").join(name.as_str()),
+        }
+    }
+
+    /// The folder of sockets that the qube sees.
+    pub(super) fn vchan(&self) -> PathBuf {
+        self.base.join("vchan")
+    }
+
+    /// dom0's folder beside it.
+    pub(super) fn own(&self) -> PathBuf {
+        self.base.join("own")
+    }
+
+    /// What the qube writes to its root.
+    pub(super) fn overlay(&self) -> PathBuf {
+        self.base.join("overlay")
+    }
+
+    /// What it was started from, for a daemon that starts again.
+    pub(super) fn record(&self) -> PathBuf {
+        self.base.join("run.json")
+    }
+}

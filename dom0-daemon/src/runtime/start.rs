@@ -1,0 +1,349 @@
+//! From a resolved qube to a running domain with its relay, and back to nothing.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+
+use bulkhead_api::qube::QubeState;
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Qube, QubeKind};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::guest::GuestEvents;
+use super::lifecycle::Places;
+use super::{Agent, Inner, Run};
+use crate::hypervisor::{DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
+use crate::machine::{LiveChange, MachineError, Reason};
+use crate::relays::{Folder, Relay, RelaySpec};
+use crate::storage::{ImageDigest, VolumeId};
+
+/// What a running qube was started from, for a daemon that starts again.
+#[derive(Debug, Serialize, Deserialize)]
+struct RunRecord {
+    qube: Qube,
+    image: Option<ImageDigest>,
+    domid: DomId,
+    disposable: bool,
+    started: u64,
+}
+
+pub(super) fn console_log(state_dir: &Path, name: &QubeName) -> PathBuf {
+    state_dir.join("log/qubes").join(format!("{name}.log"))
+}
+
+fn folder(path: &Path, mode: u32) -> io::Result<()> {
+    fs::create_dir_all(path)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+pub(super) fn prepare_folders(runtime_dir: &Path) -> io::Result<()> {
+    fs::create_dir_all(runtime_dir)?;
+    folder(&runtime_dir.join("trash"), 0o700)?;
+    // Qubes see their own folder alone; nobody else has any business in here.
+    folder(&runtime_dir.join("qubes"), 0o700)
+}
+
+/// Sets aside what one life of a qube left, and removes it in the background: parts of it are the
+/// qube's own making.
+pub(super) fn clear(runtime_dir: &Path, places: &Places, domid: DomId) {
+    let moved = runtime_dir.join("trash").join(format!("run-{domid}"));
+    match fs::rename(&places.base, &moved) {
+        Ok(()) => {
+            tokio::spawn(crate::hypervisor::embedded::remove_tree(moved));
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => {
+            tracing::warn!(folder = %places.base.display(), %error, "folder stays behind");
+        }
+    }
+}
+
+fn io_error(name: &QubeName) -> impl Fn(io::Error) -> MachineError + '_ {
+    move |source| MachineError::Io {
+        doing: format!("preparing the folders of qube `{name}`"),
+        source,
+    }
+}
+
+impl Inner {
+    /// Starts `qube`; called from its own task only.
+    pub(super) async fn bring_up(
+        &self,
+        qube: &Qube,
+        image: Option<ImageDigest>,
+        disposable: bool,
+    ) -> Result<Arc<Run>, MachineError> {
+        let netvm = self.netvm_of(qube).await?;
+        let spec = self.domain_spec(qube, image.as_ref(), netvm).await?;
+        let places = Places::new(&self.config.runtime_dir, &qube.name);
+        clear(&self.config.runtime_dir, &places, spec.domid);
+        let prepared = folder(&places.vchan(), 0o700)
+            .and_then(|()| folder(&places.own(), 0o700))
+            .and_then(|()| folder(&places.overlay(), 0o700))
+            .and_then(|()| Folder::open(&places.vchan(), &places.own()))
+            .map_err(io_error(&qube.name));
+        let record = RunRecord {
+            qube: qube.clone(),
+            image: image.clone(),
+            domid: spec.domid,
+            disposable,
+            started: crate::audit::now_ms() / 1000,
+        };
+        let brought = match prepared {
+            Ok(folder) => self.create(&spec, record, folder, &places).await,
+            Err(error) => Err(error),
+        };
+        if brought.is_err() {
+            self.forget_run(spec.domid, &qube.name);
+            clear(&self.config.runtime_dir, &places, spec.domid);
+        }
+        brought
+    }
+
+    async fn create(
+        &self,
+        spec: &DomainSpec,
+        record: RunRecord,
+        folder: Folder,
+        places: &Places,
+    ) -> Result<Arc<Run>, MachineError> {
+        let name = &spec.name;
+        write_record(&places.record(), &record).map_err(io_error(name))?;
+        // The relay comes first: it starts while the domain does.
+        let run = self.register(record, spec.uuid, folder, false)?;
+        self.hypervisor
+            .create(spec)
+            .await
+            .map_err(|source| MachineError::Hypervisor {
+                name: name.clone(),
+                source,
+            })?;
+        Ok(run)
+    }
+
+    async fn netvm_of(&self, qube: &Qube) -> Result<Option<DomId>, MachineError> {
+        let Some(netvm) = &qube.netvm else {
+            return Ok(None);
+        };
+        if self.state().run(netvm).is_none() {
+            // Boxed: its own netvm may need this again; cycles are refused by the description.
+            Box::pin(self.start_declared(netvm, Reason::Needed)).await?;
+        }
+        Ok(self.state().run(netvm).map(|run| run.domid))
+    }
+
+    async fn domain_spec(
+        &self,
+        qube: &Qube,
+        image: Option<&ImageDigest>,
+        netvm: Option<DomId>,
+    ) -> Result<DomainSpec, MachineError> {
+        let name = &qube.name;
+        let storage = |source| MachineError::Storage {
+            name: name.clone(),
+            source,
+        };
+        let image = image.ok_or_else(|| MachineError::NotStartable {
+            name: name.clone(),
+            why: "it has no template image".to_owned(),
+        })?;
+        let root = self.storage.image_root(image).await.map_err(storage)?;
+        let mut volumes = Vec::new();
+        if qube.kind != QubeKind::NamedDisposable {
+            for volume in qube.volumes.keys() {
+                let id = VolumeId {
+                    qube: name.clone(),
+                    volume: volume.clone(),
+                };
+                let info = self.storage.volume(&id).await.map_err(storage)?;
+                volumes.push(DomainVolume {
+                    name: volume.clone(),
+                    path: info.path,
+                    size: info.size,
+                });
+            }
+        }
+        let domid =
+            self.database
+                .allocate_domid()
+                .await
+                .map_err(|e| MachineError::NotStartable {
+                    name: name.clone(),
+                    why: super::chain(&e),
+                })?;
+        let uuid = self.state().uuids.get(name).copied();
+        let places = Places::new(&self.config.runtime_dir, name);
+        Ok(DomainSpec {
+            domid,
+            uuid: uuid.unwrap_or_else(Uuid::new_v4),
+            name: name.clone(),
+            root,
+            overlay: places.overlay(),
+            volumes,
+            memory: qube.memory,
+            vcpus: qube.vcpus,
+            default_user: qube.default_user.clone(),
+            vchan_dir: places.vchan(),
+            netvm,
+            provides_network: qube.provides_network,
+            console_log: console_log(&self.config.state_dir, name),
+        })
+    }
+
+    /// Makes a life known and gives it a relay.
+    fn register(
+        &self,
+        record: RunRecord,
+        uuid: Uuid,
+        folder: Folder,
+        paused: bool,
+    ) -> Result<Arc<Run>, MachineError> {
+        let name = record.qube.name.clone();
+        let folder = Arc::new(folder);
+        let run = Arc::new(Run {
+            name: name.clone(),
+            domid: record.domid,
+            uuid,
+            image: record.image,
+            disposable: record.disposable,
+            started: record.started,
+            default_user: record.qube.default_user.clone(),
+            folder: Arc::clone(&folder),
+            relay: OnceLock::new(),
+            agent: watch::Sender::new(Agent::Absent),
+            epoch: AtomicU64::new(0),
+        });
+        {
+            let mut state = self.state();
+            self.mailbox_in(&mut state, &name, Some(Arc::clone(&run)));
+            state.domains.insert(record.domid.0, Arc::clone(&run));
+            if let Some(entry) = state.qubes.get_mut(&name) {
+                entry.run = Some(Arc::clone(&run));
+                entry.spec = Some(record.qube);
+                entry.paused = paused;
+                entry.stopped = None;
+                entry.state = if paused {
+                    QubeState::Paused
+                } else {
+                    QubeState::Starting
+                };
+            }
+            state.rebuild_view();
+            self.publish(&state, &name);
+        }
+        let relay = Relay::keep(
+            RelaySpec {
+                program: self.config.relay.clone(),
+                qube: name.to_string(),
+                domid: run.domid.0,
+                default_user: run.default_user.clone(),
+                folder,
+                clients: self.config.runtime_dir.join(format!("qrexec.{name}")),
+            },
+            Arc::new(GuestEvents::new(self.own.clone(), Arc::downgrade(&run))),
+        )
+        .map_err(io_error(&name))?;
+        // Nobody else sets it.
+        let _ = run.relay.set(relay);
+        Ok(run)
+    }
+
+    /// Undoes [`Self::register`] for a start that failed.
+    fn forget_run(&self, domid: DomId, name: &QubeName) {
+        let mut state = self.state();
+        state.domains.remove(&domid.0);
+        if let Some(entry) = state.qubes.get_mut(name) {
+            entry.run = None;
+            entry.spec = None;
+        }
+        state.rebuild_view();
+    }
+
+    /// Takes over what the hypervisor says is running; called once, before anything else.
+    pub(super) async fn adopt(&self) -> Result<(), MachineError> {
+        let running = self.hypervisor.list().await;
+        let running = running.map_err(|source| MachineError::NotStartable {
+            name: QubeName::new("machine").unwrap_or_else(|_| unreachable!()),
+            why: super::chain(&source),
+        })?;
+        for info in running {
+            if let Err(error) = self.adopt_one(&info) {
+                tracing::error!(
+                    qube = %info.spec.name,
+                    %error,
+                    "runs but is not known any more, and is ended"
+                );
+                if let Err(error) = self.hypervisor.destroy(info.spec.domid).await {
+                    tracing::error!(domid = %info.spec.domid, %error, "cannot be ended");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn adopt_one(&self, info: &DomainInfo) -> io::Result<()> {
+        let places = Places::new(&self.config.runtime_dir, &info.spec.name);
+        let record: RunRecord = serde_json::from_slice(&fs::read(places.record())?)?;
+        if record.domid != info.spec.domid || record.qube.name != info.spec.name {
+            return Err(io::Error::other("its record is another domain's"));
+        }
+        let folder = Folder::open(&places.vchan(), &places.own())?;
+        let paused = info.state == DomainState::Paused;
+        let run = self
+            .register(record, info.spec.uuid, folder, paused)
+            .map_err(|e| io::Error::other(super::chain(&e)))?;
+        self.calls.adopt(&run);
+        Ok(())
+    }
+
+    /// A live change: into what is known, the record, and QubesDB.
+    pub(super) fn update_spec(
+        &self,
+        run: &Arc<Run>,
+        change: LiveChange,
+    ) -> Result<(), MachineError> {
+        let (before, record) = {
+            let mut state = self.state();
+            let Some(spec) = state
+                .qubes
+                .get_mut(&run.name)
+                .and_then(|entry| entry.spec.as_mut())
+            else {
+                return Ok(());
+            };
+            let before = spec.clone();
+            match change {
+                LiveChange::Memory(memory) => spec.memory = memory,
+                LiveChange::Vcpus(vcpus) => spec.vcpus = vcpus,
+                LiveChange::NetVm(netvm) => spec.netvm = netvm,
+                LiveChange::Services(services) => spec.services = services,
+                LiveChange::Features(features) => spec.features = features,
+            }
+            let record = RunRecord {
+                qube: spec.clone(),
+                image: run.image.clone(),
+                domid: run.domid,
+                disposable: run.disposable,
+                started: run.started,
+            };
+            state.rebuild_view();
+            self.publish(&state, &run.name);
+            (before, record)
+        };
+        let places = Places::new(&self.config.runtime_dir, &run.name);
+        write_record(&places.record(), &record).map_err(io_error(&run.name))?;
+        self.push_keys(run, &before, &record.qube);
+        Ok(())
+    }
+}
+
+fn write_record(path: &Path, record: &RunRecord) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, serde_json::to_vec(record)?)?;
+    fs::rename(new, path)
+}

@@ -1,0 +1,225 @@
+//! What the runtime knows, in memory: the answer to every question that must be instant.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use bulkhead_api::qube::{QubeRow, QubeState};
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Description, Qube, QubeKind};
+use bulkhead_policy::{Engine, QubeView, SystemView};
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use super::lifecycle::Command;
+use crate::hypervisor::DomId;
+use crate::machine::{Declared, Stopped};
+use crate::relays::{Folder, Relay};
+use crate::storage::ImageDigest;
+
+/// Longest chain from a qube to the template its root comes from: disposable, its disposable
+/// template, that one's template.
+const TEMPLATE_CHAIN_MAX: usize = 4;
+
+/// Whether a qube's agent is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Agent {
+    /// Not yet, or not any more.
+    Absent,
+    /// It speaks this protocol version.
+    Connected(u32),
+    /// Its domain is gone.
+    Gone,
+}
+
+/// One life of a qube, from start to end.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) name: QubeName,
+    pub(crate) domid: DomId,
+    pub(crate) uuid: Uuid,
+    pub(crate) image: Option<ImageDigest>,
+    pub(crate) disposable: bool,
+    /// Seconds since the epoch.
+    pub(crate) started: u64,
+    pub(crate) default_user: String,
+    pub(crate) folder: Arc<Folder>,
+    pub(crate) relay: std::sync::OnceLock<Arc<Relay>>,
+    pub(crate) agent: watch::Sender<Agent>,
+    /// Counts its relays: what an earlier one asked cannot be answered any more.
+    pub(crate) epoch: AtomicU64,
+}
+
+/// One qube that runs or has run.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) mailbox: mpsc::Sender<Command>,
+    pub(crate) state: QubeState,
+    pub(crate) run: Option<Arc<Run>>,
+    /// What runs, with every live change; meaningful while `run` is there.
+    pub(crate) spec: Option<Qube>,
+    pub(crate) paused: bool,
+    pub(crate) stopped: Option<Stopped>,
+}
+
+/// Everything.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) declared: Option<Declared>,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) view: Arc<SystemView>,
+    pub(crate) qubes: BTreeMap<QubeName, Entry>,
+    pub(crate) domains: HashMap<u32, Arc<Run>>,
+    pub(crate) uuids: BTreeMap<QubeName, Uuid>,
+}
+
+fn empty_view() -> SystemView {
+    SystemView::new([]).expect("dom0 alone cannot be there twice")
+}
+
+impl State {
+    pub(crate) fn new(uuids: BTreeMap<QubeName, Uuid>) -> Self {
+        Self {
+            declared: None,
+            // Until a policy has been read, nothing is allowed.
+            engine: Arc::new(Engine::broken(Vec::new())),
+            view: Arc::new(empty_view()),
+            qubes: BTreeMap::new(),
+            domains: HashMap::new(),
+            uuids,
+        }
+    }
+
+    pub(crate) fn description(&self) -> Option<&Arc<Description>> {
+        self.declared.as_ref().map(|d| &d.description)
+    }
+
+    /// A qube as it is declared now.
+    pub(crate) fn declared_qube(&self, name: &QubeName) -> Option<&Qube> {
+        self.description()?.qubes.get(name)
+    }
+
+    pub(crate) fn run(&self, name: &QubeName) -> Option<&Arc<Run>> {
+        self.qubes.get(name)?.run.as_ref()
+    }
+
+    /// The image that a qube's root is made of.
+    pub(crate) fn image_of(&self, qube: &Qube) -> Option<ImageDigest> {
+        let declared = self.declared.as_ref()?;
+        let mut template = qube.template.clone().unwrap_or_else(|| qube.name.clone());
+        for _ in 0..TEMPLATE_CHAIN_MAX {
+            if let Some(image) = declared.images.get(&template) {
+                return Some(image.clone());
+            }
+            template = declared
+                .description
+                .qubes
+                .get(&template)?
+                .template
+                .clone()?;
+        }
+        None
+    }
+
+    /// Makes the policy's view of the machine anew. A view that cannot be made knows dom0 alone,
+    /// so that every call is refused.
+    pub(crate) fn rebuild_view(&mut self) {
+        let mut specs: BTreeMap<&QubeName, &Qube> = BTreeMap::new();
+        for entry in self.qubes.values() {
+            if let Some(spec) = entry.spec.as_ref().filter(|_| entry.run.is_some()) {
+                specs.insert(&spec.name, spec);
+            }
+        }
+        if let Some(description) = self.description() {
+            // Tags and the like are those declared, not those it was started with.
+            specs.extend(description.qubes.iter());
+        }
+        let views: Vec<QubeView> = specs
+            .iter()
+            .filter_map(|(name, qube)| {
+                let run = self.run(name);
+                let uuid = run
+                    .map(|r| r.uuid)
+                    .or_else(|| self.uuids.get(*name).copied())?;
+                Some(view_of(qube, uuid, run.is_some()))
+            })
+            .collect();
+        match SystemView::new(views) {
+            Ok(view) => self.view = Arc::new(view),
+            Err(error) => {
+                tracing::error!(%error, "policy cannot see the machine, so it refuses every call");
+                self.view = Arc::new(empty_view());
+            }
+        }
+    }
+
+    /// One line of the list; none for a name that is neither declared nor running.
+    pub(crate) fn row(&self, name: &QubeName) -> Option<QubeRow> {
+        let entry = self.qubes.get(name);
+        let running = entry.and_then(|e| e.spec.as_ref().filter(|_| e.run.is_some()));
+        let qube = running.or_else(|| self.declared_qube(name))?;
+        let run = entry.and_then(|e| e.run.as_ref());
+        let state = entry.map_or(QubeState::Stopped, |e| e.state);
+        let labels = self.description().map(|d| &d.labels);
+        let color = labels
+            .and_then(|l| l.get(&qube.label))
+            .map(|l| l.color.clone());
+        let text = |name: &Option<QubeName>| name.as_ref().map(ToString::to_string);
+        Some(QubeRow {
+            name: name.to_string(),
+            state,
+            kind: if run.is_some_and(|r| r.disposable) {
+                "disposable".to_owned()
+            } else {
+                kind_name(qube.kind).to_owned()
+            },
+            label: qube.label.clone(),
+            color: color.unwrap_or_default(),
+            template: text(&qube.template).unwrap_or_default(),
+            netvm: text(&qube.netvm).unwrap_or_default(),
+            memory: run.map_or(0, |_| qube.memory.maximum.0),
+            domid: run.map_or(0, |r| r.domid.0),
+        })
+    }
+
+    /// All lines, by name.
+    pub(crate) fn rows(&self) -> Vec<QubeRow> {
+        let mut names: Vec<&QubeName> = self.qubes.keys().collect();
+        if let Some(description) = self.description() {
+            names.extend(description.qubes.keys());
+        }
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .filter_map(|name| self.row(name))
+            .collect()
+    }
+}
+
+fn view_of(qube: &Qube, uuid: Uuid, running: bool) -> QubeView {
+    let shared = |name: &Option<QubeName>| name.as_ref().map(|n| Arc::from(n.as_str()));
+    QubeView {
+        tags: qube
+            .tags
+            .iter()
+            .map(|tag| Arc::from(tag.as_str()))
+            .collect(),
+        running,
+        template_for_dispvms: qube.kind == QubeKind::DisposableTemplate,
+        default_dispvm: shared(&qube.default_dispvm),
+        internal: qube.features.get("internal").is_some_and(|v| !v.is_empty()),
+        guivm: shared(&qube.guivm),
+        ..QubeView::new(qube.name.as_str(), uuid, qube.kind.class())
+    }
+}
+
+fn kind_name(kind: QubeKind) -> &'static str {
+    match kind {
+        QubeKind::App => "app",
+        QubeKind::Template => "template",
+        QubeKind::Standalone => "standalone",
+        QubeKind::DisposableTemplate => "disposable_template",
+        QubeKind::NamedDisposable => "named_disposable",
+    }
+}
