@@ -8,6 +8,7 @@
 //! no async worker waits for a disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc;
 
 use rusqlite::Connection;
@@ -71,10 +72,29 @@ pub enum DatabaseError {
 
 type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// The database. Cheap to clone; closed when the last clone is gone.
+/// The database. Cheap to clone; closed, and waited for, when the last clone is gone.
 #[derive(Debug, Clone)]
 pub struct Database {
-    jobs: mpsc::SyncSender<Job>,
+    thread: Arc<Thread>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    /// None only while this is dropped.
+    jobs: Option<mpsc::SyncSender<Job>>,
+    handle: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Thread {
+    fn drop(&mut self) {
+        // The thread ends when nobody can send any more; it writes the log back into the database
+        // then, and whoever opens the file next must not meet it at that.
+        drop(self.jobs.take());
+        if let Some(handle) = self.handle.take() {
+            // A thread that panicked has said so.
+            let _ = handle.join();
+        }
+    }
 }
 
 impl Database {
@@ -83,7 +103,7 @@ impl Database {
         let path = state_dir.join(FILE_NAME);
         let mut connection = connect(&path)?;
         let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE);
-        std::thread::Builder::new()
+        let handle = std::thread::Builder::new()
             .name("database".into())
             .spawn(move || {
                 for job in queue {
@@ -91,7 +111,13 @@ impl Database {
                 }
             })
             .map_err(|_| DatabaseError::Closed)?;
-        Ok(Self { jobs })
+        let thread = Thread {
+            jobs: Some(jobs),
+            handle: Some(handle),
+        };
+        Ok(Self {
+            thread: Arc::new(thread),
+        })
     }
 
     /// Runs `job` in a transaction, which is committed if it returns `Ok`.
@@ -149,8 +175,11 @@ impl Database {
             let _ = reply.send(job(connection));
         });
         let mut job = job;
+        let Some(jobs) = &self.thread.jobs else {
+            return Err(DatabaseError::Closed);
+        };
         loop {
-            match self.jobs.try_send(job) {
+            match jobs.try_send(job) {
                 Ok(()) => break,
                 Err(mpsc::TrySendError::Full(back)) => {
                     job = back;

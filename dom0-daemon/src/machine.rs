@@ -192,7 +192,8 @@ pub enum MachineError {
     },
 }
 
-/// What an apply does to qubes.
+/// What an apply does to qubes. An apply never calls two methods for one qube at the same time;
+/// people may, beside it.
 #[async_trait]
 pub trait Machine: Send + Sync + Debug {
     /// What runs. Under 20 ms for 100 qubes.

@@ -108,8 +108,14 @@ impl<'a> Draft<'a> {
                 )),
             }
         }
+        let mut before = None;
         for property in lag.live {
             self.live_update(name, qube, running, property);
+            // One after the other, so that a machine changes a qube in one way at a time.
+            let key = Key::Live(name, property);
+            if let Some(before) = before.replace(key) {
+                self.graph.add_dependency(&key, before);
+            }
         }
     }
 
