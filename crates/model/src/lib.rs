@@ -15,6 +15,7 @@ pub mod check;
 mod decode;
 pub mod diagnostic;
 pub mod diff;
+pub mod format;
 pub mod load;
 pub mod name;
 pub mod property;

@@ -273,7 +273,7 @@ fn unreadable(error: &SourceError, from: Option<At>) -> Problem {
     }
 }
 
-fn syntax_problem(file: FileId, error: syntax::SyntaxError) -> Problem {
+pub(crate) fn syntax_problem(file: FileId, error: syntax::SyntaxError) -> Problem {
     let at = |span| At { file, span };
     let mut problem = Problem::error(at(error.span), error.message);
     if let Some(help) = error.help {

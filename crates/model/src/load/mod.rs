@@ -16,7 +16,7 @@ use crate::qube::Description;
 use crate::source::SourceReader;
 use crate::{assertion, check, resolve};
 
-pub(crate) use gather::SourceUnit;
+pub(crate) use gather::{SourceUnit, syntax_problem};
 
 /// Most files of one description. Ten thousand qubes in a file each are a mistake in a pattern.
 pub const FILES_MAX: usize = 4096;

@@ -38,26 +38,31 @@ pub(super) fn number(spelling: &str) -> Result<Value<'static>, LiteralError> {
     if digits.starts_with('_') {
         return Err("a number may not start with `_`");
     }
-    let magnitude = digits
-        .bytes()
-        .filter(|b| *b != b'_')
-        .try_fold(0_u128, |sum, byte| {
-            let digit = char::from(byte).to_digit(base).ok_or(NOT_A_DIGIT)?;
-            let sum = sum
-                .checked_mul(base.into())
-                .and_then(|sum| sum.checked_add(digit.into()));
-            sum.ok_or(TOO_LARGE)
-        })?;
-    let value = match (negative, i128::try_from(magnitude)) {
-        (false, Ok(value)) => value,
-        (true, Ok(value)) => -value,
-        (_, Err(_)) => return Err(TOO_LARGE),
+    let magnitude = integer(digits, base)?;
+    let Some(value) = magnitude.and_then(|n| i128::try_from(n).ok()) else {
+        // As in RON, what is beyond every integer type is a float.
+        return match (base, suffix) {
+            (10, "") => decimal_float(digits)
+                .map(|value| Value::Float(if negative { -value } else { value })),
+            _ => Err(TOO_LARGE),
+        };
     };
+    let value = if negative { -value } else { value };
     match fits(value, suffix) {
         None => Err("unknown suffix of a number; `u8` to `u128` and `i8` to `i128` exist"),
         Some(false) => Err("this number does not fit the type its suffix names"),
         Some(true) => Ok(Value::Integer(value)),
     }
+}
+
+/// The digits as a number; none when it is too large.
+fn integer(digits: &str, base: u32) -> Result<Option<u128>, LiteralError> {
+    let mut sum = Some(0_u128);
+    for digit in digits.chars().filter(|c| *c != '_') {
+        let digit = digit.to_digit(base).ok_or(NOT_A_DIGIT)?;
+        sum = sum.and_then(|sum| sum.checked_mul(base.into())?.checked_add(digit.into()));
+    }
+    Ok(sum)
 }
 
 const NOT_A_DIGIT: LiteralError = "this is not a number: a digit does not belong to its base";

@@ -175,7 +175,7 @@ impl<'s> Parser<'s, '_> {
         self.accept(TokenKind::Close(square)).is_some()
     }
 
-    fn broken(&mut self, span: Span) -> Node<'s> {
+    fn broken(&self, span: Span) -> Node<'s> {
         Node {
             span,
             value: Value::Broken,
@@ -201,9 +201,11 @@ impl<'s> Parser<'s, '_> {
             TokenKind::Unknown => Ok(Value::Broken),
             _ => {
                 self.error(span, format!("expected a value, found `{spelling}`"));
-                if !matches!(token.kind, TokenKind::Comma | TokenKind::Close(_)) {
-                    self.at += 1;
+                if matches!(token.kind, TokenKind::Comma | TokenKind::Close(_)) {
+                    // It belongs to the group around: the value is the nothing before it.
+                    return self.broken(self.behind());
                 }
+                self.at += 1;
                 return self.broken(span);
             }
         };
