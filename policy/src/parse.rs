@@ -6,7 +6,7 @@ use bulkhead_model::qube::PolicyText;
 
 use crate::error::{PolicyError, PolicyErrorKind, parameters_of};
 use crate::rule::{Action, Origin, Rule};
-use crate::token::{RedirectToken, SourceToken, TargetToken};
+use crate::token::{RedirectToken, SourceToken, TargetToken, TokenError};
 
 /// Directives the format has and this engine refuses.
 const DIRECTIVES: [&str; 4] = [
@@ -277,7 +277,10 @@ fn parse_params(action: &'static str, words: &[Field<'_>], faults: &mut Vec<Faul
             fault(PolicyErrorKind::ParameterWithComma(field.word.to_owned()));
             continue;
         }
-        let redirect = |column| RedirectToken::parse(value, column);
+        let redirect = |column| match value {
+            "" => Err(TokenError::Empty(field.word.to_owned())),
+            value => RedirectToken::parse(value, column),
+        };
         match name {
             "target" => params.target = note(faults, at, redirect("`target=`")),
             "default_target" => {
