@@ -73,6 +73,51 @@ pub(crate) const APPLETS: &[Applet] = &[
         run: filecopy::resuming_service,
     },
     Applet {
+        name: "qubesdb-cmd",
+        installed: BIN,
+        run: crate::qubesdb::cmd,
+    },
+    Applet {
+        name: "qubesdb-list",
+        installed: BIN,
+        run: crate::qubesdb::list,
+    },
+    Applet {
+        name: "qubesdb-multiread",
+        installed: BIN,
+        run: crate::qubesdb::multiread,
+    },
+    Applet {
+        name: "qubesdb-read",
+        installed: BIN,
+        run: crate::qubesdb::read,
+    },
+    Applet {
+        name: "qubesdb-read-bool",
+        installed: BIN,
+        run: crate::qubesdb::read_bool,
+    },
+    Applet {
+        name: "qubesdb-rm",
+        installed: BIN,
+        run: crate::qubesdb::rm,
+    },
+    Applet {
+        name: "qubesdb-watch",
+        installed: BIN,
+        run: crate::qubesdb::watch,
+    },
+    Applet {
+        name: "qubesdb-write",
+        installed: BIN,
+        run: crate::qubesdb::write,
+    },
+    Applet {
+        name: "qubesdb-daemon",
+        installed: LIB,
+        run: crate::qubesdb::daemon::main,
+    },
+    Applet {
         name: "init",
         installed: None,
         run: crate::init::main,

@@ -1,6 +1,6 @@
 //! Init mode: everything that a qube needs, in one process.
 //!
-//! Reaps orphans, runs the qrexec agent (and with it the services), and ends on `SIGTERM` after
+//! Reaps orphans, mirrors QubesDB, runs the qrexec agent (and with it the services), and ends on `SIGTERM` after
 //! telling its children to stop.
 
 use std::ffi::OsString;
@@ -17,6 +17,9 @@ const NAME: &str = "qube-agent";
 /// How long processes may take to stop before they are killed with the qube.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The daemon keeps its buffers on the heap.
+const QUBESDB_STACK: usize = 128 * 1024;
+
 #[derive(Debug, Error)]
 #[error("init mode takes no arguments, got `{0}`")]
 struct UsageError(String);
@@ -27,11 +30,26 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         return ExitCode::from(2);
     }
     enter_home();
+    start_qubesdb();
     let outcome = run(Setup::default(), Reaping::All);
     stop_children();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => crate::report::fail(NAME, &e),
+    }
+}
+
+/// Without it calls work nevertheless, so its failure is logged and no more.
+fn start_qubesdb() {
+    let serve = || {
+        let Err(e) = crate::qubesdb::daemon::run(&crate::qubesdb::daemon::Setup::default());
+        crate::report::log("qubesdb-daemon", &e);
+    };
+    let thread = std::thread::Builder::new()
+        .name("qubesdb".into())
+        .stack_size(QUBESDB_STACK);
+    if let Err(e) = thread.spawn(serve) {
+        crate::report::log("qubesdb-daemon", &e);
     }
 }
 

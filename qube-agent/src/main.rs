@@ -15,6 +15,7 @@ mod client_vm;
 mod init;
 mod install_root;
 mod options;
+mod qubesdb;
 mod report;
 mod run_as;
 mod signals;

@@ -97,6 +97,12 @@ impl Value {
     }
 }
 
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+}
+
 impl Drop for Value {
     fn drop(&mut self) {
         self.0.zeroize();
