@@ -11,13 +11,12 @@ use std::time::{Duration, Instant};
 
 use bulkhead_qrexec::launch::{self, Diagnostics};
 use bulkhead_qrexec::pump::{
-    Errors, Input, LocalChild, Options, Output, PumpError, Streams, Switch, exit_code, run,
+    Errors, LocalChild, Options, Output, PumpError, Streams, Switch, exit_code, run,
 };
 use bulkhead_vchan::{DomId, IdError, Listener, Port, SocketDir, VchanError};
 use bulkhead_wire::qrexec::data::Role;
 use bulkhead_wire::qrexec::trigger::{Trigger, TriggerError};
 use bulkhead_wire::qrexec::{EXIT_REFUSED, Endpoint, Version};
-use rustix::net::SocketType;
 use rustix::termios::isatty;
 use thiserror::Error;
 
@@ -201,8 +200,7 @@ fn read_request(arguments: Vec<OsString>) -> Result<Option<Request>, CallError> 
                 "a local program has no use for --use-stdin-socket",
             ));
         }
-        let kind = rustix::net::sockopt::socket_type(rustix::stdio::stdin());
-        if kind != Ok(SocketType::STREAM) {
+        if !launch::stdin_is_stream_socket() {
             return Err(CallError::Usage("stdin is not a stream socket"));
         }
     }
@@ -252,7 +250,10 @@ fn serve(request: Request, listener: Listener) -> Result<ExitCode, CallError> {
         .unwrap_or_else(|| isatty(rustix::stdio::stderr()));
     options.prefix = request.prefix;
     let (streams, child) = match request.program.as_slice() {
-        [] => (own_streams(request.stdin_socket)?, None),
+        [] => (
+            launch::own(request.stdin_socket).map_err(CallError::Streams)?,
+            None,
+        ),
         program => {
             let switch = Switch::new().map_err(CallError::Streams)?;
             options.switch = Some(switch.clone());
@@ -274,33 +275,6 @@ fn serve(request: Request, listener: Listener) -> Result<ExitCode, CallError> {
     }
     // Only the low byte is an exit code.
     Ok(ExitCode::from(exit_code(&ending).to_le_bytes()[0]))
-}
-
-fn own_streams(stdin_socket: bool) -> Result<Streams, CallError> {
-    let own = || -> io::Result<Streams> {
-        let stdin = rustix::stdio::stdin().try_clone_to_owned()?;
-        let stderr = rustix::stdio::stderr().try_clone_to_owned()?;
-        let (input, output) = if stdin_socket {
-            Input::both(stdin)?
-        } else {
-            let stdout = rustix::stdio::stdout().try_clone_to_owned()?;
-            (Input::new(stdin)?, Output::new(stdout)?)
-        };
-        let errors = Errors::To(Output::new(stderr)?);
-        // Ours are the only ones now: closing them is what the other ends wait for.
-        let null = std::fs::File::options()
-            .read(true)
-            .write(true)
-            .open("/dev/null")?;
-        rustix::stdio::dup2_stdin(&null)?;
-        rustix::stdio::dup2_stdout(&null)?;
-        Ok(Streams {
-            input: Some(input),
-            output: Some(output),
-            errors,
-        })
-    };
-    own().map_err(CallError::Streams)
 }
 
 /// `SIGUSR1` from the local program sets the switch; other signals end us as usual.

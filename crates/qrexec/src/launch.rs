@@ -1,6 +1,7 @@
 //! Starts services and local programs with their streams.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -8,6 +9,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use bulkhead_wire::qrexec::command::ServiceCall;
+use rustix::net::SocketType;
+use rustix::net::sockopt::socket_type;
+use rustix::stdio;
 
 use crate::children;
 use crate::pump::{Errors, Input, LocalChild, Output, Streams};
@@ -61,6 +65,37 @@ pub fn start(command: &mut Command, diagnostics: Diagnostics) -> io::Result<(Str
         errors,
     };
     Ok((streams, LocalChild::new(child)?))
+}
+
+/// Our own standard streams, as the caller's. Ours afterwards lead nowhere, since others wait for
+/// the ends of these. With `socket`, standard input serves both directions.
+///
+/// # Errors
+/// What duplicating the descriptors said.
+pub fn own(socket: bool) -> io::Result<Streams> {
+    let stdin = stdio::stdin().try_clone_to_owned()?;
+    let errors = stdio::stderr().try_clone_to_owned()?;
+    let (input, output) = if socket {
+        Input::both(stdin)?
+    } else {
+        let stdout = stdio::stdout().try_clone_to_owned()?;
+        (Input::new(stdin)?, Output::new(stdout)?)
+    };
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    stdio::dup2_stdin(&null)?;
+    stdio::dup2_stdout(&null)?;
+    let errors = Errors::To(Output::new(errors)?);
+    Ok(Streams {
+        input: Some(input),
+        output: Some(output),
+        errors,
+    })
+}
+
+/// Whether standard input can serve both directions.
+#[must_use]
+pub fn stdin_is_stream_socket() -> bool {
+    socket_type(stdio::stdin()) == Ok(SocketType::STREAM)
 }
 
 /// Starts `command` without streams.

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use bulkhead_vchan::Channel;
@@ -15,9 +15,12 @@ use bulkhead_wire::qrexec::config::ServiceConfig;
 use bulkhead_wire::qrexec::data::Role;
 use thiserror::Error;
 
+use crate::children;
 use crate::launch::{self, Diagnostics};
 use crate::lookup::{Folders, LookupError, Service};
 use crate::pump::{self, Ending, Input, LocalChild, Options, PumpError, Streams, Switch};
+
+const SESSION_SERVICE: &str = "qubes.WaitForSession";
 
 /// How long a caller may take to close its channel after it was told the exit code. It may be in
 /// the middle of sending what the service did not want.
@@ -104,11 +107,59 @@ enum Prepared {
     },
 }
 
+/// Waits for a session by running `qubes.WaitForSession` as `runner`, which reads the name of
+/// `user`. Whatever comes of it, calls go on; that it is not installed is no problem at all.
+pub fn start_session(
+    host: &dyn Host,
+    call: &ServiceCall,
+    runner: Option<&str>,
+    user: Option<&str>,
+) {
+    match try_start_session(host, call, runner, user) {
+        Ok(()) | Err(ServeError::Lookup(LookupError::NotFound(_))) => {}
+        Err(e) => host.log(&e),
+    }
+}
+
+fn try_start_session(
+    host: &dyn Host,
+    call: &ServiceCall,
+    runner: Option<&str>,
+    user: Option<&str>,
+) -> Result<(), ServeError> {
+    let call = ServiceCall {
+        name: SESSION_SERVICE.into(),
+        argument: None,
+        target: None,
+        descriptor: format!("{SESSION_SERVICE} {}", call.source),
+        source: call.source.clone(),
+    };
+    let path = match host.folders().service(&call)? {
+        Service::Program(path) => path,
+        Service::Socket(path) => return Err(LookupError::Kind(path).into()),
+        Service::Tcp(_) => return Err(LookupError::NotFound(call.name).into()),
+    };
+    let mut command = host.command(runner, Run::Program(&path, None))?;
+    launch::set_environment(&mut command, Some(&call));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit());
+    let mut child = children::spawn(&mut command).map_err(ServeError::Start)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A service that does not want to know need not read it.
+        let _ = writeln!(stdin, "{}", user.unwrap_or_default());
+    }
+    let outcome = child.wait();
+    children::forget(child.id());
+    outcome.map(|_| ()).map_err(ServeError::Start)
+}
+
 /// Serves one call.
 ///
 /// # Errors
-/// [`PumpError`] if the channel or the peer failed; a service that cannot be started is told to
-/// the caller and logged.
+/// [`PumpError`] if the channel or the peer failed. A service that cannot be started is logged,
+/// and its exit code is told to the caller and returned.
 pub fn serve(
     channel: &mut dyn Channel,
     command: Result<command::Command, CommandError>,
@@ -132,7 +183,9 @@ pub fn serve(
         options.only_exit_code = just_exec;
         options.failed = host.diagnostics() == Diagnostics::Stream;
         options.exit_code = e.exit_code();
-        pump::run(channel, Streams::default(), None, options)
+        let local = Some(e.exit_code());
+        let ending = pump::run(channel, Streams::default(), None, options)?;
+        Ok(Ending { local, ..ending })
     })
 }
 

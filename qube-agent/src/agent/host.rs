@@ -2,22 +2,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
-use std::io::Write;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use bulkhead_qrexec::launch::{self, Diagnostics};
-use bulkhead_qrexec::lookup::{Folders, LookupError, Service};
+use bulkhead_qrexec::launch::Diagnostics;
+use bulkhead_qrexec::lookup::Folders;
 use bulkhead_qrexec::pump::Switch;
-use bulkhead_qrexec::serve::{Host, Run, ServeError};
+use bulkhead_qrexec::serve::{Host, Run, ServeError, start_session};
 use bulkhead_qrexec::users::{User, Users};
 use bulkhead_wire::qrexec::command::ServiceCall;
 use rustix::process::{Pid, geteuid, getpgid};
-
-const SESSION_SERVICE: &str = "qubes.WaitForSession";
 
 /// The guest.
 #[derive(Debug)]
@@ -72,40 +69,6 @@ impl GuestHost {
         // The map is whole between any two operations on it.
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn start_session(&self, call: &ServiceCall, user: Option<&str>) -> Result<(), ServeError> {
-        let call = ServiceCall {
-            name: SESSION_SERVICE.into(),
-            argument: None,
-            target: None,
-            descriptor: format!("{SESSION_SERVICE} {}", call.source),
-            source: call.source.clone(),
-        };
-        let path = match self.folders.service(&call)? {
-            Service::Program(path) => path,
-            Service::Socket(path) => return Err(LookupError::Kind(path).into()),
-            Service::Tcp(_) => return Err(LookupError::NotFound(call.name).into()),
-        };
-        let own = Users::read()
-            .map_err(ServeError::Start)?
-            .by_uid(geteuid().as_raw());
-        let runner = own.map(|own| own.name);
-        let mut command = self.command(runner.as_deref(), Run::Program(&path, None))?;
-        launch::set_environment(&mut command, Some(&call));
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::inherit());
-        let mut child =
-            bulkhead_qrexec::children::spawn(&mut command).map_err(ServeError::Start)?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A service that does not want to know need not read it.
-            let _ = writeln!(stdin, "{}", user.unwrap_or_default());
-        }
-        let outcome = child.wait();
-        bulkhead_qrexec::children::forget(child.id());
-        outcome.map(|_| ()).map_err(ServeError::Start)
-    }
 }
 
 impl Host for GuestHost {
@@ -152,11 +115,13 @@ impl Host for GuestHost {
     }
 
     fn wait_for_session(&self, call: &ServiceCall, user: Option<&str>) {
-        self.session
-            .call_once(|| match self.start_session(call, user) {
-                Ok(()) | Err(ServeError::Lookup(LookupError::NotFound(_))) => {}
-                Err(e) => self.log(&e),
-            });
+        self.session.call_once(|| {
+            // The service itself runs as whoever the agent is.
+            let own = Users::read().ok();
+            let own = own.and_then(|users| users.by_uid(geteuid().as_raw()));
+            let runner = own.map(|own| own.name);
+            start_session(self, call, runner.as_deref(), user);
+        });
     }
 
     fn running(&self, pid: u32, switch: &Switch) {
