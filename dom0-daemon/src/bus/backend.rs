@@ -47,9 +47,10 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Stops and starts it; no timeout means its own.
     async fn restart(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError>;
     /// Runs a command with the caller at the other end.
-    async fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError>;
+    async fn run(&self, request: RunRequest, caller: &Caller) -> Result<DataConnection, ApiError>;
     /// Calls a service as dom0 with the caller at the other end.
-    async fn call(&self, request: CallRequest) -> Result<DataConnection, ApiError>;
+    async fn call(&self, request: CallRequest, caller: &Caller)
+    -> Result<DataConnection, ApiError>;
     /// Makes a disposable that lives until it is killed; none means the default template.
     async fn create_disposable(&self, template: Option<&QubeName>) -> Result<String, ApiError>;
     /// What an apply would do.

@@ -125,11 +125,11 @@ impl Manager {
     }
 
     async fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError> {
-        self.backend.run(request).await
+        self.backend.run(request, &*caller()?).await
     }
 
     async fn call(&self, request: CallRequest) -> Result<DataConnection, ApiError> {
-        self.backend.call(request).await
+        self.backend.call(request, &*caller()?).await
     }
 
     async fn create_disposable(&self, template: String) -> Result<String, ApiError> {

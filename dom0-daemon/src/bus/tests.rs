@@ -88,7 +88,7 @@ impl Backend for Fake {
         self.note(format!("restart {qube} {timeout:?}"));
         Ok(())
     }
-    async fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError> {
+    async fn run(&self, request: RunRequest, _who: &Caller) -> Result<DataConnection, ApiError> {
         let (life, mut other) = UnixStream::pair().unwrap();
         other.write_all(b"alive").unwrap();
         Ok(DataConnection {
@@ -99,7 +99,7 @@ impl Backend for Fake {
             life: OwnedFd::from(life).into(),
         })
     }
-    async fn call(&self, _request: CallRequest) -> Result<DataConnection, ApiError> {
+    async fn call(&self, _request: CallRequest, _who: &Caller) -> Result<DataConnection, ApiError> {
         Err(ApiError::new(ErrorKind::Denied, "refused"))
     }
     async fn create_disposable(&self, template: Option<&QubeName>) -> Result<String, ApiError> {

@@ -1,0 +1,39 @@
+//! The command line of the daemon.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// The daemon of Bulkhead: makes the machine what its description says, and keeps it so
+#[derive(Debug, Parser)]
+#[command(name = "bulkheadd", version, max_term_width = 100)]
+pub(super) struct Args {
+    /// The description [default: /etc/bulkhead/system.ron, or under XDG_CONFIG_HOME]
+    #[arg(long, value_name = "FILE")]
+    pub(super) system: Option<PathBuf>,
+    /// Folder for what must last [default: /var/lib/bulkhead, or under XDG_STATE_HOME]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) state_dir: Option<PathBuf>,
+    /// Folder for sockets [default: /run/bulkhead, or under XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "FOLDER")]
+    pub(super) runtime_dir: Option<PathBuf>,
+    /// What qubes run on
+    #[arg(long, value_name = "NAME", default_value = "embedded")]
+    pub(super) hypervisor: HypervisorChoice,
+    /// What to log: a level, or directives such as `info,bulkheadd::calls=debug`
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(super) log: String,
+    /// Stop all qubes when the daemon ends; otherwise they go on and the next daemon takes over
+    #[arg(long)]
+    pub(super) stop_qubes_on_exit: bool,
+    /// Stay off the system bus
+    #[arg(long)]
+    pub(super) no_system_bus: bool,
+}
+
+/// What qubes run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum HypervisorChoice {
+    /// Linux namespaces on this machine; not a boundary of Xen's strength
+    Embedded,
+}

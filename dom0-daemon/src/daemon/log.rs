@@ -1,0 +1,138 @@
+//! The daemon's log: standard error (a terminal or the journal) and a file of bounded size.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::error::DaemonError;
+
+/// Size at which the file becomes `.1` in place of the one before: 16 MiB at most in all.
+const LOG_FILE_MAX: u64 = 8 << 20;
+
+/// Begins to log. Error means: something the person asked for did not happen.
+pub(super) fn start(filter: &str, path: &Path) -> Result<(), DaemonError> {
+    let parsed = EnvFilter::try_new(filter)
+        .map_err(|error| DaemonError::LogFilter(filter.to_owned(), error))?;
+    let file = LogFile::open(path).map_err(|source| DaemonError::LogFile {
+        path: path.to_owned(),
+        source,
+    })?;
+    let terminal = tracing_subscriber::fmt::layer()
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal());
+    let lasting = tracing_subscriber::fmt::layer()
+        .with_writer(file)
+        .with_ansi(false);
+    let registry = tracing_subscriber::registry().with(parsed);
+    // Fails where a test has set one already; then that one is as good.
+    let _ = registry.with(terminal).with(lasting).try_init();
+    Ok(())
+}
+
+#[derive(Debug)]
+struct Current {
+    file: File,
+    size: u64,
+}
+
+/// A file that is set aside when it is full.
+#[derive(Debug, Clone)]
+struct LogFile {
+    path: Arc<PathBuf>,
+    max: u64,
+    current: Arc<Mutex<Current>>,
+}
+
+impl LogFile {
+    fn open(path: &Path) -> io::Result<Self> {
+        Self::with_max(path, LOG_FILE_MAX)
+    }
+
+    fn with_max(path: &Path, max: u64) -> io::Result<Self> {
+        if let Some(folder) = path.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(folder)?;
+        }
+        Ok(Self {
+            path: Arc::new(path.to_owned()),
+            max,
+            current: Arc::new(Mutex::new(Current::open(path)?)),
+        })
+    }
+}
+
+impl Current {
+    fn open(path: &Path) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(0o640)
+            .open(path)?;
+        let size = file.metadata()?.len();
+        Ok(Self { file, size })
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        if current.size > 0 && current.size.saturating_add(length) > self.max {
+            fs::rename(&*self.path, self.path.with_added_extension("1"))?;
+            *current = Current::open(&self.path)?;
+        }
+        current.file.write_all(line)?;
+        current.size = current.size.saturating_add(length);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for LogFile {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        self.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_log_is_set_aside_and_an_older_one_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log/d.log");
+        let mut log = LogFile::with_max(&path, 20).unwrap();
+        for line in ["first 10 b\n", "second\n", "third\n", "fourth is long\n"] {
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        let older = path.with_added_extension("1");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "fourth is long\n");
+        assert_eq!(fs::read_to_string(&older).unwrap(), "third\n");
+        // A restarted daemon goes on where the last one stopped.
+        let mut log = LogFile::with_max(&path, 20).unwrap();
+        log.write_all(b"x\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "fourth is long\nx\n");
+    }
+
+    #[test]
+    fn a_bad_filter_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = start("info,=,", &folder.path().join("x")).unwrap_err();
+        assert!(matches!(error, DaemonError::LogFilter(..)));
+    }
+}
