@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use qube_agent::filecopy;
+use qube_agent::{filecopy, open};
 
 /// One part.
 #[derive(Debug)]
@@ -116,6 +116,26 @@ pub(crate) const APPLETS: &[Applet] = &[
         name: "qubesdb-daemon",
         installed: LIB,
         run: crate::qubesdb::daemon::main,
+    },
+    Applet {
+        name: "qvm-open-in-vm",
+        installed: BIN,
+        run: open::qvm_open_in_vm,
+    },
+    Applet {
+        name: "qvm-open-in-dvm",
+        installed: BIN,
+        run: open::qvm_open_in_dvm,
+    },
+    Applet {
+        name: "qubes.OpenInVM",
+        installed: SERVICE,
+        run: open::open_in_vm_service,
+    },
+    Applet {
+        name: "qubes.OpenURL",
+        installed: SERVICE,
+        run: open::open_url_service,
     },
     Applet {
         name: "init",

@@ -4,9 +4,8 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::process::{ExitCode, ExitStatus};
 
 use bulkhead_wire::filecopy::Names;
 use sha2::{Digest, Sha256};
@@ -16,6 +15,7 @@ use super::kept::LARGE;
 use super::progress::{Progress, Survey};
 use super::send::{OnProgress, Sent, pack, pack_resumable};
 use super::unpack::state_folder;
+use crate::call;
 
 /// Asked for when the person is to choose the target.
 const ASK: &str = "@default";
@@ -23,9 +23,6 @@ const SERVICE: &str = "qubes.Filecopy";
 const SERVICE_ALL_NAMES: &str = "qubes.Filecopy+allow-all-names";
 const RESUMING: &str = "bulkhead.Filecopy";
 const RESUMING_ALL_NAMES: &str = "bulkhead.Filecopy+allow-all-names";
-/// Pipe to the connection: the most an ordinary user may have.
-const PIPE: usize = 1024 * 1024;
-
 /// Which of the four commands runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopyApplet {
@@ -177,7 +174,7 @@ fn transfer(
     let mut result = None;
     if broken.is_noted() {
         let service = if all { RESUMING_ALL_NAMES } else { RESUMING };
-        let ended = call(target, service, paths, &mut progress, pack_resumable)?;
+        let ended = send(target, service, paths, &mut progress, pack_resumable)?;
         // No offers: the target is not ours, or its policy does not know the service.
         if !matches!(ended.0, Err(SendError::NoAnswer)) {
             result = Some(ended);
@@ -187,7 +184,7 @@ fn transfer(
         Some(ended) => ended,
         None => {
             let service = if all { SERVICE_ALL_NAMES } else { SERVICE };
-            call(target, service, paths, &mut progress, pack)?
+            send(target, service, paths, &mut progress, pack)?
         }
     };
     match sent {
@@ -198,7 +195,7 @@ fn transfer(
         // The connection said what was wrong, for example that the call was refused.
         Err(SendError::NoAnswer) if !status.success() => {
             broken.forget();
-            return Ok(exit_code(status));
+            return Ok(call::exit_code(status));
         }
         Err(error) => {
             if error.is_interruption() && has_large(paths) && broken.note() {
@@ -218,40 +215,21 @@ fn transfer(
     Ok(ExitCode::SUCCESS)
 }
 
-fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    ExitCode::from(code.filter(|code| *code != 0).unwrap_or(1))
-}
-
 type Pack = fn(&[PathBuf], OwnedFd, OwnedFd, OnProgress<'_>) -> Result<Sent, SendError>;
 
-/// Calls `service` in `target` through `qrexec-client-vm`, which is this program by another name.
-fn call(
+/// Sends `paths` through a call of `service` in `target`.
+fn send(
     target: &str,
     service: &str,
     paths: &[PathBuf],
     progress: &mut Progress,
     pack: Pack,
 ) -> Result<(Result<Sent, SendError>, ExitStatus), CopyError> {
-    let (mut child, out, answer) = connect(target, service).map_err(CopyError::Call)?;
+    let mut call = call::start(target, service).map_err(CopyError::Call)?;
     let mut update = |bytes| progress.update(bytes);
-    let sent = pack(paths, out, answer, &mut update);
-    let status = child.wait().map_err(CopyError::Call)?;
+    let sent = pack(paths, call.out, call.answer, &mut update);
+    let status = call.child.wait().map_err(CopyError::Call)?;
     Ok((sent, status))
-}
-
-fn connect(target: &str, service: &str) -> io::Result<(Child, OwnedFd, OwnedFd)> {
-    let (stream_out, stream_in) = io::pipe().map(|(read, write)| (read, OwnedFd::from(write)))?;
-    let (answer_out, answer_in) = io::pipe().map(|(read, write)| (OwnedFd::from(read), write))?;
-    // A smaller pipe only costs time.
-    let _ = rustix::pipe::fcntl_setpipe_size(&stream_in, PIPE);
-    let child = Command::new(std::env::current_exe()?)
-        .arg0("qrexec-client-vm")
-        .args(["--", target, service])
-        .stdin(Stdio::from(stream_out))
-        .stdout(Stdio::from(answer_in))
-        .spawn()?;
-    Ok((child, stream_in, answer_out))
 }
 
 fn has_large(paths: &[PathBuf]) -> bool {

@@ -20,6 +20,7 @@ mod send;
 mod tree;
 mod unpack;
 
+pub(crate) use cli::with_causes;
 pub use cli::{CopyApplet, run as run_copy};
 pub use error::{ReceiveError, SendError};
 pub use kept::{AGE_MAX, BYTES_MAX, FILES_MAX, Kept, LARGE};
