@@ -14,9 +14,23 @@ pub(crate) struct CheckArgs {
     /// The description, or the folder that holds its system.ron
     #[arg(value_name = "SYSTEM")]
     pub(crate) system: Option<PathBuf>,
+    /// The same, as `plan` and `apply` spell it
+    #[arg(long = "system", value_name = "FILE", conflicts_with = "system")]
+    pub(crate) system_option: Option<PathBuf>,
     /// Print what was found as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FmtArgs {
+    /// Files to format; a folder stands for every file of the description in it, and `-` formats
+    /// standard input to standard output [default: every file of the usual description]
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Change nothing; list the files that would change, and end with 1 if there are any
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ pub(crate) use calls::{AskAction, AskArgs, AuditArgs, CallArgs, Decision, Filter
 pub(crate) use change::{
     ApplyArgs, DiffArgs, GcArgs, PlanArgs, PlanOptions, RollbackArgs, StatusArgs,
 };
-pub(crate) use local::{CheckArgs, CompletionsArgs, InitArgs, ManArgs, SchemaArgs};
+pub(crate) use local::{CheckArgs, CompletionsArgs, FmtArgs, InitArgs, ManArgs, SchemaArgs};
 pub(crate) use qubes::{
     ConsoleArgs, InfoArgs, Json, LogsArgs, LsArgs, QubeNames, RestartArgs, SomeQubes, StartArgs,
     StopArgs,
@@ -92,6 +92,8 @@ pub(crate) enum Command {
     // The description.
     /// Check a description and its policy without changing anything
     Check(CheckArgs),
+    /// Put the files of a description into their usual form
+    Fmt(FmtArgs),
     /// Show every option of a description with type, default and meaning
     Schema(SchemaArgs),
     /// Write a commented description to start from

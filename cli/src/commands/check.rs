@@ -26,7 +26,7 @@ struct Report {
 }
 
 pub(crate) fn check(args: &CheckArgs) -> Result<Exit, Failure> {
-    let system = find_system(args.system.as_deref())?;
+    let system = find_system(args.system.as_deref().or(args.system_option.as_deref()))?;
     let report = examine(system);
     if args.json {
         print_json(&report)?;

@@ -6,6 +6,7 @@ mod audit;
 mod call;
 mod check;
 mod confirm;
+mod fmt;
 mod generations;
 mod info;
 mod init;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command, global: &Global) -> Result<Exit, Failure> {
     use lifecycle::Change;
     match command {
         Command::Check(args) => check::check(&args),
+        Command::Fmt(args) => fmt::fmt(&args),
         Command::Schema(args) => schema::schema(&args),
         Command::Init(args) => init::init(&args),
         Command::Completions(args) => meta::completions(&args),
