@@ -249,7 +249,7 @@ fn network_path<'r>(qube: &'r Qube, resolved: &'r Resolved) -> impl Iterator<Ite
 }
 
 /// Whether `text` fits a pattern of `*` (any characters) and `?` (one); all else is itself.
-fn pattern(pattern: &str, text: &str) -> bool {
+pub(super) fn pattern(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.as_bytes(), text.as_bytes());
     let (mut p, mut t) = (0, 0);
     // Where to go on when what follows the last `*` does not fit.

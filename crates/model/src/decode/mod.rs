@@ -1,6 +1,6 @@
 //! Tree to written form: what a value may be, and what is said when it is not.
 
-mod scalar;
+pub(crate) mod scalar;
 mod section;
 mod suggest;
 mod table;

@@ -45,7 +45,7 @@ impl<K: Decode + Eq + Hash + Clone, V: Decode> Decode for Table<K, V> {
         for (key, value) in entries {
             let name = Located::<K>::decode(key, decoder);
             let value = V::decode(value, decoder).or_else(V::broken);
-            let (Some(name), Some(value)) = (name, value) else {
+            let Some(name) = name else {
                 continue;
             };
             if let Some(earlier) = first.insert(name.value.clone(), name.at) {
@@ -54,6 +54,9 @@ impl<K: Decode + Eq + Hash + Clone, V: Decode> Decode for Table<K, V> {
                 decoder.push(problem.related(earlier, "first written here"));
                 continue;
             }
+            let Some(value) = value else {
+                continue;
+            };
             table.entries.push((name, value));
         }
         Some(table)

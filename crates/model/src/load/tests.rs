@@ -221,3 +221,183 @@ fn the_smallest_description_is_empty() {
     assert_eq!(loaded.description.labels.len(), 8);
     assert!(loaded.description.qubes.is_empty() && loaded.warnings.is_empty());
 }
+
+#[test]
+fn imports_are_relative_and_each_file_is_read_once() {
+    let loaded = loads(&[
+        (
+            "system.ron",
+            r#"(imports: ["sub/a.ron", "./sub/../sub/a.ron", "**/*.ron"], policy: ["x.R * * * deny"])"#,
+        ),
+        (
+            "sub/a.ron",
+            r#"(imports: ["b.ron", "../system.ron"], policy: ["x.A * * * deny"])"#,
+        ),
+        (
+            "sub/b.ron",
+            r#"(policy: ["\n\nx.B * * * deny", File("*.policy"), r"x.C * * * deny"])"#,
+        ),
+        ("sub/2.policy", "x.2 * * * deny"),
+        ("sub/1.policy", "x.1 * * * deny"),
+        ("sub/.hidden.policy", "x.H * * * deny"),
+    ]);
+    let policy: Vec<_> = (loaded.description.policy.iter())
+        .map(|policy| {
+            format!(
+                "{}:{} {}",
+                policy.origin,
+                policy.first_line,
+                policy.text.trim()
+            )
+        })
+        .collect();
+    insta::assert_snapshot!(policy.join("\n"), @r#"
+    system.ron:1 x.R * * * deny
+    sub/a.ron:1 x.A * * * deny
+    sub/b.ron:1 x.B * * * deny
+    sub/1.policy:1 x.1 * * * deny
+    sub/2.policy:1 x.2 * * * deny
+    sub/b.ron:1 x.C * * * deny
+    "#);
+    let files: Vec<_> = loaded
+        .files
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    assert_eq!(
+        files,
+        [
+            "system.ron",
+            "sub/a.ron",
+            "sub/b.ron",
+            "sub/1.policy",
+            "sub/2.policy"
+        ]
+    );
+}
+
+#[test]
+fn inline_rules_know_their_line() {
+    let loaded = loads(&[(
+        "system.ron",
+        "(\n    policy: [\n        r#\"\n            x.A * * * deny\n        \"#,\n    ],\n)",
+    )]);
+    let policy = &loaded.description.policy[0];
+    let line = policy
+        .text
+        .lines()
+        .position(|line| line.contains("x.A"))
+        .unwrap();
+    assert_eq!(policy.first_line as usize + line, 4);
+}
+
+#[test]
+fn a_pattern_that_matches_nothing_is_worth_a_warning() {
+    let loaded = loads(&[(
+        "system.ron",
+        r#"(imports: ["qube/*.ron"], policy: [File("*.policy")])"#,
+    )]);
+    assert_eq!(
+        (loaded.warnings.warnings(), loaded.warnings.errors()),
+        (2, 0)
+    );
+    insta::assert_snapshot!(loaded.warnings.render(Color::Never), @r#"
+    warning: no file matches `qube/*.ron`
+     --> system.ron:1:12
+      |
+    1 | (imports: ["qube/*.ron"], policy: [File("*.policy")])
+      |            ^^^^^^^^^^^^
+      |
+      = note: looked in `.`
+
+    warning: no file matches `*.policy`
+     --> system.ron:1:41
+      |
+    1 | (imports: ["qube/*.ron"], policy: [File("*.policy")])
+      |                                         ^^^^^^^^^^
+      |
+      = note: looked in `.`
+
+    2 warnings
+    "#);
+}
+
+#[test]
+fn a_root_that_is_missing_is_one_error_without_a_place() {
+    let found = load(Path::new("gone/system.ron"), &MemoryReader::default()).unwrap_err();
+    insta::assert_snapshot!(found.render(Color::Never), @r#"
+    error: `gone/system.ron` does not exist
+
+    1 error
+    "#);
+}
+
+#[test]
+fn the_managed_fragment_may_not_import() {
+    let shown = errors(&[
+        ("system.ron", "()"),
+        ("system.managed.ron", "(imports: [\"x.ron\"])"),
+    ]);
+    assert!(
+        shown.contains("the managed fragment imports nothing"),
+        "{shown}"
+    );
+    let shown = errors(&[("system.ron", "()"), ("system.managed.ron", "(qubes: ")]);
+    assert!(shown.contains("system.managed.ron:1:1"), "{shown}");
+}
+
+#[test]
+fn as_many_files_as_allowed_are_read_and_one_more_is_refused() {
+    let files = |count: usize| {
+        let mut reader = MemoryReader::new([("system.ron", r#"(imports: ["q/*.ron"])"#)]);
+        for number in 1..count {
+            reader.insert(format!("q/{number}.ron"), "()");
+        }
+        load(Path::new("system.ron"), &reader)
+    };
+    assert_eq!(files(FILES_MAX).unwrap().files.len(), FILES_MAX);
+    let found = files(FILES_MAX + 1).unwrap_err();
+    assert!(
+        found.list[0].message.contains("more than 4096 files"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_description_of_the_longest_length_is_read_and_one_byte_more_is_refused() {
+    let part = crate::source::FILE_BYTES_MAX;
+    let load_sizes = |last: usize| {
+        let mut reader = MemoryReader::new([("system.ron", r#"(policy: [File("*.policy")])"#)]);
+        for number in 0..3 {
+            reader.insert(format!("{number}.policy"), vec![b'\n'; part]);
+        }
+        reader.insert("9.policy", vec![b'\n'; last]);
+        load(Path::new("system.ron"), &reader)
+    };
+    let left = TOTAL_BYTES_MAX - 3 * part - r#"(policy: [File("*.policy")])"#.len();
+    assert!(load_sizes(left).is_ok());
+    let found = load_sizes(left + 1).unwrap_err();
+    assert!(
+        found.list[0].message.contains("longer than 67108864 bytes"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_thousand_errors_are_shown_and_the_rest_counted() {
+    use crate::diagnostic::DIAGNOSTICS_MAX;
+    let qubes = |count: usize| {
+        let qubes: String = (0..count)
+            .map(|n| format!("\"q{n}\": (labl: 1),\n"))
+            .collect();
+        let reader = MemoryReader::new([("system.ron", format!("(qubes: {{{qubes}}})"))]);
+        load(Path::new("system.ron"), &reader).unwrap_err()
+    };
+    let (all, more) = (qubes(DIAGNOSTICS_MAX), qubes(DIAGNOSTICS_MAX + 1));
+    assert_eq!((all.list.len(), all.omitted), (DIAGNOSTICS_MAX, 0));
+    assert_eq!((more.list.len(), more.omitted), (DIAGNOSTICS_MAX, 1));
+    assert!(
+        more.render(Color::Never)
+            .ends_with("1000 errors, and 1 more not shown\n")
+    );
+}

@@ -3,7 +3,7 @@
 //! Nothing is judged here but what stands in the way: names that are written twice, and what is
 //! missing. [`check`](crate::check) looks at the whole.
 
-mod catalog;
+pub(crate) mod catalog;
 mod layers;
 mod places;
 mod qube;

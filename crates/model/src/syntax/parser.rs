@@ -68,6 +68,12 @@ impl<'s> Parser<'s, '_> {
         Some(token.span)
     }
 
+    /// Whether the next token is of this kind and nothing stands before it.
+    fn touches(&self, kind: TokenKind) -> bool {
+        let next = self.peek().filter(|token| token.kind == kind);
+        next.is_some_and(|token| token.span.start == self.behind().start)
+    }
+
     /// Where the text ends, or the last token that was consumed.
     fn here(&self) -> Span {
         match self.peek() {
@@ -214,9 +220,7 @@ impl<'s> Parser<'s, '_> {
             self.error(span, message);
             Value::Broken
         });
-        if matches!(value, Value::Integer(_) | Value::Float(_))
-            && self.peek_kind(0) == Some(TokenKind::Range)
-        {
+        if matches!(value, Value::Integer(_) | Value::Float(_)) && self.touches(TokenKind::Range) {
             return self.range(span);
         }
         Node { span, value }
@@ -226,19 +230,19 @@ impl<'s> Parser<'s, '_> {
     fn range(&mut self, start: Span) -> Node<'s> {
         let dots = self.accept(TokenKind::Range).unwrap_or(start);
         let inclusive = dots.text(self.source) == "..=";
-        match self.peek_kind(0) {
-            Some(TokenKind::Number | TokenKind::Byte) => {
-                let span = self.here();
-                let spelling = span.text(self.source);
-                if let Err(message) = literal::number(spelling) {
-                    self.error(span, message);
-                }
-                self.at += 1;
+        let (span, spelling) = (self.here(), self.here().text(self.source));
+        let named = self.touches(TokenKind::Word) && literal::named_float(spelling).is_some();
+        if self.touches(TokenKind::Number) || self.touches(TokenKind::Byte) || named {
+            let value = match spelling.starts_with('b') {
+                true => literal::byte(spelling).map(|_| ()),
+                false => literal::number(spelling).map(|_| ()),
+            };
+            if let Err(message) = value {
+                self.error(span, message);
             }
-            _ if inclusive => {
-                self.error(dots, "`..=` is followed by a number");
-            }
-            _ => {}
+            self.at += 1;
+        } else if inclusive {
+            self.error(dots, "`..=` is followed by a number");
         }
         Node {
             span: Span {
@@ -263,6 +267,9 @@ impl<'s> Parser<'s, '_> {
             "false" if plain => Value::Bool(false),
             "None" if plain => Value::None,
             text if plain && literal::named_float(text).is_some() => {
+                if self.touches(TokenKind::Range) {
+                    return self.range(span);
+                }
                 Value::Float(literal::named_float(text).unwrap_or(f64::NAN))
             }
             text => match self.peek_kind(0) {
