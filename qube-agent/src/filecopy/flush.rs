@@ -14,8 +14,9 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 /// Bytes of a large file after which they are sent to the disk.
 const STEP: u64 = 32 * 1024 * 1024;
-/// Small files that are flushed one by one; beyond this the whole file system is.
-const SINGLE_MAX: u32 = 8;
+/// Small files that are flushed one by one at the end; beyond this the whole file system is, which
+/// costs less than the journal commits of so many.
+const SINGLE_MAX: usize = 8;
 
 /// Flushes files of one transfer.
 #[derive(Debug)]
@@ -24,7 +25,14 @@ pub(crate) struct Flusher {
     /// First errno that the helper met, or 0. The kernel tells an error only once per open file.
     failed: Arc<AtomicI32>,
     pending: u64,
-    singles: u32,
+    singles: Singles,
+}
+
+/// The small files of a transfer.
+#[derive(Debug)]
+enum Singles {
+    Few(Vec<OwnedFd>),
+    Many,
 }
 
 impl Flusher {
@@ -33,7 +41,7 @@ impl Flusher {
             worker: None,
             failed: Arc::default(),
             pending: 0,
-            singles: 0,
+            singles: Singles::Few(Vec::new()),
         }
     }
 
@@ -71,12 +79,11 @@ impl Flusher {
     }
 
     /// A small file is complete.
-    pub(crate) fn small_done(&mut self, file: &OwnedFd) -> Result<(), Errno> {
-        self.singles = self.singles.saturating_add(1);
-        if self.singles <= SINGLE_MAX {
-            fdatasync(file)
-        } else {
-            Ok(())
+    pub(crate) fn small_done(&mut self, file: OwnedFd) {
+        match &mut self.singles {
+            Singles::Few(files) if files.len() < SINGLE_MAX => files.push(file),
+            Singles::Few(_) => self.singles = Singles::Many,
+            Singles::Many => {}
         }
     }
 
@@ -87,10 +94,12 @@ impl Flusher {
             0 => {}
             errno => return Err(Errno::from_raw_os_error(errno)),
         }
-        if self.singles > SINGLE_MAX {
-            syncfs(folder)
-        } else {
-            rustix::fs::fsync(folder)
+        match &self.singles {
+            Singles::Few(files) => {
+                files.iter().try_for_each(fdatasync)?;
+                rustix::fs::fsync(folder)
+            }
+            Singles::Many => syncfs(folder),
         }
     }
 

@@ -246,7 +246,10 @@ impl<'a> Receiver<'a> {
         }
         futimens(file, &times).map_err(failed)?;
         match open {
-            Open::Small(file) => self.flusher.small_done(&file),
+            Open::Small(file) => {
+                self.flusher.small_done(file);
+                Ok(())
+            }
             Open::Large(file) => self.flusher.large_done(&file),
             Open::Kept(kept) => {
                 let done = self.flusher.large_done(&kept.file);
