@@ -17,6 +17,7 @@ pub mod diagnostic;
 pub mod diff;
 pub mod format;
 pub mod load;
+pub mod managed;
 pub mod name;
 pub mod property;
 pub mod qube;
