@@ -108,7 +108,10 @@ fn insert_last(text: &str, group: &Node<'_>, added: &str) -> Result<String, Mana
         start: group.span.end.saturating_sub(1),
         end: group.span.end.saturating_sub(1),
     };
-    let changed = splice(text, close, &format!("\n{added}\n"));
+    let before = text.get(..close.start as usize).unwrap_or_default();
+    let own_line = before.trim_end_matches(' ').ends_with('\n');
+    let start = if own_line { "" } else { "\n" };
+    let changed = splice(text, close, &format!("{start}{added}\n"));
     // The comma behind what was last may be missing.
     let Some(last) = last.filter(|last| !comma_follows(text, *last, close)) else {
         return Ok(changed);

@@ -36,10 +36,8 @@ fn later_changes_keep_the_earlier_ones_and_every_comment() {
             "work": (netvm: "sys-vpn"), // because
             "mail": (
                 vcpus: 2, // enough
-
                 memory: (initial: "1 GiB"),
             ),
-
             "vault": (tags: ["offline"]),
         },
     )
