@@ -40,6 +40,11 @@ pub(crate) fn start(target: &str, service: &str) -> io::Result<Call> {
     })
 }
 
+/// Whether the call was refused or the service was not there.
+pub(crate) fn never_ran(status: ExitStatus) -> bool {
+    matches!(status.code(), Some(126 | 127))
+}
+
 /// How a call that failed ended, as an exit code that is not 0.
 pub(crate) fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().and_then(|code| u8::try_from(code).ok());

@@ -176,7 +176,7 @@ fn transfer(
         let service = if all { RESUMING_ALL_NAMES } else { RESUMING };
         let ended = send(target, service, paths, &mut progress, pack_resumable)?;
         // No offers: the target is not ours, or its policy does not know the service.
-        if !matches!(ended.0, Err(SendError::NoAnswer)) {
+        if !matches!(ended.0, Err(SendError::NoOffers)) {
             result = Some(ended);
         }
     }
@@ -192,9 +192,8 @@ fn transfer(
             progress.finish(sent.bytes + sent.resumed);
             broken.forget();
         }
-        // The connection said what was wrong, for example that the call was refused.
-        Err(SendError::NoAnswer) if !status.success() => {
-            broken.forget();
+        // Nothing was lost on the way, there never was one, and that has been said.
+        Err(SendError::NoAnswer) if call::never_ran(status) => {
             return Ok(call::exit_code(status));
         }
         Err(error) => {

@@ -100,6 +100,9 @@ pub enum SendError {
     /// The answer is garbage.
     #[error("the other qube's answer cannot be read")]
     Answer(#[from] OutcomeError),
+    /// The other end does not offer to go on with a transfer.
+    #[error("the other qube does not offer to go on with a transfer")]
+    NoOffers,
     /// The other end went away without an answer.
     #[error("the other qube went away without an answer")]
     NoAnswer,

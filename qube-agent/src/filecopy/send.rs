@@ -62,7 +62,7 @@ fn read_offers(answer: BorrowedFd<'_>) -> Result<Vec<Offer>, SendError> {
         // One by one: what follows the offers is the answer, and is not ours to take.
         let mut byte = [0; 1];
         match rustix::io::read(answer, &mut byte) {
-            Ok(0) => return Err(SendError::NoAnswer),
+            Ok(0) => return Err(SendError::NoOffers),
             Ok(_) => bytes.extend_from_slice(&byte),
             Err(Errno::INTR) => continue,
             Err(error) => return Err(SendError::Connection(error.into())),
@@ -70,7 +70,7 @@ fn read_offers(answer: BorrowedFd<'_>) -> Result<Vec<Offer>, SendError> {
         match offer::decode(&bytes) {
             Ok(None) => {}
             Ok(Some((offers, _))) => return Ok(offers),
-            Err(_) => return Err(SendError::NoAnswer),
+            Err(_) => return Err(SendError::NoOffers),
         }
     }
 }
