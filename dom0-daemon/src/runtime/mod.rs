@@ -529,6 +529,19 @@ impl Runtime {
         }
     }
 
+    /// Lets go of all qubes, which run on: their relays end, and another runtime may take over.
+    pub fn release(&self) {
+        let (qubes, domains) = {
+            let mut state = self.inner.state();
+            (
+                std::mem::take(&mut state.qubes),
+                std::mem::take(&mut state.domains),
+            )
+        };
+        // Outside of the lock: what ends with them may look at the state.
+        drop((qubes, domains));
+    }
+
     /// Where a qube's console is logged.
     pub fn console_log(&self, name: &QubeName) -> PathBuf {
         start::console_log(&self.inner.config.state_dir, name)

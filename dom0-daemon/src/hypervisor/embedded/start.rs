@@ -302,14 +302,22 @@ pub(super) async fn guest_layer(shared: &Shared) -> Result<PathBuf, HypervisorEr
 async fn build_layer(agent: &Path, new: &Path) -> Result<(), HypervisorError> {
     let at = new.join(AGENT);
     let parent = at.parent().unwrap_or(new).to_owned();
-    fs::create_dir_all(&parent)
-        .and_then(|()| fs::copy(agent, &at).map(|_| ()))
-        .and_then(|()| fs::set_permissions(&at, fs::Permissions::from_mode(0o755)))
-        .map_err(io_error(format!(
-            "copying the guest agent to `{}`",
-            at.display()
-        )))?;
-    let output = Command::new(&at)
+    let doing = || io_error(format!("copying the guest agent to `{}`", at.display()));
+    fs::create_dir_all(&parent).map_err(doing())?;
+    // By a program of its own: a copy that this process holds open for writing could not be run
+    // as long as any child, forked meanwhile, has it open too.
+    let copied = Command::new("cp")
+        .arg("--")
+        .args([agent, at.as_path()])
+        .stdin(Stdio::null())
+        .status()
+        .await
+        .and_then(|status| match status.success() {
+            true => fs::set_permissions(&at, fs::Permissions::from_mode(0o755)),
+            false => Err(io::Error::other("cp failed")),
+        });
+    copied.map_err(doing())?;
+    let output = Command::new(agent)
         .arg("install-root")
         .arg(new)
         .stdin(Stdio::null())

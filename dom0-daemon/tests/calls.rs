@@ -1,0 +1,272 @@
+//! Calls between real qubes through real relays and agents.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where it fails"
+)]
+
+mod world;
+
+use bulkhead_api::call::{Answer, AuditFilter, CallRequest};
+use bulkhead_api::qube::QubeState;
+use bulkhead_model::qube::{Qube, QubeKind};
+use world::{World, eventually, name, qube, running, serve};
+
+const POLICY: &str = "\
+test.Echo * work vault allow
+test.Asked * work @anyvm ask default_target=vault
+test.Start * work personal allow
+test.Halted * work personal allow autostart=no
+test.Self * work work allow
+test.Disp * work @dispvm allow
+test.Dom0 * work @adminvm allow
+";
+
+fn qubes() -> Vec<Qube> {
+    let dvm = Qube {
+        kind: QubeKind::DisposableTemplate,
+        ..qube("dvm")
+    };
+    vec![qube("work"), qube("vault"), qube("personal"), dvm]
+}
+
+async fn two_running() -> World {
+    let world = World::new(qubes(), POLICY).await;
+    world.start("work").await;
+    world.start("vault").await;
+    world
+}
+
+fn last_rule(world: &World) -> (String, String, String) {
+    let filter = AuditFilter {
+        last: 1,
+        qube: Some("work".to_owned()),
+        ..AuditFilter::default()
+    };
+    let record = world.runtime.audit().tail(&filter).unwrap().remove(0);
+    (record.decision, record.by, record.rule)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_runs_and_its_output_and_exit_code_come_back() {
+    let world = World::new(qubes(), POLICY).await;
+    // Started because the request says so.
+    let (code, said) = world.sh("work", "id -un; hostname; exit 7").await;
+    assert_eq!((code, said.as_str()), (7, "user\nwork\n"));
+    let row = &world.runtime.list()[3];
+    assert_eq!((row.name.as_str(), row.state), ("work", QubeState::Running));
+    assert!(world.runtime.info(&name("work")).unwrap().agent_version >= Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_allowed_call_reaches_the_service_and_its_answer_the_caller() {
+    let world = two_running().await;
+    let script = "echo from $QREXEC_REMOTE_DOMAIN arg $1; cat";
+    world.service("vault", "test.Echo", script).await;
+    let call = "echo hello | qrexec-client-vm vault test.Echo+x cat";
+    let (code, said) = world
+        .sh("work", "echo hello | qrexec-client-vm vault test.Echo+x")
+        .await;
+    assert_eq!(
+        (code, said.as_str()),
+        (0, "from work arg x\nhello\n"),
+        "{call}"
+    );
+    assert_eq!(last_rule(&world).0, "allow");
+    // Nothing of the connection is left in either folder.
+    let left = |qube: &str| {
+        let dir = world.dir.path().join("run/qubes").join(qube).join("vchan");
+        let names = std::fs::read_dir(dir).unwrap();
+        let names = names.map(|e| e.unwrap().file_name().into_string().unwrap());
+        names
+            .filter(|n| !n.contains(".111.") && !n.contains(".512."))
+            .collect::<Vec<_>>()
+    };
+    eventually("both folders to be clean", || {
+        left("work").is_empty() && left("vault").is_empty()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_policy_does_not_allow_is_refused_with_126_and_recorded() {
+    let world = two_running().await;
+    world.service("vault", "test.Secret", "echo secret").await;
+    for (command, why) in [
+        ("qrexec-client-vm vault test.Secret", "no rule matches"),
+        ("qrexec-client-vm work test.Self", "cannot call itself"),
+        ("qrexec-client-vm personal test.Halted", "does not run"),
+        ("qrexec-client-vm @adminvm test.Dom0", "no services in dom0"),
+    ] {
+        let (code, said) = world.sh("work", command).await;
+        assert_eq!((code, said.as_str()), (126, ""), "{command}");
+        let (decision, _, rule) = last_rule(&world);
+        assert_eq!(decision, "deny");
+        assert!(rule.contains(why), "{command}: {rule}");
+    }
+    // vault may not call at all.
+    let (code, _) = world.sh("vault", "qrexec-client-vm work test.Echo").await;
+    assert_eq!(code, 126);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_waits_for_its_answer() {
+    let world = two_running().await;
+    world.service("vault", "test.Asked", "echo answered").await;
+    for (answer, expect) in [
+        (Answer::Allow, (0, "answered\n")),
+        (Answer::Deny, (126, "")),
+    ] {
+        let asked = async {
+            eventually("the question", || !world.runtime.asks().is_empty()).await;
+            let ask = world.runtime.asks().remove(0);
+            assert_eq!(ask.source, "work");
+            assert_eq!(ask.default_target.as_deref(), Some("vault"));
+            // A target that was not offered leaves the question open.
+            let wrong = world
+                .runtime
+                .answer(ask.id, Answer::Allow, Some("dom0"), "me");
+            assert!(wrong.is_err());
+            world.runtime.answer(ask.id, answer, None, "me").unwrap();
+            assert!(world.runtime.answer(ask.id, answer, None, "me").is_err());
+        };
+        let call = world.sh("work", "qrexec-client-vm @default test.Asked");
+        let ((code, said), ()) = tokio::join!(call, asked);
+        assert_eq!((code, said.as_str()), expect);
+        assert_eq!(last_rule(&world).1, "user:me");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_withdrawn_when_its_qube_ends() {
+    let world = two_running().await;
+    let request = world.request("work", "qrexec-client-vm vault test.Asked");
+    let connection = world.runtime.run_command(request, "me").await.unwrap();
+    eventually("the question", || world.runtime.asks().len() == 1).await;
+    world.runtime.kill_qube(&name("work")).await.unwrap();
+    assert!(world.runtime.asks().is_empty());
+    drop(connection);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_starts_its_target_where_the_rule_lets_it() {
+    let world = World::new(qubes(), POLICY).await;
+    world.start("work").await;
+    let (code, _) = world
+        .sh("work", "qrexec-client-vm personal test.Start")
+        .await;
+    // It was reached, and has no such service.
+    assert_eq!(code, 127);
+    assert!(running(&world).await.contains(&"personal".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disposable_serves_one_call_and_is_gone() {
+    let world = World::new(qubes(), POLICY).await;
+    world.start("work").await;
+    let (code, _) = world.sh("work", "qrexec-client-vm @dispvm test.Disp").await;
+    assert_eq!(code, 127);
+    let gone = || {
+        !world
+            .runtime
+            .list()
+            .iter()
+            .any(|row| row.kind == "disposable")
+    };
+    eventually("the disposable to be gone", gone).await;
+    // And one for a command of dom0's.
+    let mut request = world.request("dvm", "hostname; echo mark >/rw/mark");
+    request.disposable = true;
+    let connection = world.runtime.run_command(request, "me").await.unwrap();
+    let disposable = connection.qube.clone();
+    let (code, said) = serve(connection).await;
+    assert_eq!((code, said), (0, format!("{disposable}\n")));
+    eventually("the disposable to be gone", gone).await;
+    eventually("its domain to be gone", || {
+        !world
+            .dir
+            .path()
+            .join("run/qubes")
+            .join(&disposable)
+            .exists()
+    })
+    .await;
+    assert_eq!(running(&world).await, ["work"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dom0_calls_a_service() {
+    let world = two_running().await;
+    world
+        .service("vault", "test.Where", "echo $QREXEC_REMOTE_DOMAIN")
+        .await;
+    let request = CallRequest {
+        qube: "vault".to_owned(),
+        service: "test.Where".to_owned(),
+        user: String::new(),
+        disposable: false,
+        autostart: false,
+    };
+    let connection = world.runtime.call_service(request, "me").await.unwrap();
+    assert_eq!(serve(connection).await, (0, "dom0\n".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_policy_with_errors_is_refused_and_at_first_start_denies_everything() {
+    let world = two_running().await;
+    world.service("vault", "test.Echo", "echo ok").await;
+    let broken = "test.Echo * work vault perhaps\n";
+    assert!(world.declare(broken).await.is_err());
+    let (code, _) = world.sh("work", "qrexec-client-vm vault test.Echo").await;
+    assert_eq!(code, 0, "the old policy stays in force");
+    let world = world.reopen(broken).await;
+    eventually("the agent", || {
+        world
+            .runtime
+            .info(&name("work"))
+            .unwrap()
+            .agent_version
+            .is_some()
+    })
+    .await;
+    let (code, _) = world.sh("work", "qrexec-client-vm vault test.Echo").await;
+    assert_eq!(code, 126);
+    assert!(last_rule(&world).2.contains("policy has errors"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qubes_outlive_the_daemon_and_go_on_calling() {
+    let world = two_running().await;
+    world.service("vault", "test.Echo", "echo still here").await;
+    let before = world.runtime.info(&name("vault")).unwrap();
+    let world = world.reopen(POLICY).await;
+    let (code, said) = world.sh("work", "qrexec-client-vm vault test.Echo").await;
+    assert_eq!((code, said.as_str()), (0, "still here\n"));
+    let after = world.runtime.info(&name("vault")).unwrap();
+    assert_eq!(
+        (before.uuid, before.row.domid),
+        (after.uuid, after.row.domid)
+    );
+    assert_eq!(before.started, after.started);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_qube_that_litters_and_lies_in_its_folder_harms_nobody() {
+    let world = two_running().await;
+    world.service("vault", "test.Echo", "echo ok").await;
+    let litter = "\
+        cd /run/vchan && ln -s /etc/shadow vchan.1.2.513.sock; mkfifo vchan.1.2.515.sock
+        mkdir vchan.1.2.517.sock; ln -s . vchan.2.1.514.sock; touch vchan.1.0.512.sock
+        i=0; while [ $i -lt 3000 ]; do : >litter$i; i=$((i+1)); done; echo done";
+    assert_eq!(world.sh("vault", litter).await, (0, "done\n".to_owned()));
+    assert_eq!(world.sh("work", litter).await, (0, "done\n".to_owned()));
+    let (code, said) = world
+        .sh(
+            "work",
+            "rm -r /run/vchan/vchan.1.*.51[3-9].sock; qrexec-client-vm vault test.Echo",
+        )
+        .await;
+    assert_eq!((code, said.as_str()), (0, "ok\n"));
+}

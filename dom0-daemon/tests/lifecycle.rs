@@ -1,0 +1,154 @@
+//! The lives of real qubes: starts, ends, restarts, and what outlives them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where it fails"
+)]
+
+mod world;
+
+use std::time::Duration;
+
+use bulkhead_api::event::Event;
+use bulkhead_api::qube::QubeState;
+use bulkhead_model::qube::{Memory, Mib, Qube, RestartRule};
+use bulkheadd::hypervisor::Hypervisor;
+use bulkheadd::machine::{LiveChange, Machine, MachineError, Reason, Stopped};
+use world::{PATIENCE, World, eventually, name, qube, running};
+
+fn state(world: &World, text: &str) -> QubeState {
+    world.runtime.info(&name(text)).unwrap().row.state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_netvm_starts_before_the_qube_that_needs_it() {
+    let net = Qube {
+        provides_network: true,
+        ..qube("net")
+    };
+    let work = Qube {
+        netvm: Some(name("net")),
+        ..qube("work")
+    };
+    let world = World::new(vec![net, work], "").await;
+    world.start("work").await;
+    assert_eq!(running(&world).await, ["net", "work"]);
+    let (code, said) = world
+        .sh("work", "qubesdb-read /name; qubesdb-read /qubes-ip")
+        .await;
+    assert_eq!((code, said.as_str()), (0, "work\n10.137.0.2\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_change_of_state_is_told_in_order() {
+    let world = World::new(vec![qube("work")], "").await;
+    let mut events = world.events.subscribe();
+    world.start("work").await;
+    world.runtime.set_paused(&name("work"), true).await.unwrap();
+    assert_eq!(state(&world, "work"), QubeState::Paused);
+    world
+        .runtime
+        .set_paused(&name("work"), false)
+        .await
+        .unwrap();
+    world.runtime.stop_qube(&name("work"), None).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&QubeState::Stopped) {
+        let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap();
+        if let Event::QubeChanged(row) = event.unwrap() {
+            seen.push(row.state);
+        }
+    }
+    seen.dedup();
+    let seen: Vec<_> = seen.iter().map(|state| state.as_str()).collect();
+    let expect = "starting running paused running stopping stopped";
+    assert_eq!(seen.join(" "), expect);
+    // Doing again what is done changes nothing.
+    world.runtime.stop_qube(&name("work"), None).await.unwrap();
+    world.runtime.kill_qube(&name("work")).await.unwrap();
+    let paused = world.runtime.set_paused(&name("work"), true).await;
+    assert!(matches!(paused, Err(MachineError::NotRunning(_))));
+    let unknown = world.runtime.kill_qube(&name("nobody")).await;
+    assert!(matches!(unknown, Err(MachineError::NoSuchQube(_))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_qube_that_does_not_stop_in_time_is_killed() {
+    let world = World::new(vec![qube("work")], "").await;
+    world.start("work").await;
+    let timeout = Some(Duration::ZERO);
+    world
+        .runtime
+        .stop_qube(&name("work"), timeout)
+        .await
+        .unwrap();
+    assert!(running(&world).await.is_empty());
+    assert_eq!(state(&world, "work"), QubeState::Stopped);
+    let observed = world.runtime.observe().await.unwrap();
+    assert_eq!(observed.stopped[&name("work")], Stopped::ByPerson);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_a_qube_whose_rule_says_so_starts_again_after_a_crash() {
+    let phoenix = Qube {
+        restart: RestartRule::OnFailure,
+        ..qube("phoenix")
+    };
+    let world = World::new(vec![phoenix, qube("work")], "").await;
+    for text in ["phoenix", "work"] {
+        world.start(text).await;
+        let list = world.hypervisor_pids().await;
+        rustix::process::kill_process(list[text], rustix::process::Signal::KILL).unwrap();
+        eventually("its death", || state(&world, text) == QubeState::Failed).await;
+    }
+    eventually("it to rise", || {
+        state(&world, "phoenix") == QubeState::Running
+    })
+    .await;
+    assert_eq!(state(&world, "work"), QubeState::Failed);
+    let observed = world.runtime.observe().await.unwrap();
+    assert_eq!(observed.stopped[&name("work")], Stopped::Died);
+    // Stopped by a person it stays so.
+    world
+        .runtime
+        .stop_qube(&name("phoenix"), None)
+        .await
+        .unwrap();
+    assert_eq!(state(&world, "phoenix"), QubeState::Stopped);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_and_limits_change_while_it_runs_and_are_kept() {
+    let world = World::new(vec![qube("work")], "").await;
+    world.start("work").await;
+    let services = LiveChange::Services([("crond".to_owned(), true)].into());
+    world
+        .runtime
+        .live_update(&name("work"), &services)
+        .await
+        .unwrap();
+    let read = "until qubesdb-read /qubes-service/crond; do sleep 0.05; done";
+    assert_eq!(world.sh("work", read).await.1, "1\n");
+    let memory = Memory {
+        initial: Mib(300),
+        maximum: Mib(300),
+    };
+    let changed = world
+        .runtime
+        .live_update(&name("work"), &LiveChange::Memory(memory))
+        .await;
+    // Where memory cannot be limited that way, it says so instead of doing nothing.
+    let report = world.hypervisor.probe().await.unwrap();
+    assert_eq!(changed.is_ok(), report.facts["cgroup"].contains("memory"));
+    let world = world.reopen("").await;
+    let observed = world.runtime.observe().await.unwrap();
+    let spec = &observed.running[&name("work")].spec;
+    assert_eq!(spec.services.get("crond"), Some(&true));
+    world
+        .runtime
+        .stop(&name("work"), PATIENCE, Reason::Apply)
+        .await
+        .unwrap();
+}

@@ -1,0 +1,374 @@
+//! A machine to test on: a runtime over the embedded hypervisor, with the real relay and agent.
+
+#![allow(dead_code, reason = "not every test needs all of it")]
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bulkhead_api::call::{DataConnection, RunRequest};
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{
+    Description, Label, Memory, Mib, PolicyText, Qube, QubeKind, RestartRule, Template,
+    TemplateSource, VirtMode, Volume,
+};
+use bulkheadd::bus::Events;
+use bulkheadd::db::Database;
+use bulkheadd::hypervisor::Hypervisor;
+use bulkheadd::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
+use bulkheadd::machine::{Declared, Machine};
+use bulkheadd::runtime::{Runtime, RuntimeConfig};
+use bulkheadd::storage::dir::{DirStorage, DirStorageConfig};
+use bulkheadd::storage::{Storage, VolumeId};
+use tempfile::TempDir;
+
+/// Longer than anything here takes on a slow machine; no test waits for it to pass.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) fn name(text: &str) -> QubeName {
+    QubeName::new(text).unwrap()
+}
+
+/// The folder of our programs. Those of other packages are built first, where cargo is at hand.
+pub(crate) fn programs() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    let folder = Path::new(env!("CARGO_BIN_EXE_bulkhead-launch"))
+        .parent()
+        .unwrap();
+    BUILT.get_or_init(|| {
+        let Some(cargo) = std::env::var_os("CARGO") else {
+            return;
+        };
+        let mut build = Command::new(cargo);
+        build.args([
+            "build",
+            "--quiet",
+            "-p",
+            "bulkhead-relay",
+            "-p",
+            "qube-agent",
+        ]);
+        build.current_dir(env!("CARGO_MANIFEST_DIR"));
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+    });
+    folder.to_owned()
+}
+
+pub(crate) fn qube(text: &str) -> Qube {
+    let volume = Volume {
+        size: Mib(100),
+        revisions_to_keep: 0,
+    };
+    Qube {
+        name: name(text),
+        kind: QubeKind::App,
+        label: "red".to_owned(),
+        template: Some(name("base")),
+        netvm: None,
+        provides_network: false,
+        provides_audio: false,
+        provides_gui: false,
+        provides_management: false,
+        memory: Memory {
+            initial: Mib(256),
+            maximum: Mib(256),
+        },
+        vcpus: 2,
+        autostart: false,
+        volumes: [("private".to_owned(), volume)].into(),
+        kernel: None,
+        kernelopts: String::new(),
+        virt_mode: VirtMode::Pvh,
+        devices: Vec::new(),
+        features: BTreeMap::new(),
+        services: BTreeMap::new(),
+        tags: Default::default(),
+        default_dispvm: Some(name("dvm")),
+        restart: RestartRule::Never,
+        default_user: "user".to_owned(),
+        audiovm: None,
+        guivm: None,
+        management_dispvm: None,
+        shutdown_timeout: 30,
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) dir: Arc<TempDir>,
+    pub(crate) runtime: Runtime,
+    pub(crate) hypervisor: Embedded,
+    pub(crate) storage: Arc<DirStorage>,
+    pub(crate) events: Events,
+    qubes: Vec<Qube>,
+}
+
+impl World {
+    pub(crate) async fn new(qubes: Vec<Qube>, policy: &str) -> Self {
+        let dir = Arc::new(tempfile::tempdir().unwrap());
+        Self::open(dir, qubes, policy).await
+    }
+
+    pub(crate) async fn open(dir: Arc<TempDir>, qubes: Vec<Qube>, policy: &str) -> Self {
+        let programs = programs();
+        // Another test may have been first.
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+            .with_test_writer()
+            .try_init();
+        let (state_dir, runtime_dir) = (dir.path().join("state"), dir.path().join("run"));
+        std::fs::create_dir_all(&state_dir).unwrap();
+        let hypervisor = Embedded::open(EmbeddedConfig {
+            runtime_dir: runtime_dir.clone(),
+            launcher: programs.join("bulkhead-launch"),
+            agent: programs.join("qube-agent"),
+            bwrap: None,
+            tasks_max: QUBE_TASKS_MAX,
+        })
+        .await
+        .unwrap();
+        let storage = DirStorage::open(&DirStorageConfig::new(state_dir.clone())).unwrap();
+        let storage = Arc::new(storage);
+        let events = Events::new();
+        let runtime = Runtime::open(
+            RuntimeConfig {
+                state_dir: state_dir.clone(),
+                runtime_dir,
+                relay: programs.join("bulkhead-relay"),
+                startup_timeout: PATIENCE,
+                ask_timeout: PATIENCE,
+            },
+            Arc::new(hypervisor.clone()),
+            Arc::clone(&storage) as Arc<dyn Storage>,
+            Database::open(&state_dir).unwrap(),
+            events.clone(),
+        )
+        .await
+        .unwrap();
+        let world = Self {
+            dir,
+            runtime,
+            hypervisor,
+            storage,
+            events,
+            qubes,
+        };
+        world.declare(policy).await.unwrap();
+        world
+    }
+
+    /// The same machine under a new daemon; the old one's tasks are let go of without a word.
+    pub(crate) async fn reopen(self, policy: &str) -> Self {
+        let (dir, qubes) = (Arc::clone(&self.dir), self.qubes.clone());
+        self.runtime.release();
+        drop(self);
+        Self::open(dir, qubes, policy).await
+    }
+
+    pub(crate) async fn declare(
+        &self,
+        policy: &str,
+    ) -> Result<(), bulkheadd::machine::MachineError> {
+        let image = self
+            .storage
+            .ensure_image(&TemplateSource::Host, None, &|_| {})
+            .await
+            .unwrap();
+        for qube in &self.qubes {
+            for volume in qube.volumes.keys() {
+                let id = VolumeId {
+                    qube: qube.name.clone(),
+                    volume: volume.clone(),
+                };
+                self.storage.create_volume(&id, Mib(100)).await.unwrap();
+            }
+        }
+        let label = Label {
+            name: "red".to_owned(),
+            color: "0xcc0000".to_owned(),
+            icon: "appvm-red".to_owned(),
+        };
+        let template = Template {
+            name: name("base"),
+            source: TemplateSource::Host,
+            label: "red".to_owned(),
+        };
+        let description = Description {
+            labels: [("red".to_owned(), label)].into(),
+            templates: [(name("base"), template)].into(),
+            qubes: self
+                .qubes
+                .iter()
+                .map(|q| (q.name.clone(), q.clone()))
+                .collect(),
+            policy: vec![PolicyText {
+                origin: "test.policy".to_owned(),
+                first_line: 1,
+                text: policy.to_owned(),
+            }],
+        };
+        let declared = Declared {
+            generation: Some(1),
+            description: Arc::new(description),
+            images: Arc::new([(name("base"), image.digest)].into()),
+        };
+        self.runtime.declare(declared).await
+    }
+
+    pub(crate) async fn start(&self, text: &str) {
+        self.runtime.start_qube(&name(text)).await.unwrap();
+    }
+
+    pub(crate) fn request(&self, qube: &str, command: &str) -> RunRequest {
+        RunRequest {
+            qube: qube.to_owned(),
+            user: String::new(),
+            command: command.as_bytes().to_vec(),
+            disposable: false,
+            autostart: true,
+        }
+    }
+
+    /// Runs a shell command in a qube; returns its exit code and output.
+    pub(crate) async fn sh(&self, qube: &str, command: &str) -> (i32, String) {
+        let request = self.request(qube, command);
+        let connection = self.runtime.run_command(request, "tester").await.unwrap();
+        serve(connection).await
+    }
+
+    /// Installs a service in a running qube.
+    pub(crate) async fn service(&self, qube: &str, service: &str, script: &str) {
+        let path = format!("/run/qubes-rpc/{service}");
+        let command = format!("cat >{path} <<'EOF'\n#!/bin/sh\n{script}\nEOF\nchmod 755 {path}");
+        assert_eq!(self.sh(qube, &command).await, (0, String::new()));
+    }
+}
+
+/// What a test leaves running is ended.
+impl Drop for World {
+    fn drop(&mut self) {
+        if Arc::strong_count(&self.dir) > 1 {
+            return;
+        }
+        let domains = std::fs::read_dir(self.dir.path().join("run/domains"));
+        for domain in domains.into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(domain.path().join("record.json"));
+            let record: serde_json::Value =
+                serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
+            let pid = record["process"]["pid"].as_i64().unwrap_or_default();
+            let pid = i32::try_from(pid)
+                .ok()
+                .and_then(rustix::process::Pid::from_raw);
+            if let Some(pid) = pid.filter(|pid| pid.as_raw_nonzero().get() > 1) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+            }
+        }
+    }
+}
+
+/// The requesting side of a data connection: no input, all of the output, the exit code.
+pub(crate) async fn serve(connection: DataConnection) -> (i32, String) {
+    let listener = UnixListener::from(OwnedFd::from(connection.listener));
+    let serving = tokio::task::spawn_blocking(move || {
+        let (stream, _) = listener.accept().unwrap();
+        converse(stream)
+    });
+    tokio::time::timeout(PATIENCE, serving)
+        .await
+        .unwrap()
+        .unwrap()
+}
+
+fn send(stream: &mut UnixStream, kind: u32, body: &[u8]) {
+    let length = u32::try_from(body.len()).unwrap();
+    let mut message = [kind.to_le_bytes(), length.to_le_bytes()].concat();
+    message.extend_from_slice(body);
+    // A service that ended already takes nothing more.
+    let _ = stream.write_all(&message);
+}
+
+fn converse(mut stream: UnixStream) -> (i32, String) {
+    send(&mut stream, 0x300, &3u32.to_le_bytes());
+    send(&mut stream, 0x190, b"");
+    let mut output = Vec::new();
+    loop {
+        let mut header = [0; 8];
+        stream.read_exact(&mut header).unwrap();
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+        let mut body = vec![0; word(4) as usize];
+        stream.read_exact(&mut body).unwrap();
+        match word(0) {
+            0x191 => output.extend_from_slice(&body),
+            0x193 => {
+                let code = i32::from_le_bytes(body.try_into().unwrap());
+                return (code, String::from_utf8(output).unwrap());
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(tokio::time::Instant::now() < deadline, "waited for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What runs, by the hypervisor's word.
+pub(crate) async fn running(world: &World) -> Vec<String> {
+    let list = world.hypervisor.list().await.unwrap();
+    list.iter().map(|info| info.spec.name.to_string()).collect()
+}
+
+impl World {
+    /// First processes by qube.
+    pub(crate) async fn hypervisor_pids(&self) -> BTreeMap<String, rustix::process::Pid> {
+        let list = self.hypervisor.list().await.unwrap();
+        list.iter()
+            .map(|info| {
+                let pid = i32::try_from(info.pid.unwrap()).unwrap();
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                (info.spec.name.to_string(), pid)
+            })
+            .collect()
+    }
+
+    /// The relay of the only qube that runs: a child of ours.
+    pub(crate) fn try_relay_pid(&self, _qube: &str) -> Option<rustix::process::Pid> {
+        let own = std::process::id().to_string();
+        let relay = self.relay_program();
+        let mut found = None;
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Ok(stat) = std::fs::read_to_string(entry.path().join("stat")) else {
+                continue;
+            };
+            let Some((head, tail)) = stat.rsplit_once(')') else {
+                continue;
+            };
+            let fields: Vec<&str> = tail.split_whitespace().collect();
+            if head.ends_with(&relay) && fields[1] == own && fields[0] != "Z" {
+                let pid = entry.file_name().to_str().unwrap().parse().unwrap();
+                found = rustix::process::Pid::from_raw(pid);
+            }
+        }
+        found
+    }
+
+    pub(crate) fn relay_pid(&self, qube: &str) -> rustix::process::Pid {
+        self.try_relay_pid(qube).unwrap()
+    }
+
+    /// What the kernel keeps of its name.
+    fn relay_program(&self) -> String {
+        "bulkhead-relay".chars().take(15).collect()
+    }
+}
