@@ -213,7 +213,8 @@ impl Cgroups {
             let path = place.parent.join(name);
             match fs::create_dir(&path) {
                 Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                    group.remove();
+                    // What was made a moment ago is empty.
+                    let _ = group.remove();
                     return Err(e);
                 }
                 _ => {}
@@ -339,16 +340,18 @@ impl Group {
         Some(Mib(bytes >> 20))
     }
 
-    /// Removes them; they are empty once their processes are gone.
-    pub(super) fn remove(&self) {
+    /// Removes them; they are empty once their processes are gone. Fails where one is not yet.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        let mut outcome = Ok(());
         for folder in self.folders.values() {
             // Several controllers may share a folder.
             if let Err(e) = fs::remove_dir(&folder.path)
                 && e.kind() != io::ErrorKind::NotFound
             {
-                tracing::warn!(folder = %folder.path.display(), error = %e, "cgroup stays behind");
+                outcome = Err(e);
             }
         }
+        outcome
     }
 }
 

@@ -189,7 +189,7 @@ impl Shared {
 
     /// Removes everything of a domain that is gone.
     async fn clear(&self, record: &Record, group: &Group) {
-        group.remove();
+        tokio::spawn(remove_cgroups(group.clone(), record.spec.domid));
         let trash = self.config.runtime_dir.join("trash");
         let moved = trash.join(record.spec.domid.to_string());
         let aside = fs::create_dir_all(&trash)
@@ -392,6 +392,19 @@ impl Hypervisor for Embedded {
 
     fn subscribe(&self) -> broadcast::Receiver<DomainEvent> {
         self.shared.events.subscribe()
+    }
+}
+
+/// Bubblewrap itself ends a moment after its qube; until then the cgroups are not empty.
+async fn remove_cgroups(group: Group, domid: DomId) {
+    const TRIES: u32 = 50;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+    for left in (0..TRIES).rev() {
+        match group.remove() {
+            Ok(()) => return,
+            Err(error) if left == 0 => tracing::warn!(%domid, %error, "cgroups stay behind"),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+        }
     }
 }
 
