@@ -10,5 +10,6 @@
 
 mod crash;
 mod fake;
+mod full;
 mod operations;
 mod world;

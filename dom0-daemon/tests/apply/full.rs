@@ -1,0 +1,99 @@
+//! A disk that is really full: a small tmpfs in a mount namespace of the test's own.
+
+use std::fs;
+use std::process::Command;
+
+use bulkheadd::ops::{ApplyOutcome, OperationsError};
+
+use crate::world::{BASE, World, everything};
+
+const CHILD: &str = "BULKHEAD_TEST_FULL";
+
+/// Runs in the namespace, with the state folder on the small disk.
+#[tokio::test]
+async fn child() {
+    let Ok(root) = std::env::var(CHILD) else {
+        return;
+    };
+    let world = World { root: root.into() };
+    fs::create_dir_all(world.machine()).unwrap();
+    world.describe(BASE);
+    let operations = world.operations();
+    let first = operations.apply(&everything(), "alice").await.unwrap();
+    assert_eq!(first.outcome, ApplyOutcome::Done);
+    let before = world.picture().await;
+    world.describe(&format!(
+        "{BASE} \"mail\": (label: \"red\", netvm: None, autostart: true),"
+    ));
+    // From no room at all to room for some of the steps: wherever it ends, it is told and undone.
+    let mut told = Vec::new();
+    for room in [0, 4, 8, 16, 24, 32, 48, 64, 96, 128] {
+        fill(&world, room);
+        let ended = operations.apply(&everything(), "alice").await;
+        fs::remove_file(filler(&world)).unwrap();
+        match ended {
+            Err(OperationsError::Database(error)) => told.push(error.to_string()),
+            Err(error) => told.push(error.to_string()),
+            Ok(report) if report.outcome == ApplyOutcome::Done => break,
+            Ok(report) => {
+                assert_eq!(
+                    report.outcome,
+                    ApplyOutcome::Undone,
+                    "{:?}",
+                    report.failures
+                );
+                told.push(report.failures.join("; "));
+            }
+        }
+        let mut after = world.picture().await;
+        after.retain(|name, _| name != "status");
+        let mut expected = before.clone();
+        expected.remove("status");
+        assert_eq!(after, expected, "with room for {room} KiB: {told:?}");
+    }
+    assert!(!told.is_empty());
+    for text in &told {
+        assert!(text.contains("no space left"), "{told:?}");
+    }
+    let done = operations.apply(&everything(), "alice").await.unwrap();
+    assert!(matches!(
+        done.outcome,
+        ApplyOutcome::Done | ApplyOutcome::Nothing
+    ));
+    assert!(world.picture().await.contains_key("running/mail"));
+    println!("refused {} times", told.len());
+}
+
+fn filler(world: &World) -> std::path::PathBuf {
+    world.state().join("filler")
+}
+
+/// Leaves `room` KiB free.
+fn fill(world: &World, room: u64) {
+    use std::io::Write;
+    let mut file = fs::File::create(filler(world)).unwrap();
+    let block = [0_u8; 4096];
+    while file.write_all(&block).is_ok() {}
+    let size = file.metadata().unwrap().len();
+    file.set_len(size.saturating_sub(room * 1024)).unwrap();
+}
+
+#[test]
+fn a_full_disk_is_told_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    fs::create_dir(&state).unwrap();
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
+        .arg(r#"mount -t tmpfs -o size=1m small "$0" && exec "$@""#)
+        .arg(&state)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "full::child", "--nocapture"])
+        .env(CHILD, dir.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}\n{errors}");
+    assert!(told.contains("refused"), "{told}\n{errors}");
+}
