@@ -24,7 +24,7 @@ const SERVICE: Option<&str> = Some("etc/qubes-rpc");
 pub(crate) const APPLETS: &[Applet] = &[
     Applet {
         name: "qrexec-agent",
-        installed: LIB,
+        installed: BIN,
         run: crate::agent::main,
     },
     Applet {
