@@ -26,6 +26,12 @@ pub const DEFAULT_DIR: &str = "/var/run/vchan";
 /// not listen yet gives no further sign.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
+/// A client looks by itself this long before it watches the folder.
+const SOON: Duration = Duration::from_millis(20);
+
+/// First pause between two looks; each is a quarter longer, up to [`LOOK_AGAIN`].
+const PAUSE: Duration = Duration::from_micros(40);
+
 /// Kernel buffer of a channel: several chunks of 64 KiB, so that neither side waits on each.
 const BUFFER: usize = 416 * 1024;
 
@@ -146,6 +152,7 @@ impl SocketDir {
         let start = Instant::now();
         let path = self.folder.join(socket_name(server, self.own, port));
         let mut watch = None;
+        let mut pause = PAUSE;
         loop {
             let failed = match UnixStream::connect(&path) {
                 Ok(stream) => match SocketChannel::new(stream.into()) {
@@ -168,8 +175,15 @@ impl SocketDir {
                     after: start.elapsed(),
                 });
             }
+            // A server that is about to come is there sooner than a watch is set up and, above
+            // all, taken down: that waits for the whole kernel. And that a bound server now
+            // listens makes no event.
+            let soon = start.elapsed() < SOON || failed.kind() == io::ErrorKind::ConnectionRefused;
             match &watch {
-                // Watching starts before the second look, so that nothing falls between.
+                _ if soon => {
+                    std::thread::sleep(left.min(pause));
+                    pause = LOOK_AGAIN.min(pause * 5 / 4);
+                }
                 None => watch = Some(FolderWatch::new(&self.folder)),
                 Some(watch) => watch.wait(left.min(LOOK_AGAIN)),
             }
