@@ -135,6 +135,10 @@ impl ServiceCall {
     /// [`CommandError`].
     pub fn parse(text: &[u8]) -> Result<Self, CommandError> {
         let text = std::str::from_utf8(text).map_err(|_| CommandError::Characters("descriptor"))?;
+        // Nothing with a NUL can be a file name or an environment variable.
+        if text.contains('\0') {
+            return Err(CommandError::Characters("descriptor"));
+        }
         let mut words = text.split(' ');
         let service = words.next().filter(|w| !w.is_empty());
         let service = service.ok_or(CommandError::Missing("service"))?;
@@ -237,6 +241,20 @@ mod tests {
         match Command::parse(line.as_bytes())?.what {
             What::Service(call) => Ok(call),
             What::Shell(_) => panic!("a shell command"),
+        }
+    }
+
+    #[test]
+    fn a_nul_anywhere_in_a_call_is_refused() {
+        for text in [
+            "\0 work",
+            "a\0 work",
+            "a+\0 work",
+            "a wo\0rk",
+            "a work name x\0",
+        ] {
+            let error = ServiceCall::parse(text.as_bytes()).unwrap_err();
+            assert_eq!(error, CommandError::Characters("descriptor"), "{text:?}");
         }
     }
 
