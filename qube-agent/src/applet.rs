@@ -38,6 +38,11 @@ pub(crate) const APPLETS: &[Applet] = &[
         run: crate::vmexec::main,
     },
     Applet {
+        name: "qubes.VMExec",
+        installed: SERVICE,
+        run: crate::vmexec::main,
+    },
+    Applet {
         name: "qvm-copy",
         installed: BIN,
         run: filecopy::qvm_copy,

@@ -1,5 +1,5 @@
-//! `install-root DIR`: puts the names of this program, the standard services and their
-//! configuration into the root of a qube. Running it again changes nothing.
+//! `install-root DIR`: puts the names of this program and the standard
+//! services into the root of a qube. Running it again changes nothing.
 
 use std::ffi::OsString;
 use std::io;
@@ -17,7 +17,6 @@ const NAME: &str = "install-root";
 const PROGRAM: &str = "/usr/lib/qubes/qube-agent";
 
 const SERVICES: &str = "etc/qubes-rpc";
-const CONFIGS: &str = "etc/qubes/rpc-config";
 
 #[derive(Debug, Error)]
 enum InstallError {
@@ -27,27 +26,17 @@ enum InstallError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Services that need no more than this program and a shell.
+/// Services that need no more than a shell. There is no session to wait for before there are
+/// windows, so callers that wait for one go on at once.
 const SCRIPTS: &[(&str, &str)] = &[
     ("qubes.GetDate", "#!/bin/sh\nexec date -u -Iseconds\n"),
     ("qubes.VMShell", "#!/bin/sh\nexec /bin/sh\n"),
-    (
-        "qubes.VMRootShell",
-        "#!/bin/sh\n[ \"$(id -u)\" = 0 ] || exit 126\nexec /bin/sh\n",
-    ),
-    (
-        "qubes.VMExec",
-        "#!/bin/sh\nexec /usr/bin/qubes-vmexec \"$1\"\n",
-    ),
     (
         "qubes.WaitForSession",
         "#!/bin/sh\ncat >/dev/null\nexit 0\n",
     ),
     ("qubes.WaitForRunningSystem", "#!/bin/sh\nexit 0\n"),
 ];
-
-/// Configuration of the services.
-const CONFIGURATION: &[(&str, &str)] = &[];
 
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
     let outcome = match arguments.as_slice() {
@@ -75,9 +64,6 @@ fn install(root: &Path) -> Result<(), InstallError> {
     }
     for (name, text) in SCRIPTS {
         write(&root.join(SERVICES).join(name), text, 0o755)?;
-    }
-    for (name, text) in CONFIGURATION {
-        write(&root.join(CONFIGS).join(name), text, 0o644)?;
     }
     Ok(())
 }
