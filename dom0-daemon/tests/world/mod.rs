@@ -269,6 +269,16 @@ impl Drop for World {
             if let Some(pid) = pid.filter(|pid| pid.as_raw_nonzero().get() > 1) {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
+            // Its watcher may be gone with the event loop, so its cgroups go here.
+            for folder in record["group"]["folders"].as_object().into_iter().flatten() {
+                let path = folder.1["path"].as_str().unwrap_or_default().to_owned();
+                for _ in 0..50 {
+                    if std::fs::remove_dir(&path).is_ok() || !Path::new(&path).exists() {
+                        break;
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
         }
     }
 }
