@@ -51,7 +51,8 @@ pub struct DataConnection {
     pub port: u32,
     /// A listening Unix stream socket.
     pub listener: OwnedFd,
-    /// Readable end of a pipe: a text saying why, then end of file, when the connection is over.
+    /// Readable end of a pipe: a text saying why, then end of file, when the connection is over
+    /// and a disposable that was made for it is gone.
     pub life: OwnedFd,
 }
 

@@ -158,7 +158,7 @@ impl Runtime {
             }
             Err(error) => {
                 if let Some(name) = disposable {
-                    self.inner.end_disposable(name);
+                    self.inner.end_disposable(name, None);
                 }
                 Err(error)
             }

@@ -190,6 +190,16 @@ struct Verdict<'a> {
     rule: String,
 }
 
+/// The pipe of a client, and why its connection is over.
+type LastWords = (std::io::PipeWriter, String);
+
+fn say(last_words: Option<LastWords>) {
+    if let Some((mut life, why)) = last_words {
+        // Nobody may be reading.
+        let _ = writeln!(life, "{why}");
+    }
+}
+
 impl Inner {
     fn record(&self, run: &Run, request: &Request, verdict: Verdict<'_>) {
         let requested = match request.target.as_str() {
@@ -314,7 +324,7 @@ impl Inner {
                 match self.wait_agent(&name).await {
                     Ok(run) => Ok((run, Some(name))),
                     Err(error) => {
-                        self.end_disposable(name);
+                        self.end_disposable(name, None);
                         Err(error)
                     }
                 }
@@ -327,12 +337,14 @@ impl Inner {
         }
     }
 
-    fn end_disposable(&self, name: QubeName) {
+    /// Ends a disposable, then tells the client that waits for that.
+    fn end_disposable(&self, name: QubeName, last_words: Option<LastWords>) {
         let Some(inner) = self.own() else { return };
         tokio::spawn(async move {
             if let Err(error) = inner.kill(&name, Reason::Call).await {
                 tracing::error!(qube = %name, %error, "disposable cannot be ended");
             }
+            say(last_words);
         });
     }
 
@@ -349,7 +361,7 @@ impl Inner {
         let refuse = |why: String| {
             self.refuse(run, request, by, format!("{}: {why}", allow.rule));
             if let Some(name) = &disposable {
-                self.end_disposable(name.clone());
+                self.end_disposable(name.clone(), None);
             }
         };
         // Policy refuses this too; a vchan to oneself cannot be.
@@ -471,12 +483,10 @@ impl Inner {
                 run.folder.remove(&name);
             }
         }
-        if let Some(mut life) = connection.life {
-            // Nobody may be reading.
-            let _ = writeln!(life, "{why}");
-        }
-        if let Some(disposable) = connection.disposable {
-            self.end_disposable(disposable);
+        let last_words = connection.life.map(|life| (life, why.to_owned()));
+        match connection.disposable {
+            Some(disposable) => self.end_disposable(disposable, last_words),
+            None => say(last_words),
         }
     }
 }
