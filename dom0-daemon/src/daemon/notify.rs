@@ -17,7 +17,8 @@ pub(super) fn stopping() {
 }
 
 fn say(what: &str) {
-    let Some(address) = std::env::var_os("NOTIFY_SOCKET") else {
+    let address = std::env::var_os("NOTIFY_SOCKET").filter(|address| !address.is_empty());
+    let Some(address) = address else {
         return;
     };
     if let Err(error) = send(&address, what) {
