@@ -230,6 +230,9 @@ impl Inner {
         state.rebuild_view();
         self.publish(&state, &run.name);
         drop(state);
+        // It may be gone already; a name that stays would only lead nowhere.
+        let clients = start::clients_socket(&self.config.runtime_dir, &run.name);
+        let _ = std::fs::remove_file(clients);
         let places = Places::new(&self.config.runtime_dir, &run.name);
         start::clear(&self.config.runtime_dir, &places, run.domid);
     }

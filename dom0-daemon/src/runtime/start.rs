@@ -48,6 +48,11 @@ pub(super) fn prepare_folders(runtime_dir: &Path) -> io::Result<()> {
     folder(&runtime_dir.join("qubes"), 0o700)
 }
 
+/// Where dom0's qrexec clients reach a qube's relay.
+pub(super) fn clients_socket(runtime_dir: &Path, name: &QubeName) -> PathBuf {
+    runtime_dir.join(format!("qrexec.{name}"))
+}
+
 /// Sets aside what one life of a qube left, and removes it in the background: parts of it are the
 /// qube's own making.
 pub(super) fn clear(runtime_dir: &Path, places: &Places, domid: DomId) {
@@ -243,7 +248,7 @@ impl Inner {
                 domid: run.domid.0,
                 default_user: run.default_user.clone(),
                 folder,
-                clients: self.config.runtime_dir.join(format!("qrexec.{name}")),
+                clients: clients_socket(&self.config.runtime_dir, &name),
             },
             Arc::new(GuestEvents::new(self.own.clone(), Arc::downgrade(&run))),
         )
