@@ -104,6 +104,11 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
     }
 }
 
+fn is_hang_up(kind: io::ErrorKind) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(kind, BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
 fn refused(socket: &Path, error: &zbus::Error) -> Failure {
     let message = format!("bulkheadd at `{}` refused the connection", socket.display());
     match error {
@@ -119,6 +124,9 @@ fn refused(socket: &Path, error: &zbus::Error) -> Failure {
             } else {
                 failure
             }
+        }
+        zbus::Error::InputOutput(error) if is_hang_up(error.kind()) => {
+            Failure::new(message).cause("it closed the connection during the handshake")
         }
         other => Failure::new(message).because(other),
     }

@@ -115,9 +115,9 @@ pub(crate) enum AskAction {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Decision {
-    /// It went through.
+    // It went through.
     Allow,
-    /// It was refused.
+    // It was refused.
     Deny,
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bulkhead_api::ErrorKind;
 use bulkhead_api::call::{COMMAND_MAX, CallRequest, DataConnection, RunRequest};
+use bulkhead_api::event::{Event, Topic};
 use bulkhead_qrexec::pump::{self, Errors, Input, Options, Output, Streams};
 use bulkhead_vchan::{Listener, SocketChannel};
 use bulkhead_wire::qrexec::data::Role;
@@ -15,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::args::{CallArgs, Filter, Global, RunArgs};
 use crate::client::{self, Client};
+use crate::events::{Events, Incoming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::progress::waiting;
@@ -31,7 +33,7 @@ const DISCONNECTED: u8 = bulkhead_wire::qrexec::EXIT_DISCONNECTED;
 /// How long to wait for the daemon's word on why a connection broke.
 const REASON_WAIT: Duration = Duration::from_secs(2);
 
-/// How long to wait for a disposable to be gone, so that nobody sees it after its command.
+/// How long to wait for a disposable to be gone.
 const GONE_WAIT: Duration = Duration::from_secs(10);
 
 /// Longest reason that is read: a sentence with room.
@@ -126,9 +128,32 @@ fn quote(word: &[u8]) -> Vec<u8> {
 fn connect_and_relay(global: &Global, request: Request, filter: &Filter) -> Result<Exit, Failure> {
     let runtime = client::runtime()?;
     // The connection is kept until the end, but nothing more is said on it.
-    let (_client, data) = runtime.block_on(introduce(global, &request))?;
-    let disposable = request.is_disposable();
-    relay(data, filter, disposable)
+    let (client, data) = runtime.block_on(introduce(global, &request))?;
+    let name = data.qube.clone();
+    let ending = relay(data, filter);
+    if request.is_disposable() {
+        let gone = wait_until_gone(&client, &name);
+        // A daemon that does not say in time removes it all the same, and the command has ended.
+        let _ = runtime.block_on(async { tokio::time::timeout(GONE_WAIT, gone).await });
+    }
+    ending
+}
+
+/// Waits until a disposable is gone, so that nobody sees it after its command.
+async fn wait_until_gone(client: &Client, name: &str) -> Result<(), Failure> {
+    let mut events = Events::subscribe(client, &[Topic::Qubes]).await?;
+    loop {
+        let rows = client.proxy.list().await?;
+        if rows.iter().all(|row| row.name != name) {
+            return Ok(());
+        }
+        // Should signals be lost, the list is read again.
+        while let Incoming::Event(event) = events.next().await? {
+            if matches!(*event, Event::QubeRemoved { name: removed } if removed == name) {
+                return Ok(());
+            }
+        }
+    }
 }
 
 /// Asks the daemon; a failure ends with a code that tells it from one of the command.
@@ -162,7 +187,7 @@ fn starting(qube: &str) -> String {
 }
 
 /// Serves one call with the streams of this process.
-fn relay(data: DataConnection, filter: &Filter, disposable: bool) -> Result<Exit, Failure> {
+fn relay(data: DataConnection, filter: &Filter) -> Result<Exit, Failure> {
     let qube = data.qube;
     let life = OwnedFd::from(data.life);
     let broken = |error: &io::Error| {
@@ -188,10 +213,6 @@ fn relay(data: DataConnection, filter: &Filter, disposable: bool) -> Result<Exit
     })?;
     match ending.remote {
         Some(code) => {
-            if disposable {
-                // A daemon that does not say in time removes it all the same.
-                let _ = ready(&life, Some(GONE_WAIT));
-            }
             let [low, ..] = code.to_le_bytes();
             Ok(Exit::Remote(low))
         }

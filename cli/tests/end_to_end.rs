@@ -1,0 +1,332 @@
+//! The main job, against a real `bulkheadd` on the embedded backend: two qubes are declared,
+//! started, used, asked about, changed and rolled back. Nothing is shared between tests: each has
+//! a daemon with folders of its own.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that panics has failed"
+)]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longest wait for something that comes soon; only a failing test waits so long.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the programs are: beside the command that is tested.
+fn programs() -> PathBuf {
+    let folder = Path::new(env!("CARGO_BIN_EXE_bulkhead")).parent().unwrap();
+    for name in [
+        "bulkheadd",
+        "bulkhead-relay",
+        "bulkhead-launch",
+        "qube-agent",
+    ] {
+        assert!(
+            folder.join(name).exists(),
+            "`{name}` is not in {}: run `cargo build -p bulkheadd -p bulkhead-relay` and put a \
+             statically linked qube-agent there, or run `cargo xtask test`, which does both",
+            folder.display()
+        );
+    }
+    folder.to_owned()
+}
+
+struct Machine {
+    folder: tempfile::TempDir,
+    daemon: Child,
+}
+
+/// How a command ended and what it wrote.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Machine {
+    /// A daemon that serves the example desktop.
+    fn start() -> Self {
+        // Short, because socket paths are; and open to pass through, because a qube of root's
+        // daemon runs under a user of its own.
+        let folder = tempfile::Builder::new()
+            .prefix("bh")
+            .tempdir_in("/tmp")
+            .unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/desktop");
+        copy(&example, &folder.path().join("description"));
+        let daemon = daemon(folder.path()).spawn().unwrap();
+        let mut machine = Self { folder, daemon };
+        let end = Instant::now() + PATIENCE;
+        while machine.run(&["ls"]).code != 0 {
+            let ended = machine.daemon.try_wait().unwrap();
+            assert!(ended.is_none() && Instant::now() < end, "{}", machine.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        machine
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        command
+            .args(words)
+            .env_clear()
+            .env("BULKHEAD_SOCKET", self.folder.path().join("run/bus"))
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Ended {
+        ended(self.command(words))
+    }
+
+    /// Runs a command that must succeed; what it wrote.
+    #[track_caller]
+    fn must(&self, words: &[&str]) -> String {
+        let ended = self.run(words);
+        assert_eq!(ended.code, 0, "{words:?}: {ended:?}\n{}", self.log());
+        ended.out
+    }
+
+    fn json(&self, words: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.must(words)).unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Waits for a call that needs an answer.
+    #[track_caller]
+    fn wait_for_ask(&self) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let asks = self.json(&["ask", "list", "--json"]);
+            if let Some(ask) = asks.as_array().unwrap().first() {
+                assert_eq!(ask["source"], "work");
+                return ask["id"].to_string();
+            }
+            assert!(Instant::now() < end, "nothing was asked\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn edit(&self, file: &str, from: &str, to: &str) {
+        let path = self.folder.path().join("description").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(path, text.replacen(from, to, 1)).unwrap();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.run(&["stop", "--all", "--timeout", "5"]);
+        let id = self.daemon.id().to_string();
+        let _ = Command::new("kill").arg(id).status();
+        let _ = self.daemon.wait();
+    }
+}
+
+fn daemon(folder: &Path) -> Command {
+    let programs = programs();
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"));
+    let log = log.unwrap();
+    let mut command = Command::new(programs.join("bulkheadd"));
+    command
+        .arg("--system")
+        .arg(folder.join("description/system.ron"))
+        .arg("--state-dir")
+        .arg(folder.join("state"))
+        .arg("--runtime-dir")
+        .arg(folder.join("run"))
+        .env("BULKHEAD_LIBEXEC", &programs)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log);
+    command
+}
+
+fn ended(mut command: Command) -> Ended {
+    let output = command.output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_desktop_is_applied_used_changed_and_rolled_back() {
+    let machine = Machine::start();
+    machine.must(&["apply", "--yes", "-m", "first"]);
+    let listed = machine.must(&["ls"]);
+    for name in [
+        "sys-net",
+        "sys-firewall",
+        "work",
+        "personal",
+        "vault",
+        "untrusted",
+    ] {
+        assert!(listed.contains(name), "{listed}");
+    }
+
+    // Input, output, errors and the exit code.
+    let command = machine.command(&["run", "work", "--", "cat; echo oops >&2; exit 7"]);
+    let ran = with_input(command, b"hello\n");
+    assert_eq!(
+        (ran.code, ran.out.as_str(), ran.err.as_str()),
+        (7, "hello\n", "oops\n")
+    );
+
+    // A copy that is asked about and allowed, and one that is asked about and denied.
+    for (answer, code) in [("allow", "0"), ("deny", "126")] {
+        let script = format!("echo {answer} >{answer}; qvm-copy-to-vm vault {answer}; echo $?");
+        let copying = machine.command(&["run", "work", "--", &script]);
+        let copying = std::thread::spawn(move || ended(copying));
+        let id = machine.wait_for_ask();
+        machine.must(&["ask", answer, &id]);
+        let copied = copying.join().unwrap();
+        assert_eq!(
+            copied.out.trim(),
+            code,
+            "{answer}: {copied:?}\n{}",
+            machine.log()
+        );
+    }
+    let arrived = machine.must(&["run", "vault", "--", "ls QubesIncoming/work"]);
+    assert_eq!(arrived, "allow\n");
+
+    // One that policy denies unasked.
+    let script = "echo x >x; qvm-copy-to-vm vault x";
+    let refused = machine.run(&["run", "personal", "--", script]);
+    assert_eq!(refused.code, 126, "{refused:?}");
+    let audit = machine.must(&["audit", "--decision", "deny"]);
+    assert!(audit.contains("personal -> vault"), "{audit}");
+
+    // A disposable that is gone after its command.
+    let ran = machine.run(&["run", "--dispvm", "untrusted", "--", "exit 5"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    let listed = machine.must(&["ls", "--names"]);
+    assert_eq!(listed.lines().count(), 6, "{listed}");
+
+    // A change, applied and taken back.
+    machine.edit("qubes/people.ron", "\"office\"", "\"office\", \"mail\"");
+    let plan = machine.must(&["plan"]);
+    assert!(
+        plan.contains("~ qube work") && plan.contains("[mail, office]"),
+        "{plan}"
+    );
+    machine.must(&["apply", "--yes", "-m", "mail"]);
+    let again = machine.must(&["apply", "--yes"]);
+    assert!(!again.contains("generation 3"), "applied twice: {again}");
+    let tags =
+        |machine: &Machine| machine.json(&["info", "work", "--json"])["declared"]["tags"].clone();
+    assert_eq!(tags(&machine), serde_json::json!(["mail", "office"]));
+    machine.must(&["rollback", "--yes"]);
+    assert_eq!(tags(&machine), serde_json::json!(["office"]));
+    let generations = machine.json(&["generations", "--json"]);
+    let numbers: Vec<_> = generations
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| &g["number"])
+        .collect();
+    assert_eq!(numbers, [1, 2, 3]);
+    assert!(machine.must(&["diff", "1", "2"]).contains("mail"));
+    assert!(machine.must(&["status"]).contains("generation 3"));
+}
+
+fn with_input(mut command: Command, input: &[u8]) -> Ended {
+    use std::io::Write;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn a_broken_description_changes_nothing() {
+    let machine = Machine::start();
+    machine.must(&["apply", "--yes"]);
+    machine.edit("qubes/people.ron", "label: \"blue\"", "lable: \"blue\"");
+    let refused = machine.run(&["apply", "--yes"]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    for part in [
+        "unknown field `lable`",
+        "did you mean `label`",
+        "people.ron:5",
+        "^^^^^",
+    ] {
+        assert!(refused.err.contains(part), "{part}: {}", refused.err);
+    }
+    let generations = machine.json(&["generations", "--json"]);
+    assert_eq!(generations.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_second_daemon_refuses_and_the_first_goes_on() {
+    let machine = Machine::start();
+    let second = daemon(machine.folder.path()).status().unwrap();
+    assert!(!second.success());
+    machine.must(&["ls"]);
+}
+
+#[test]
+fn a_second_apply_is_refused_or_comes_after_the_first() {
+    let machine = Machine::start();
+    let applies: Vec<_> = (0..4)
+        .map(|_| {
+            let apply = machine.command(&["apply", "--yes"]);
+            std::thread::spawn(move || ended(apply))
+        })
+        .collect();
+    let mut done = 0;
+    for apply in applies {
+        let ended = apply.join().unwrap();
+        match ended.code {
+            0 => done += 1,
+            1 => {
+                let told = ended.err.contains("busy") || ended.err.contains("plan");
+                assert!(told, "{ended:?}");
+            }
+            _ => panic!("{ended:?}"),
+        }
+    }
+    assert!(done > 0, "{}", machine.log());
+    let generations = machine.json(&["generations", "--json"]);
+    assert_eq!(generations.as_array().unwrap().len(), 1);
+}
