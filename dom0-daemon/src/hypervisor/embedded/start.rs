@@ -46,7 +46,8 @@ pub(super) async fn create(shared: &Arc<Shared>, spec: &DomainSpec) -> Result<()
     fs::create_dir_all(&dir).map_err(io_error(format!("making folder `{}`", dir.display())))?;
     let group = shared
         .cgroups
-        .make(&format!("bulkhead-{}", spec.uuid))
+        // Not the UUID alone: a restarted qube must not get what its last run is being cleared of.
+        .make(&format!("bulkhead-{}-{}", spec.uuid, spec.domid))
         .map_err(io_error(format!("making the cgroups of `{}`", spec.name)))?;
     let mut record = Record {
         spec: spec.clone(),
