@@ -58,7 +58,7 @@ fn text(qubes: usize) -> String {
     }
     let _ = write!(
         text,
-        "  }},\n  policy: [Rules(\"qubes.Filecopy * @anyvm @anyvm ask\\nqubes.GetDate * @anyvm @anyvm allow\\n\")],\n)\n"
+        "  }},\n  policy: [\"qubes.Filecopy * @anyvm @anyvm ask\\nqubes.GetDate * @anyvm @anyvm allow\\n\"],\n)\n"
     );
     text
 }
