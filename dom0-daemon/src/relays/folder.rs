@@ -63,7 +63,14 @@ impl Folder {
         let socket = guard::open_socket(&self.dir, name)?;
         let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
         fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-        guard::link_socket(&self.dir, &to.dir, name)
+        match guard::link_socket(&self.dir, &to.dir, name) {
+            // A folder in the way would leave the caller waiting: out of the qube's sight with it.
+            Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
+                rustix::fs::renameat(&to.dir, name, &to.own, format!("litter.{name}"))?;
+                guard::link_socket(&self.dir, &to.dir, name)
+            }
+            other => other,
+        }
     }
 
     /// Removes `name`; failures are the qube's own doing and only noted.
@@ -196,6 +203,7 @@ mod tests {
         let watch = a.watch().unwrap();
         let listener = UnixListener::bind(dir.path().join("a/s")).unwrap();
         assert_eq!(watch.next().await.unwrap().names, ["s"]);
+        fs::create_dir_all(dir.path().join("b/s/in the way")).unwrap();
         a.share(&b, "s").unwrap();
         let mut near = UnixStream::connect(dir.path().join("b/s")).unwrap();
         near.write_all(b"x").unwrap();
