@@ -1,5 +1,71 @@
-//! Every developer command: set-up, demo, test, check, bench.
+//! Every developer command. Run as `cargo xtask COMMAND`.
+//!
+//! Links no system library, so that it builds before `setup` has installed any.
 
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod bench;
+mod check;
+mod demo;
+mod fuzz;
+mod images;
+mod process;
+mod setup;
+mod suite;
+mod test;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Developer commands of Bulkhead
+
+Usage: cargo xtask COMMAND [OPTIONS]
+
+Commands:
+  setup   install the Debian packages that a build, demo or test needs, only the missing ones
+  demo    bring up the example desktop, use it, change it, roll it back
+            --keep          leave it running and print the commands to play on
+            --dev           use the development profile (builds faster, runs slower)
+  test    format, lints, unit and end-to-end tests, a short run of each fuzz target
+            --all           also what takes long: licences, long fuzzing, Debian templates
+            --qrexec-suite DIR
+                            run the public socket suite of qubes-core-qrexec in DIR
+                            (a checkout of it) against our programs, and nothing else
+            --fuzz-seconds N
+                            seconds per fuzz target (default 3; 60 with --all)
+  check   everything that needs no run: format, lints, documentation, licences
+  bench   all benchmarks; their figures belong in docs/performance.md
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let outcome = match command {
+        "setup" => setup::command(rest),
+        "demo" => demo::command(rest),
+        "test" => test::command(rest),
+        "check" => check::command(rest),
+        "bench" => bench::command(rest),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        other => {
+            eprintln!("error: unknown command `{other}`\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            for cause in error.chain().skip(1) {
+                eprintln!("caused by: {cause}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Building the programs, each the way it ships.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::process::{cargo, run, target_dir};
+
+/// How far the compiler goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    Dev,
+    Release,
+}
+
+impl Profile {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Dev => &[],
+            Self::Release => &["--release"],
+        }
+    }
+
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// The agent runs in any template, so it must not need that template's libraries.
+const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Builds every program into one folder and returns it.
+pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
+    let quiet = ["build", "--quiet"];
+    run(cargo().args(quiet).args(profile.arguments()).args([
+        "-p",
+        "bulkheadd",
+        "-p",
+        "bulkhead-relay",
+        "-p",
+        "bulkhead-cli",
+    ]))?;
+    run(cargo()
+        .args(quiet)
+        .args(profile.arguments())
+        .args(["-p", "qube-agent", "--target", AGENT_TARGET])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    let programs = target_dir().join(profile.folder());
+    let agent = target_dir()
+        .join(AGENT_TARGET)
+        .join(profile.folder())
+        .join("qube-agent");
+    // A running qube may be executing the old file, so it is replaced and not written over.
+    let new = programs.join("qube-agent.new");
+    std::fs::copy(agent, &new)?;
+    std::fs::rename(new, programs.join("qube-agent"))?;
+    Ok(programs)
+}
