@@ -28,7 +28,10 @@ pub(super) fn tell(desktop: &mut Desktop) -> Result<()> {
 }
 
 fn come_up(desktop: &mut Desktop) -> Result<()> {
-    desktop.expect("The description holds", &["check"])?;
+    desktop.expect(
+        "The description holds",
+        &["check", "--system", "system.ron"],
+    )?;
     desktop.expect("What is to be done", &["plan"])?;
     desktop.expect("Apply it", &["apply", "--yes", "-m", "first desktop"])?;
     let listed = desktop.expect("The desktop", &["ls"])?;
@@ -179,10 +182,7 @@ fn change_and_roll_back(desktop: &mut Desktop) -> Result<()> {
 const RESEARCH: &str = r#"(
     qubes: {
         "research": (
-            kind: App,
-            label: "yellow",
-            template: "host",
-            netvm: "sys-firewall",
+            label: "orange",
             autostart: true,
         ),
     },
