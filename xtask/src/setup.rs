@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::process::{Options, capture, run};
 
-/// Package and what it is for.
-const PACKAGES: &[(&str, &str)] = &[
+/// A Debian package and what it is for.
+pub(crate) type Package = (&'static str, &'static str);
+
+const PACKAGES: &[Package] = &[
     ("bubblewrap", "the embedded hypervisor's namespaces"),
     ("g++", "libFuzzer, for the fuzz targets"),
     ("gcc", "linking"),
@@ -24,12 +26,17 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
 
 /// Installs what is missing; says nothing when nothing is.
 pub(crate) fn ensure() -> Result<()> {
-    let missing = missing()?;
+    install(PACKAGES)
+}
+
+/// Installs those of `packages` that are missing.
+pub(crate) fn install(packages: &[Package]) -> Result<()> {
+    let missing = missing(packages)?;
     if missing.is_empty() {
         return Ok(());
     }
     println!("Installing {} Debian package(s):", missing.len());
-    for (name, purpose) in PACKAGES.iter().filter(|(name, _)| missing.contains(name)) {
+    for (name, purpose) in packages.iter().filter(|(name, _)| missing.contains(name)) {
         println!("  {name:<16} {purpose}");
     }
     let mut install = vec![
@@ -48,10 +55,10 @@ pub(crate) fn ensure() -> Result<()> {
     Ok(())
 }
 
-fn missing() -> Result<Vec<&'static str>> {
+fn missing(packages: &[Package]) -> Result<Vec<&'static str>> {
     let output = Command::new("dpkg-query")
         .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
-        .args(PACKAGES.iter().map(|(name, _)| name))
+        .args(packages.iter().map(|(name, _)| name))
         .output()
         .context(
             "cannot start `dpkg-query`: this set-up needs Debian or a system derived from it",
@@ -61,7 +68,7 @@ fn missing() -> Result<Vec<&'static str>> {
         .lines()
         .filter_map(|line| line.strip_suffix(" installed"))
         .collect();
-    Ok(PACKAGES
+    Ok(packages
         .iter()
         .map(|(name, _)| *name)
         .filter(|name| !installed.contains(name))

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::images::{self, Profile};
 use crate::process::{capture, run};
+use crate::setup;
 
 /// Where the suite expects each program, and which of ours stands there.
 const PROGRAMS: &[(&str, &str)] = &[
@@ -31,6 +32,7 @@ pub(crate) fn run_suite(checkout: &Path) -> Result<()> {
         "{} is no checkout of qubes-core-qrexec",
         checkout.display()
     );
+    setup::install(&[("python3-psutil", "the suite's own tests")])?;
     let programs = images::build(Profile::Dev)?;
     let copy = std::env::temp_dir().join(format!("qrexec-suite.{}", std::process::id()));
     run(Command::new("cp").arg("-r").arg(checkout).arg(&copy))?;

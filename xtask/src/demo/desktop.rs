@@ -1,5 +1,6 @@
 //! A `bulkheadd` in a scratch folder, and the command that drives it.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -116,15 +117,19 @@ impl Desktop {
     pub(super) fn show(&mut self, title: &'static str, words: &[&str]) -> Result<(i32, String)> {
         announce(title, words);
         let started = Instant::now();
-        let output = self
-            .bulkhead(words)
-            .output()
-            .context("cannot start bulkhead")?;
+        // Both streams in one pipe, so that the lines come in the order of a terminal.
+        let (mut reader, writer) = std::io::pipe()?;
+        let mut command = self.bulkhead(words);
+        command.stdout(writer.try_clone()?).stderr(writer);
+        let mut child = command.spawn().context("cannot start bulkhead")?;
+        drop(command);
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes)?;
+        let status = child.wait()?;
         let took = started.elapsed();
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         print_indented(&text);
-        let code = output.status.code().context("bulkhead was killed")?;
+        let code = status.code().context("bulkhead was killed")?;
         println!(
             "    ({:.0} ms, exit code {code})",
             took.as_secs_f64() * 1000.0
