@@ -16,10 +16,10 @@ use desktop::Desktop;
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     let mut options = Options::new(arguments);
     let keep = options.flag("--keep");
-    let profile = if options.flag("--dev") {
-        Profile::Dev
-    } else {
+    let profile = if options.flag("--release") {
         Profile::Release
+    } else {
+        Profile::Dev
     };
     options.finish()?;
 

@@ -25,7 +25,7 @@ Commands:
   setup   install the Debian packages that a build, demo or test needs, only the missing ones
   demo    bring up the example desktop, use it, change it, roll it back
             --keep          leave it running and print the commands to play on
-            --dev           use the development profile (builds faster, runs slower)
+            --release       as it ships: builds for some minutes longer, runs faster
   test    format, lints, unit and end-to-end tests, a short run of each fuzz target
             --all           also what takes long: licences, long fuzzing, Debian templates
             --qrexec-suite DIR
