@@ -47,7 +47,9 @@ fn check_one(assertion: &Located<Assertion>, resolved: &Resolved, problems: &mut
             problems.push(failed(&name.value, must, qube, found));
         }
     }
-    if about == 0 && resolved.complete {
+    // One that could not be resolved may well be meant.
+    let all_known = resolved.complete && resolved.qubes.values().all(|qube| !qube.incomplete);
+    if about == 0 && all_known {
         let message = format!("assertion `{}` is about no qube", name.value);
         let at = rule
             .r#where
@@ -72,7 +74,7 @@ fn failed(
         .property
         .map_or(qube.places.name(), |property| qube.places.of(property));
     let problem = match found.property {
-        Some(property) => qube.places.error(of, property, message),
+        Some(property) => qube.places.error(of, property, message).of_each(),
         None => Problem::error(at, message),
     };
     problem.related(found.rule.unwrap_or(must.at), "required here")

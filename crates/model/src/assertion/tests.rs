@@ -161,6 +161,20 @@ fn a_rule_about_no_qube_is_worth_a_warning() {
     "#);
 }
 
+#[test]
+fn a_qube_that_is_not_understood_may_be_the_one_that_is_meant() {
+    let text = r#"(
+    defaults: (template: "debian", netmv: None),
+    templates: {"debian": (source: Host)},
+    qubes: {"a": (label: "red", tags: ["offline"])},
+    assertions: [(name: "x", where: (tag: "offline"), must: (netvm: None))],
+)"#;
+    let reader = MemoryReader::new([("system.ron", text.to_owned())]);
+    let found = load(Path::new("system.ron"), &reader).unwrap_err();
+    assert_eq!(found.warnings(), 0, "{found:?}");
+    assert_eq!(found.errors(), 1);
+}
+
 proptest::proptest! {
     /// The pattern matcher agrees with a slower, simpler one.
     #[test]

@@ -311,3 +311,31 @@ fn a_label_must_exist() {
       help: add `label: "red"`, or another label that shows how far it is trusted
     "#);
 }
+
+#[test]
+fn what_many_inherit_is_told_once() {
+    let reader = |count: usize| {
+        let names = (1..=count).map(|n| format!(r#""q{n}": (label: "red"),"#));
+        let qubes = names.collect::<String>();
+        let text = format!(
+            r#"(
+    defaults: (template: "debian", memory: (initial: 500, maximum: 300)),
+    templates: {{"debian": (source: Host)}},
+    qubes: {{{qubes}}},
+)"#
+        );
+        MemoryReader::new([("system.ron", text)])
+    };
+    let notes = |count| {
+        let found = load(Path::new("system.ron"), &reader(count)).unwrap_err();
+        assert_eq!(found.list.len(), 1);
+        assert_eq!(found.list[0].related.len(), 1);
+        found.list[0].notes.join("; ")
+    };
+    assert_eq!(notes(1), "");
+    assert_eq!(notes(3), "also inherited by `q2`, `q3`");
+    assert_eq!(
+        notes(8),
+        "also inherited by `q2`, `q3`, `q4`, `q5`, `q6` and 2 more"
+    );
+}

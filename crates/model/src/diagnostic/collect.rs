@@ -1,5 +1,8 @@
 //! Gathering problems while a description is read, and turning them into diagnostics.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::{
     DIAGNOSTICS_MAX, Diagnostic, Diagnostics, EXCERPT_BYTES_MAX, Place, Related, Severity,
 };
@@ -57,6 +60,8 @@ pub(crate) struct Problem {
     related: Vec<(At, String)>,
     help: Vec<String>,
     notes: Vec<String>,
+    /// The qube that inherits the value that is wrong.
+    heir: Option<String>,
 }
 
 impl Problem {
@@ -68,6 +73,7 @@ impl Problem {
             related: Vec::new(),
             help: Vec::new(),
             notes: Vec::new(),
+            heir: None,
         }
     }
 
@@ -81,6 +87,25 @@ impl Problem {
     pub(crate) fn related(mut self, at: At, label: impl Into<String>) -> Self {
         self.related.push((at, label.into()));
         self
+    }
+
+    /// A value that `qube`, described at `at`, has from a profile or the defaults. The same
+    /// problem of other heirs is told with the first one's.
+    pub(crate) fn inherited(mut self, at: At, qube: &str) -> Self {
+        self.heir = Some(qube.to_owned());
+        self.related(at, format!("inherited by `{qube}`"))
+    }
+
+    /// Told for every heir: each is named by itself.
+    pub(crate) fn of_each(mut self) -> Self {
+        self.heir = None;
+        self
+    }
+
+    /// What is the same in this problem of every heir.
+    fn shared(&self) -> Option<(At, String)> {
+        let name = format!("`{}`", self.heir.as_ref()?);
+        Some((self.at?, self.message.replace(&name, "``")))
     }
 
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -100,10 +125,18 @@ pub(crate) struct Problems {
     list: Vec<Problem>,
     omitted: usize,
     errors: usize,
+    /// Heirs of each inherited problem beside the first.
+    heirs: HashMap<(At, String), Vec<String>>,
 }
 
 impl Problems {
     pub(crate) fn push(&mut self, problem: Problem) {
+        if let Some((shared, heir)) = problem.shared().zip(problem.heir.clone()) {
+            match self.heirs.entry(shared) {
+                Entry::Occupied(mut more) => return more.get_mut().push(heir),
+                Entry::Vacant(first) => first.insert(Vec::new()),
+            };
+        }
         let error = problem.severity == Severity::Error;
         self.errors += usize::from(error);
         if self.list.len() < DIAGNOSTICS_MAX {
@@ -131,6 +164,12 @@ impl Problems {
     pub(crate) fn finish(mut self, sources: &SourceMap) -> Diagnostics {
         self.list
             .sort_by_key(|problem| problem.at.map(|at| (at.file, at.span.start)));
+        for problem in &mut self.list {
+            let more = problem.shared().and_then(|key| self.heirs.get(&key));
+            if let Some(more) = more.filter(|more| !more.is_empty()) {
+                problem.notes.push(also_inherited(more));
+            }
+        }
         let lines = LineIndex::new(sources, &self.list);
         Diagnostics {
             list: self
@@ -158,6 +197,19 @@ impl Problem {
             notes: self.notes,
         }
     }
+}
+
+/// Heirs that are named; nobody reads a list of a thousand.
+const HEIRS_NAMED: usize = 5;
+
+fn also_inherited(heirs: &[String]) -> String {
+    let named = heirs.iter().take(HEIRS_NAMED);
+    let named: Vec<String> = named.map(|heir| format!("`{heir}`")).collect();
+    let more = match heirs.len().saturating_sub(HEIRS_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("also inherited by {}{more}", named.join(", "))
 }
 
 /// Where the lines of the files start; made once, and only of files with problems.

@@ -96,6 +96,13 @@ impl Diagnostics {
         self.count(Severity::Warning)
     }
 
+    /// Adds what others found; what is beyond [`DIAGNOSTICS_MAX`] is counted.
+    pub(crate) fn extend(&mut self, found: Vec<Diagnostic>) {
+        let room = DIAGNOSTICS_MAX.saturating_sub(self.list.len());
+        self.omitted += found.len().saturating_sub(room);
+        self.list.extend(found.into_iter().take(room));
+    }
+
     fn count(&self, severity: Severity) -> usize {
         let same = |diagnostic: &&Diagnostic| diagnostic.severity == severity;
         self.list.iter().filter(same).count()

@@ -181,17 +181,25 @@ impl Gathered {
     /// The policy of all files, in order.
     pub(super) fn policy(
         &mut self,
+        root: &Path,
         reader: &dyn SourceReader,
         sources: &mut SourceMap,
         problems: &mut Problems,
     ) -> Vec<PolicyText> {
+        // From its folder on: what is shown and logged stays the same when the folder moves.
+        let root = normal(root);
+        let folder = root.parent().unwrap_or(Path::new(""));
+        let origin = |path: &Path| {
+            let within = path.strip_prefix(folder).unwrap_or(path);
+            within.display().to_string()
+        };
         let mut policy = Vec::new();
         let units = std::mem::take(&mut self.units);
         for unit in &units {
             for entry in unit.options.policy.iter().flat_map(|policy| &policy.value) {
                 match entry {
                     PolicyEntry::Rules(rules) => policy.push(PolicyText {
-                        origin: unit.path.display().to_string(),
+                        origin: origin(&unit.path),
                         first_line: line_of(sources.text(rules.at.file), rules.at.span.start),
                         text: rules.value.clone(),
                     }),
@@ -199,7 +207,7 @@ impl Gathered {
                         for path in files(reader, &unit.folder, pattern, problems) {
                             match self.read(&path, reader) {
                                 Ok(text) => policy.push(PolicyText {
-                                    origin: path.display().to_string(),
+                                    origin: origin(&path),
                                     first_line: 1,
                                     text,
                                 }),

@@ -11,8 +11,8 @@ mod gather;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::diagnostic::{Diagnostics, Problems, SourceMap};
-use crate::qube::Description;
+use crate::diagnostic::{Diagnostic, Diagnostics, Problems, SourceMap};
+use crate::qube::{Description, PolicyText};
 use crate::source::SourceReader;
 use crate::{assertion, check, resolve};
 
@@ -40,16 +40,27 @@ pub struct Loaded {
 /// Everything that is wrong in any file is reported at once; then nothing is returned that could
 /// be applied.
 pub fn load(root: &Path, reader: &dyn SourceReader) -> Result<Loaded, Diagnostics> {
+    load_with(root, reader, |_| Vec::new())
+}
+
+/// The same, with whatever `check_policy` finds wrong with the policy of all files reported beside
+/// the rest: this crate does not know what a rule means.
+pub fn load_with(
+    root: &Path,
+    reader: &dyn SourceReader,
+    check_policy: impl FnOnce(&[PolicyText]) -> Vec<Diagnostic>,
+) -> Result<Loaded, Diagnostics> {
     let mut sources = SourceMap::default();
     let mut problems = Problems::default();
     let mut gathered = gather::gather(root, reader, &mut sources, &mut problems);
     let mut resolved = resolve::resolve(&gathered.units, gathered.complete, &mut problems);
     check::check(&resolved, &mut problems);
     assertion::check(&gathered.units, &resolved, &mut problems);
-    let policy = gathered.policy(reader, &mut sources, &mut problems);
+    let policy = gathered.policy(root, reader, &mut sources, &mut problems);
     let refused = problems.has_errors();
-    let diagnostics = problems.finish(&sources);
-    if refused {
+    let mut diagnostics = problems.finish(&sources);
+    diagnostics.extend(check_policy(&policy));
+    if refused || diagnostics.errors() > 0 {
         return Err(diagnostics);
     }
     let qubes = std::mem::take(&mut resolved.qubes);

@@ -65,7 +65,7 @@ impl Places {
         let problem = Problem::error(at, message);
         match self.inherited & (1 << (property as u32)) {
             0 => problem,
-            _ => problem.related(self.name, format!("inherited by `{qube}`")),
+            _ => problem.inherited(self.name, qube.as_str()),
         }
     }
 }
