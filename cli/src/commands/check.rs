@@ -2,11 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::diagnostic::{Color, Diagnostic, Diagnostics, Place, Severity};
-use bulkhead_model::load::{Loaded, load};
-use bulkhead_model::qube::PolicyText;
+use bulkhead_model::diagnostic::{Color, Diagnostics};
 use bulkhead_model::source::DiskReader;
-use bulkhead_policy::{Engine, PolicyError};
 use serde::Serialize;
 
 use crate::args::CheckArgs;
@@ -26,8 +23,8 @@ struct Report {
 }
 
 pub(crate) fn check(args: &CheckArgs) -> Result<Exit, Failure> {
-    let system = find_system(args.system.as_deref().or(args.system_option.as_deref()))?;
-    let report = examine(system);
+    let asked = args.system.as_deref().or(args.system_option.as_deref());
+    let report = examine(find_system(asked)?);
     if args.json {
         print_json(&report)?;
     } else {
@@ -43,70 +40,40 @@ pub(crate) fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     }
     let shown = report.system.display();
     let errors = count(report.diagnostics.errors(), "error");
-    Err(Failure::new(format!(
-        "the description `{shown}` has {errors}"
-    )))
+    let failure = Failure::new(format!("the description `{shown}` has {errors}"));
+    Err(match asked {
+        None if !report.system.exists() => failure.hint(hint_here()),
+        _ => failure,
+    })
+}
+
+/// What to do where the usual description is not there.
+fn hint_here() -> String {
+    if Path::new("system.ron").is_file() {
+        "There is a system.ron in this folder: `bulkhead check .` checks it.".to_owned()
+    } else {
+        "Name one with `bulkhead check FILE`, or write one to start from with `bulkhead init`."
+            .to_owned()
+    }
 }
 
 fn examine(system: PathBuf) -> Report {
-    let empty = |diagnostics| Report {
-        system: system.clone(),
-        ok: false,
-        qubes: 0,
-        rules: 0,
-        diagnostics,
-    };
-    match load(&system, &DiskReader) {
-        Err(diagnostics) => empty(diagnostics),
-        Ok(loaded) => match Engine::parse(&loaded.description.policy) {
-            Err(errors) => empty(with_policy(&loaded, &errors)),
-            Ok(engine) => Report {
-                ok: true,
-                qubes: loaded.description.qubes.len(),
-                rules: engine.rules().len(),
-                diagnostics: loaded.warnings.clone(),
-                system,
-            },
+    match bulkhead_policy::load(&system, &DiskReader) {
+        Err(diagnostics) => Report {
+            ok: false,
+            qubes: 0,
+            rules: 0,
+            diagnostics,
+            system,
+        },
+        Ok((loaded, engine)) => Report {
+            ok: true,
+            qubes: loaded.description.qubes.len(),
+            rules: engine.rules().len(),
+            diagnostics: loaded.warnings,
+            system,
         },
     }
-}
-
-fn with_policy(loaded: &Loaded, errors: &[PolicyError]) -> Diagnostics {
-    let mut all = loaded.warnings.clone();
-    let texts = &loaded.description.policy;
-    all.list
-        .extend(errors.iter().map(|error| diagnostic(error, texts)));
-    all
-}
-
-fn diagnostic(error: &PolicyError, texts: &[PolicyText]) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Error,
-        message: error.kind.to_string(),
-        place: place(error, texts),
-        related: Vec::new(),
-        help: vec![error.remedy()],
-        notes: Vec::new(),
-    }
-}
-
-/// Where a policy error is: from its column to the end of the word.
-fn place(error: &PolicyError, texts: &[PolicyText]) -> Option<Place> {
-    let text = texts.iter().find(|text| {
-        let lines = u32::try_from(text.text.lines().count()).unwrap_or(u32::MAX);
-        let range = text.first_line..=text.first_line.saturating_add(lines);
-        *text.origin == *error.origin.file && range.contains(&error.origin.line)
-    })?;
-    let line = error.origin.line - text.first_line;
-    let content = text.text.lines().nth(line as usize).unwrap_or_default();
-    let skipped = error.column.saturating_sub(1) as usize;
-    let word = content.chars().skip(skipped);
-    let word = word.take_while(|c| !c.is_whitespace()).count();
-    let end = error.column + u32::try_from(word.max(1)).unwrap_or(1);
-    let origin = text.origin.as_str();
-    let mut place = Place::in_text(origin, &text.text, line + 1, error.column..end);
-    place.line = error.origin.line;
-    Some(place)
 }
 
 pub(super) fn color(paint: Paint) -> Color {

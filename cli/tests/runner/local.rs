@@ -109,6 +109,37 @@ fn check_reads_the_policy_too() {
 }
 
 #[test]
+fn check_without_a_name_says_where_it_looked_and_what_is_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = || {
+        let output = bulkhead(&["check"])
+            .current_dir(folder.path())
+            .env("HOME", folder.path())
+            .output()
+            .unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    if Path::new("/etc/bulkhead/system.ron").exists() {
+        return;
+    }
+    let nothing = check();
+    assert!(
+        nothing.contains("`/etc/bulkhead/system.ron` does not exist"),
+        "{nothing}"
+    );
+    assert!(
+        nothing.contains("hint: Name one with `bulkhead check FILE`"),
+        "{nothing}"
+    );
+    std::fs::write(folder.path().join("system.ron"), "()").unwrap();
+    let here = check();
+    assert!(
+        here.contains("hint: There is a system.ron in this folder: `bulkhead check .`"),
+        "{here}"
+    );
+}
+
+#[test]
 fn check_says_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(tell(folder.path(), &["check", "."]), @r"

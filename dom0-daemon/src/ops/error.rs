@@ -9,11 +9,15 @@ use crate::observe::ObserveError;
 use crate::plan::build::{PlanError, PlanProblem};
 use crate::storage::StorageError;
 
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 /// Why an operation was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum OperationsError {
     /// The description has errors. Nothing was changed.
-    #[error("the description `{}` has {count} error(s)", .system.display())]
+    #[error("the description `{}` has {count} error{}", .system.display(), plural(*.count))]
     Description {
         /// The description.
         system: PathBuf,
