@@ -194,10 +194,6 @@ impl Operations {
             None => self.previous().await?,
         };
         let (_, description, lock) = self.stored(number).await?;
-        let message = match request.message.as_str() {
-            "" => format!("rollback to generation {number}"),
-            message => message.to_owned(),
-        };
         let intent = Intent {
             description: Arc::new(description),
             options: PlanOptions {
@@ -215,7 +211,7 @@ impl Operations {
                 images: Images::Locked,
             },
             who: who.to_owned(),
-            message,
+            message: request.message.clone(),
             rollback_of: Some(number),
             lock: Some(lock),
         };

@@ -90,6 +90,15 @@ pub(crate) struct RollbackArgs {
     /// Restart running qubes whose changes need it, instead of leaving them until they start next
     #[arg(long)]
     pub(crate) restart: bool,
+    /// Why, kept with the new generation
+    #[arg(
+        short,
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub(crate) message: String,
     /// Destroy the volumes that the old generation does not declare
     #[arg(long)]
     pub(crate) allow_destroy: bool,

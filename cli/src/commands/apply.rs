@@ -129,6 +129,7 @@ pub(crate) async fn rollback(client: Client, args: RollbackArgs) -> Result<Exit,
     let mut request = RollbackRequest {
         generation: args.generation,
         restart: args.restart,
+        message: args.message,
         allow_destroy: args.allow_destroy,
         dry_run: true,
     };

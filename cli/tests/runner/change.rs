@@ -339,13 +339,17 @@ fn rollback_shows_its_plan_and_goes_back() {
     Plan: 1 to add, 1 to change, 1 to remove.
     Went back in 1.2 s. This is generation 4
     ");
+    let _ = fake.tell(&["rollback", "2", "-y", "-m", "too much"]);
     let told = fake.tell(&["rollback", "--dry-run"]);
     assert!(told.contains("+ qube work"), "{told}");
     insta::assert_snapshot!(fake.asked().join("\n"), @r#"
     rollback, dry
     rollback, dry
     subscribe changes
-    rollback {"generation":2,"restart":false,"allow_destroy":false,"dry_run":false}
+    rollback {"generation":2,"restart":false,"message":"","allow_destroy":false,"dry_run":false}
+    rollback, dry
+    subscribe changes
+    rollback {"generation":2,"restart":false,"message":"too much","allow_destroy":false,"dry_run":false}
     rollback, dry
     "#);
 }

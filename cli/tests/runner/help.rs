@@ -245,13 +245,14 @@ fn of_commands_about_the_declared_system() {
       [N]  Generation to go back to [default: the one before the current]
 
     Options:
-          --restart        Restart running qubes whose changes need it, instead of leaving them until
-                           they start next
-          --allow-destroy  Destroy the volumes that the old generation does not declare
-      -n, --dry-run        Only show the plan
-      -y, --yes            Do not ask
-          --json           Print the report as JSON
-      -h, --help           Print help
+          --restart         Restart running qubes whose changes need it, instead of leaving them until
+                            they start next
+      -m, --message <TEXT>  Why, kept with the new generation
+          --allow-destroy   Destroy the volumes that the old generation does not declare
+      -n, --dry-run         Only show the plan
+      -y, --yes             Do not ask
+          --json            Print the report as JSON
+      -h, --help            Print help
 
 
     The description of that generation becomes a new generation; its own files stay as they are. Volumes

@@ -42,6 +42,8 @@ pub struct RollbackRequest {
     pub generation: Option<u64>,
     /// Restart running qubes whose changes need it.
     pub restart: bool,
+    /// Message kept with the new generation; empty means none but the number.
+    pub message: String,
     /// Destroy the volumes that the old generation does not declare, instead of keeping them.
     pub allow_destroy: bool,
     /// Only show the plan.

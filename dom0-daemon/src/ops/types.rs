@@ -51,7 +51,7 @@ pub struct RollbackRequest {
     pub generation: Option<u64>,
     /// Restart running qubes whose changes need it.
     pub restart: bool,
-    /// Message kept with the generation; empty means `rollback to generation N`.
+    /// Message kept with the generation; empty where [`GenerationInfo::rollback_of`] says enough.
     pub message: String,
     /// Destroy the volumes that the old generation does not declare, instead of keeping them.
     pub allow_destroy: bool,
