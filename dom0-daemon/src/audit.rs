@@ -108,7 +108,11 @@ impl Audit {
             self.rotate()?;
             *current = open(&self.folder)?;
         }
-        current.file.write_all(&line)?;
+        if let Err(error) = current.file.write_all(&line) {
+            // Half a record, as a full disk leaves it, would swallow the next one.
+            let whole = current.size;
+            return current.file.set_len(whole).and(Err(error));
+        }
         current.size += line.len() as u64;
         Ok(())
     }

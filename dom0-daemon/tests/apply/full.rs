@@ -3,6 +3,9 @@
 use std::fs;
 use std::process::Command;
 
+use bulkhead_api::call::{AuditFilter, AuditRecord};
+use bulkheadd::audit::Audit;
+use bulkheadd::bus::Events;
 use bulkheadd::ops::{ApplyOutcome, OperationsError};
 
 use crate::world::{BASE, World, everything};
@@ -78,8 +81,64 @@ fn fill(world: &World, room: u64) {
     file.set_len(size.saturating_sub(room * 1024)).unwrap();
 }
 
+/// Runs in the namespace, with the log on the small disk.
+#[test]
+fn audit_child() {
+    let Ok(root) = std::env::var(CHILD) else {
+        return;
+    };
+    let world = World { root: root.into() };
+    let audit = Audit::open(&world.state(), Events::new()).unwrap();
+    let record = |source: String| {
+        audit.record(AuditRecord {
+            time: 0,
+            source,
+            requested_target: "vault".to_owned(),
+            target: "vault".to_owned(),
+            service: "qubes.Filecopy".to_owned(),
+            decision: "allow".to_owned(),
+            by: "policy".to_owned(),
+            rule: "policy/30.policy:7".to_owned(),
+        });
+    };
+    record("before".to_owned());
+    fill(&world, 0);
+    // The first fit into the block that the log has already; one is cut short by its end.
+    for number in 0..100 {
+        record(format!("full-{number}"));
+    }
+    fs::remove_file(filler(&world)).unwrap();
+    record("after".to_owned());
+    let text = fs::read_to_string(world.state().join("audit.jsonl")).unwrap();
+    for line in text.lines() {
+        assert!(
+            serde_json::from_str::<AuditRecord>(line).is_ok(),
+            "half a record stays: {line}"
+        );
+    }
+    let kept = text.lines().count();
+    assert!((3..100).contains(&kept), "{kept} records were kept");
+    let filter = AuditFilter {
+        last: 1000,
+        ..AuditFilter::default()
+    };
+    let found = audit.tail(&filter).unwrap();
+    assert_eq!(found.first().unwrap().source, "before");
+    assert_eq!(found.last().unwrap().source, "after");
+    println!("refused {} times", 102 - kept);
+}
+
 #[test]
 fn a_full_disk_is_told_and_nothing_is_lost() {
+    on_a_small_disk("full::child");
+}
+
+#[test]
+fn a_full_disk_costs_no_record_that_was_written_and_none_after_it() {
+    on_a_small_disk("full::audit_child");
+}
+
+fn on_a_small_disk(child: &str) {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     fs::create_dir(&state).unwrap();
@@ -88,7 +147,7 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
         .arg(r#"mount -t tmpfs -o size=1m small "$0" && exec "$@""#)
         .arg(&state)
         .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "full::child", "--nocapture"])
+        .args(["--exact", child, "--nocapture"])
         .env(CHILD, dir.path())
         .output()
         .unwrap();
