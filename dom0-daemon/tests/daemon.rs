@@ -56,6 +56,11 @@ fn nix_term() -> rustix::process::Signal {
 
 impl Machine {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// With these in the daemon's environment; `$TEST` in a value stands for the folder.
+    fn with(environment: &[(&str, &str)]) -> Self {
         for name in [
             "bulkhead",
             "bulkhead-launch",
@@ -67,7 +72,12 @@ impl Machine {
         // Not TMPDIR, which may be too long for sockets below it.
         let folder = tempfile::tempdir_in("/tmp").unwrap();
         std::fs::write(folder.path().join("system.ron"), SYSTEM).unwrap();
-        let daemon = spawn(folder.path(), None, true);
+        let mut command = command(folder.path());
+        let test = folder.path().display().to_string();
+        for (name, value) in environment {
+            command.env(name, value.replace("$TEST", &test));
+        }
+        let daemon = command.arg("--stop-qubes-on-exit").spawn().unwrap();
         let machine = Self { folder, daemon };
         machine.wait_for_socket();
         machine
@@ -131,7 +141,8 @@ impl Machine {
     }
 }
 
-fn spawn(folder: &Path, notify: Option<&Path>, stop_qubes: bool) -> Child {
+/// A daemon on `folder`, not yet started.
+fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_bulkheadd"));
     command
         .arg("--system")
@@ -144,6 +155,11 @@ fn spawn(folder: &Path, notify: Option<&Path>, stop_qubes: bool) -> Child {
         .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stderr(Stdio::null());
+    command
+}
+
+fn spawn(folder: &Path, notify: Option<&Path>, stop_qubes: bool) -> Child {
+    let mut command = command(folder);
     if stop_qubes {
         command.arg("--stop-qubes-on-exit");
     }
@@ -293,6 +309,48 @@ fn a_second_daemon_is_refused_and_the_first_goes_on() {
     );
     assert!(said.contains("\nhint: "), "{said}");
     machine.ok(&["ls"]);
+}
+
+#[test]
+fn a_second_apply_during_the_first_is_refused_and_the_first_goes_on() {
+    let machine = Machine::with(&[("BULKHEAD_HOLD_AT", "1:$TEST/hold")]);
+    std::fs::write(machine.path("hold"), "").unwrap();
+    let mut first = machine
+        .command(&["apply", "--yes", "-m", "first"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let status = || -> serde_json::Value {
+        serde_json::from_str(&machine.ok(&["status", "--json"])).unwrap()
+    };
+    let end = Instant::now() + PATIENCE;
+    while status()["applying"].is_null() {
+        assert!(Instant::now() < end, "the first apply did not begin");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    for words in [
+        &["apply", "--yes", "-m", "second"][..],
+        &["gc", "--yes"],
+        &["rollback", "1", "--yes"],
+    ] {
+        let refused = machine.bulkhead(words);
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{words:?}: {said}");
+        if words[0] != "rollback" {
+            assert!(
+                said.contains("has been applying since"),
+                "{words:?}: {said}"
+            );
+        }
+    }
+    std::fs::remove_file(machine.path("hold")).unwrap();
+    assert!(first.wait().unwrap().success());
+    let generations = machine.ok(&["generations", "--json"]);
+    let generations: serde_json::Value = serde_json::from_str(&generations).unwrap();
+    assert_eq!(generations.as_array().unwrap().len(), 1, "{generations}");
+    assert_eq!(generations[0]["message"], "first");
+    assert!(machine.ok(&["apply", "--yes"]).contains("Nothing to do"));
 }
 
 #[test]

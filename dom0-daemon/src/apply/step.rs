@@ -112,6 +112,7 @@ impl Job {
         fault::point(Point::Begin, self.step);
         self.journal(StepState::Started, None).await?;
         fault::point(Point::Before, self.step);
+        fault::hold(self.step).await;
         let acted = if fault::fails(self.step) {
             Err(StepError::Injected(self.step))
         } else {

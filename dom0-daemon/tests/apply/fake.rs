@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,12 +20,15 @@ use bulkheadd::machine::{
 use bulkheadd::plan::lag::set_live;
 use bulkheadd::storage::ImageDigest;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 #[derive(Debug)]
 pub(crate) struct FakeMachine {
     root: PathBuf,
     /// Every start takes this long.
     pub(crate) delay: Duration,
+    /// Every start takes one of these, and waits where there is none.
+    pub(crate) gate: Option<Arc<Semaphore>>,
     changing: Mutex<()>,
 }
 
@@ -43,6 +46,7 @@ impl FakeMachine {
         Self {
             root,
             delay: Duration::ZERO,
+            gate: None,
             changing: Mutex::default(),
         }
     }
@@ -147,6 +151,9 @@ impl Machine for FakeMachine {
         _: Reason,
     ) -> Result<(), MachineError> {
         tokio::time::sleep(self.delay).await;
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.unwrap().forget();
+        }
         if self.read(&qube.name).running.is_some() {
             return Ok(());
         }

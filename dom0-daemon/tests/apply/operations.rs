@@ -9,6 +9,8 @@ use bulkheadd::ops::{
     RollbackRequest,
 };
 
+use tokio::sync::Semaphore;
+
 use crate::fake::FakeMachine;
 use crate::world::{BASE, World, everything};
 
@@ -125,7 +127,8 @@ async fn a_plan_that_is_no_longer_the_one_shown_is_refused() {
 async fn a_second_apply_during_the_first_is_told_who_is_at_it() {
     let (_dir, world) = world();
     let mut machine = FakeMachine::new(world.machine());
-    machine.delay = Duration::from_millis(300);
+    let gate = Arc::new(Semaphore::new(0));
+    machine.gate = Some(Arc::clone(&gate));
     let operations = Arc::new(world.operations_with(machine));
     let mut progress = operations.progress();
     let first = {
@@ -156,6 +159,7 @@ async fn a_second_apply_during_the_first_is_told_who_is_at_it() {
         operations.status().await.unwrap().applying.unwrap().who,
         "alice"
     );
+    gate.add_permits(Semaphore::MAX_PERMITS);
     assert_eq!(first.await.unwrap().unwrap().outcome, ApplyOutcome::Done);
     assert!(operations.status().await.unwrap().applying.is_none());
     let again = operations.apply(&everything(), "bob").await.unwrap();
@@ -214,7 +218,7 @@ async fn a_qube_that_does_not_start_undoes_the_apply_and_says_why() {
 }
 
 #[tokio::test]
-async fn a_policy_that_is_refused_changes_nothing() {
+async fn a_policy_that_the_machine_refuses_changes_nothing() {
     let (_dir, world) = world();
     world.apply().await;
     let before = world.picture().await;
@@ -222,7 +226,7 @@ async fn a_policy_that_is_refused_changes_nothing() {
     let with = text.trim_end().trim_end_matches(')').to_owned();
     fs::write(
         world.system(),
-        format!("{with} policy: [\"unparsable\"], )"),
+        format!("{with} policy: [\"unparsable * * * deny\"], )"),
     )
     .unwrap();
     let operations = world.operations();
@@ -233,6 +237,31 @@ async fn a_policy_that_is_refused_changes_nothing() {
         "{:?}",
         report.failures
     );
+    assert_eq!(world.picture().await, before);
+}
+
+#[tokio::test]
+async fn a_policy_that_does_not_parse_is_found_before_there_is_a_plan() {
+    let (_dir, world) = world();
+    world.apply().await;
+    let before = world.picture().await;
+    let text = fs::read_to_string(world.system()).unwrap();
+    let with = text.trim_end().trim_end_matches(')').to_owned();
+    fs::write(
+        world.system(),
+        format!("{with} policy: [\"a.B * * * alow\"], )"),
+    )
+    .unwrap();
+    let operations = world.operations();
+    let planned = operations.plan(&PlanRequest::default()).await.unwrap_err();
+    let applied = operations.apply(&everything(), "alice").await.unwrap_err();
+    for error in [planned, applied] {
+        let OperationsError::Description { diagnostics, .. } = error else {
+            panic!("{error}");
+        };
+        assert_eq!(diagnostics.list[0].message, "unknown action `alow`");
+        assert!(diagnostics.list[0].place.is_some());
+    }
     assert_eq!(world.picture().await, before);
 }
 
