@@ -291,7 +291,13 @@ async fn survive(base: &str, wanted: Change, runs: &[&str], starts: u32, kept: &
             "{what}: once, and once only"
         );
         let most = running.values().copied().max().unwrap_or(0);
-        assert!(most <= highest + starts, "{what}: {highest} {running:?}");
+        // A start that the kill cut short has used a number of its own.
+        let attempts = 2 * starts;
+        assert!(
+            most <= highest + attempts,
+            "{what}: {highest} {running:?} {}",
+            machine.log()
+        );
         highest = highest.max(most);
         let status: Status = serde_json::from_str(&proxy.status().await.unwrap()).unwrap();
         assert!(
