@@ -218,6 +218,7 @@ async fn change(proxy: &Manager1Proxy<'_>, change: &Change) -> Result<ApplyRepor
         Change::Describe(_) => apply(proxy).await,
         Change::Rollback => {
             let request = RollbackRequest {
+                message: String::new(),
                 generation: Some(1),
                 restart: true,
                 allow_destroy: true,
