@@ -92,6 +92,9 @@ struct Stream<'a> {
     buffer: Vec<u8>,
     progress: OnProgress<'a>,
     sent: Sent,
+    /// Reading leaves the time of last access as it was, which costs a write for each file. Given
+    /// up at the first file that belongs to another user.
+    quiet: OFlags,
 }
 
 impl<'a> Stream<'a> {
@@ -110,6 +113,7 @@ impl<'a> Stream<'a> {
                 bytes: 0,
                 resumed: 0,
             },
+            quiet: OFlags::NOATIME,
         }
     }
 
@@ -148,7 +152,14 @@ impl<'a> Stream<'a> {
         };
         // Not blocking: it may turn into a pipe before it is opened.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(parent, leaf, flags, Mode::empty()) {
+        let opened = match openat(parent, leaf, flags | self.quiet, Mode::empty()) {
+            Err(Errno::PERM) if !self.quiet.is_empty() => {
+                self.quiet = OFlags::empty();
+                openat(parent, leaf, flags, Mode::empty())
+            }
+            opened => opened,
+        };
+        let file = match opened {
             Ok(file) => file,
             // Links and sockets cannot be opened like this.
             Err(Errno::LOOP | Errno::NXIO) => return self.link(parent, leaf, path, name),
