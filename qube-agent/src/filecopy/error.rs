@@ -26,6 +26,14 @@ pub enum ReceiveError {
         /// What the system says.
         source: Errno,
     },
+    /// A file was created but not completed; others may have been created since.
+    #[error("`{name}` cannot be written")]
+    Write {
+        /// Its name, made printable.
+        name: String,
+        /// What the system says.
+        source: Errno,
+    },
     /// A file of a resumed transfer does not go on where it stopped.
     #[error("`{0}` does not go on where it stopped")]
     Resume(String),
@@ -51,9 +59,10 @@ impl ReceiveError {
             Self::Read(_) => code::UNEXPECTED_EOF,
             Self::Exists(_) => code::EEXIST,
             Self::Resume(_) => code::EINVAL,
-            Self::Create { source, .. } | Self::Folder { source, .. } | Self::Flush(source) => {
-                errno(source)
-            }
+            Self::Create { source, .. }
+            | Self::Write { source, .. }
+            | Self::Folder { source, .. }
+            | Self::Flush(source) => errno(source),
         }
     }
 

@@ -78,6 +78,11 @@ impl Flusher {
         fdatasync(file)
     }
 
+    /// Whether small files need not be brought to [`Self::small_done`] any more.
+    pub(crate) fn has_many(&self) -> bool {
+        matches!(self.singles, Singles::Many)
+    }
+
     /// A small file is complete.
     pub(crate) fn small_done(&mut self, file: OwnedFd) {
         match &mut self.singles {

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 mod cli;
 mod error;
+mod fill;
 mod flush;
 mod kept;
 mod place;

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 
 use super::CHUNK;
 use super::error::ReceiveError;
+use super::fill::{self, FillError, Filler};
 use super::flush::Flusher;
 use super::kept::{self, Kept, KeptFile};
 use super::place::{Place, Staging};
@@ -43,7 +44,10 @@ pub fn receive(
             Err(error) => error.code(),
         },
         crc: decoder.crc(),
-        last_name: Some(decoder.last_name().to_vec()),
+        last_name: Some(match &result {
+            Err(ReceiveError::Write { name, .. }) => name.clone().into_bytes(),
+            _ => decoder.last_name().to_vec(),
+        }),
     };
     (outcome, result)
 }
@@ -56,7 +60,9 @@ fn receive_into(
     rustix::process::umask(Mode::empty());
     let mut receiver = Receiver::new(place)?;
     let result = receiver.read(input, decoder);
-    match result {
+    // Every file is complete, or the first that is not says why.
+    let filled = receiver.filler.finish().map_err(write);
+    match result.and(filled) {
         Ok(()) => receiver.commit(),
         Err(error) => {
             receiver.abandon(&error);
@@ -68,6 +74,8 @@ fn receive_into(
 /// The file that is being received.
 #[derive(Debug)]
 enum Open {
+    /// With the [`Filler`].
+    Gathered,
     Small(OwnedFd),
     /// Large, but another transfer has its place among the kept files.
     Large(OwnedFd),
@@ -75,10 +83,12 @@ enum Open {
 }
 
 impl Open {
-    fn file(&self) -> &OwnedFd {
+    /// None: not at hand here.
+    fn file(&self) -> Option<&OwnedFd> {
         match self {
-            Self::Small(file) | Self::Large(file) => file,
-            Self::Kept(kept) => &kept.file,
+            Self::Gathered => None,
+            Self::Small(file) | Self::Large(file) => Some(file),
+            Self::Kept(kept) => Some(&kept.file),
         }
     }
 }
@@ -91,6 +101,7 @@ struct Receiver<'a> {
     /// Large files that are complete, in the order in which they came.
     complete: Vec<KeptFile>,
     open: Option<(Open, rustix::fs::Timestamps, Mode)>,
+    filler: Filler,
     flusher: Flusher,
     /// Last: removed when everything that points into it is gone.
     staging: Staging,
@@ -107,6 +118,7 @@ impl<'a> Receiver<'a> {
             kept: None,
             complete: Vec::new(),
             open: None,
+            filler: Filler::default(),
             flusher: Flusher::new(),
             staging,
         })
@@ -159,10 +171,13 @@ impl<'a> Receiver<'a> {
                 self.refuse_taken(entry.name)?;
                 let open = if size >= kept::LARGE {
                     self.open_large(entry, file)?
-                } else if offset == 0 {
-                    Open::Small(file)
-                } else {
+                } else if offset != 0 {
                     return Err(ReceiveError::Resume(printable(entry.name)));
+                } else if size <= fill::SMALL && self.flusher.has_many() {
+                    self.filler.start(file, entry.name, times.clone());
+                    Open::Gathered
+                } else {
+                    Open::Small(file)
                 };
                 self.open = Some((open, times, permissions));
                 Ok(())
@@ -214,16 +229,13 @@ impl<'a> Receiver<'a> {
         let Some((open, ..)) = &self.open else {
             return Ok(());
         };
-        let mut rest = content;
-        while !rest.is_empty() {
-            match rustix::io::write(open.file(), rest) {
-                Ok(count) => rest = rest.get(count..).unwrap_or_default(),
-                Err(Errno::INTR) => {}
-                Err(source) => return Err(self.create_open(source)),
-            }
-        }
+        let Some(file) = open.file() else {
+            self.filler.content(content);
+            return Ok(());
+        };
+        fill::write_all(file, content).map_err(|source| self.create_open(source))?;
         if !matches!(open, Open::Small(_)) {
-            self.flusher.written(open.file(), content.len());
+            self.flusher.written(file, content.len());
         }
         Ok(())
     }
@@ -240,12 +252,15 @@ impl<'a> Receiver<'a> {
             return Ok(());
         };
         let failed = |source| create(b"a file", source);
-        let file = open.file();
+        let Some(file) = open.file() else {
+            return self.filler.end().map_err(write);
+        };
         if let Open::Kept(_) = open {
             fchmod(file, permissions).map_err(failed)?;
         }
         futimens(file, &times).map_err(failed)?;
         match open {
+            Open::Gathered => Ok(()),
             Open::Small(file) => {
                 self.flusher.small_done(file);
                 Ok(())
@@ -317,6 +332,13 @@ fn create(name: &[u8], source: Errno) -> ReceiveError {
             name: printable(name),
             source,
         },
+    }
+}
+
+fn write(error: FillError) -> ReceiveError {
+    ReceiveError::Write {
+        name: printable(&error.name),
+        source: error.source,
     }
 }
 

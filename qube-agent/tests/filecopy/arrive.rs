@@ -66,6 +66,42 @@ fn a_tree_arrives_as_it_was() {
 }
 
 #[test]
+fn many_small_files_arrive_each_with_its_own() {
+    let here = tempfile::tempdir().unwrap();
+    let tree = here.path().join("tree");
+    let names: Vec<String> = (0..1000)
+        .map(|number| format!("{}/{number}", number % 7))
+        .collect();
+    let content = |number: usize| format!("{number} ").repeat(number * 41 % 9000);
+    for (number, name) in names.iter().enumerate() {
+        let path = tree.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content(number)).unwrap();
+        let mode = if number % 2 == 0 { 0o640 } else { 0o400 };
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        set_time(&path, 1_000_000 + number as u64);
+    }
+    let home = Home::new();
+    copy(std::slice::from_ref(&tree), &home);
+
+    let there = home.incoming().join("tree");
+    for (number, name) in names.iter().enumerate() {
+        let path = there.join(name);
+        assert!(
+            fs::read_to_string(&path).unwrap() == content(number),
+            "{name}"
+        );
+        let (sent, received) = (
+            tree.join(name).metadata().unwrap(),
+            path.metadata().unwrap(),
+        );
+        assert_eq!(received.mode(), sent.mode(), "{name}");
+        assert_eq!(received.mtime(), sent.mtime(), "{name}");
+        assert_eq!(received.mtime_nsec(), sent.mtime_nsec(), "{name}");
+    }
+}
+
+#[test]
 fn a_large_file_in_a_closed_folder_arrives_as_it_was() {
     let here = tempfile::tempdir().unwrap();
     let tree = here.path().join("tree");

@@ -283,4 +283,24 @@ fn receive_within_a_limit() {
         let (outcome, _) = receive(&mut &stream[..], &place, PLAIN);
         assert_eq!(outcome.code, EFBIG);
     }
+    // One small file of many, which are written while later ones are being created.
+    let limit = Rlimit {
+        current: Some(1000),
+        maximum: Some(1000),
+    };
+    setrlimit(Resource::Fsize, limit).unwrap();
+    for later in [0, 10, 1000] {
+        let place = Place::open(home, &home.join("state"), "work").unwrap();
+        let mut stream = Stream::new().dir("d", 0o755);
+        for number in 0..100 {
+            stream = stream.file(&format!("d/{number}"), &[1; 1000]);
+        }
+        stream = stream.file("d/long", &[1; 1001]);
+        for number in 0..later {
+            stream = stream.file(&format!("d/later-{number}"), &[1; 1000]);
+        }
+        let (outcome, _) = receive(&mut &stream.end()[..], &place, PLAIN);
+        assert_eq!(outcome.code, EFBIG);
+        assert_eq!(outcome.last_name.as_deref(), Some(&b"d/long"[..]));
+    }
 }

@@ -1,0 +1,171 @@
+//! Filling small files while the next ones are being created.
+//!
+//! Of the time that a small file takes, its creation is one half and its content, times and
+//! closing the other; the first needs the stream, the second does not. A helper thread has it.
+
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use rustix::fs::{Timestamps, futimens};
+use rustix::io::Errno;
+
+/// Longest file that is gathered: copying this much once more costs less than a turn of the threads.
+pub(crate) const SMALL: u64 = 16 * 1024;
+/// Files, and so descriptors, that are handed over together: enough that waking the helper costs
+/// nothing, and with [`AHEAD`] well below the 1,024 descriptors that a process may have.
+const FILES_MAX: usize = 64;
+/// Bytes that are handed over together: what stays in a core's second-level cache.
+const BYTES_MAX: usize = 256 * 1024;
+/// Batches that wait for the helper; one more is filled and one emptied meanwhile.
+const AHEAD: usize = 2;
+
+/// A file that was created and what it is to be.
+#[derive(Debug)]
+struct Small {
+    file: OwnedFd,
+    name_len: usize,
+    content_len: usize,
+    times: Timestamps,
+}
+
+/// Files with their names and contents, one after the other.
+#[derive(Debug, Default)]
+struct Batch {
+    files: Vec<Small>,
+    names: Vec<u8>,
+    contents: Vec<u8>,
+}
+
+/// A file that could not be filled.
+#[derive(Debug, Clone)]
+pub(crate) struct FillError {
+    /// Its name, as received.
+    pub(crate) name: Vec<u8>,
+    pub(crate) source: Errno,
+}
+
+type Failure = Arc<Mutex<Option<FillError>>>;
+
+/// Fills small files of one transfer.
+#[derive(Debug, Default)]
+pub(crate) struct Filler {
+    batch: Batch,
+    worker: Option<(SyncSender<Batch>, JoinHandle<()>)>,
+    /// The first that failed.
+    failed: Failure,
+}
+
+impl Filler {
+    /// Takes a new file called `name`; its content follows.
+    pub(crate) fn start(&mut self, file: OwnedFd, name: &[u8], times: Timestamps) {
+        self.batch.names.extend_from_slice(name);
+        self.batch.files.push(Small {
+            file,
+            name_len: name.len(),
+            content_len: 0,
+            times,
+        });
+    }
+
+    /// The next bytes of the file that was started last.
+    pub(crate) fn content(&mut self, bytes: &[u8]) {
+        if let Some(last) = self.batch.files.last_mut() {
+            last.content_len += bytes.len();
+            self.batch.contents.extend_from_slice(bytes);
+        }
+    }
+
+    /// The file that was started last is complete. An error may be that of a file before.
+    pub(crate) fn end(&mut self) -> Result<(), FillError> {
+        if self.batch.files.len() < FILES_MAX && self.batch.contents.len() < BYTES_MAX {
+            return Ok(());
+        }
+        self.hand_over();
+        self.check()
+    }
+
+    /// Waits until every file is complete.
+    pub(crate) fn finish(&mut self) -> Result<(), FillError> {
+        self.hand_over();
+        self.stop();
+        self.check()
+    }
+
+    fn hand_over(&mut self) {
+        if self.batch.files.is_empty() {
+            return;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        if self.worker.is_none() {
+            let failed = Arc::clone(&self.failed);
+            let (sender, batches) = sync_channel(AHEAD);
+            let work = move || {
+                for batch in batches {
+                    fill(batch, &failed);
+                }
+            };
+            let thread = thread::Builder::new().name("fill".to_owned());
+            // Without a thread to spare it is done here.
+            self.worker = thread.spawn(work).ok().map(|worker| (sender, worker));
+        }
+        let left = match &self.worker {
+            Some((sender, _)) => sender.send(batch).err().map(|unsent| unsent.0),
+            None => Some(batch),
+        };
+        if let Some(batch) = left {
+            fill(batch, &self.failed);
+        }
+    }
+
+    fn check(&self) -> Result<(), FillError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.clone().map_or(Ok(()), Err)
+    }
+
+    fn stop(&mut self) {
+        if let Some((sender, worker)) = self.worker.take() {
+            drop(sender);
+            // It cannot panic: nothing in it does.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Drop for Filler {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn fill(batch: Batch, failed: &Failure) {
+    let (mut names, mut contents) = (batch.names.as_slice(), batch.contents.as_slice());
+    for small in batch.files {
+        let (name, next_names) = names.split_at(small.name_len.min(names.len()));
+        let (content, next) = contents.split_at(small.content_len.min(contents.len()));
+        (names, contents) = (next_names, next);
+        let written = write_all(&small.file, content);
+        if let Err(source) = written.and_then(|()| futimens(&small.file, &small.times)) {
+            let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert_with(|| FillError {
+                name: name.to_vec(),
+                source,
+            });
+            return;
+        }
+    }
+}
+
+/// Writes all of `bytes`.
+pub(crate) fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        match rustix::io::write(file, rest) {
+            Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(source) => return Err(source),
+        }
+    }
+    Ok(())
+}
