@@ -1,7 +1,8 @@
 //! Both ends of a transfer over a Unix socket pair: `cargo bench -p qube-agent --bench filecopy`.
 //!
 //! `TMPDIR` says where the files are; what is received is flushed there before the sender hears
-//! that it arrived, so the disk is part of the figure. `spool` is the same bytes without any file.
+//! that it arrived, so the disk is part of the figure. `spool` is the same bytes without any file,
+//! `cp_*` the same files copied by `cp` in one folder, without connection or flush.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -69,13 +70,28 @@ fn one_file_of_256_mib(bencher: Bencher<'_, '_>) {
         .bench_local_refs(|home| transfer(&source.join("large"), home.path()));
 }
 
+fn many(source: &Path) {
+    for number in 0..FILES {
+        fs::write(source.join(format!("file-{number}")), [0x5a; SMALL]).expect("room for it");
+    }
+}
+
+#[divan::bench(sample_count = 7, sample_size = 1)]
+fn cp_ten_thousand_files_of_1_kib(bencher: Bencher<'_, '_>) {
+    let (folder, source) = folders(many);
+    bencher
+        .counter(ItemsCount::new(FILES))
+        .with_inputs(|| home(&folder))
+        .bench_local_refs(|home| {
+            let mut cp = std::process::Command::new("cp");
+            let status = cp.arg("-a").arg(&source).arg(home.path()).status();
+            assert!(status.expect("cp runs").success());
+        });
+}
+
 #[divan::bench(sample_count = 7, sample_size = 1)]
 fn ten_thousand_files_of_1_kib(bencher: Bencher<'_, '_>) {
-    let (folder, source) = folders(|source| {
-        for number in 0..FILES {
-            fs::write(source.join(format!("file-{number}")), [0x5a; SMALL]).expect("room for it");
-        }
-    });
+    let (folder, source) = folders(many);
     bencher
         .counter(ItemsCount::new(FILES))
         .with_inputs(|| home(&folder))
