@@ -7,6 +7,10 @@ use bulkhead_wire::qrexec::{HEADER_LEN, Header, Kind, Version, data, hello};
 
 use super::ends::Input;
 
+/// Bytes up to which more is put behind what is queued: room for the ends of all streams and the
+/// exit code, which then wake the peer once.
+const LIGHT: usize = 64;
+
 /// What reading a local stream gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filled {
@@ -18,7 +22,7 @@ pub(super) enum Filled {
     End,
 }
 
-/// At most one data message, and the few small ones that end things.
+/// At most one large data message, and the few small ones around it.
 #[derive(Debug)]
 pub(super) struct Outbound {
     buffer: Vec<u8>,
@@ -45,6 +49,11 @@ impl Outbound {
 
     pub(super) fn is_empty(&self) -> bool {
         self.sent == self.end
+    }
+
+    /// So little is queued that more may go with it.
+    pub(super) fn is_light(&self) -> bool {
+        self.is_empty() || self.end <= LIGHT
     }
 
     /// Gives up what is queued and all that may follow.
@@ -86,34 +95,34 @@ impl Outbound {
         n
     }
 
-    /// Reads one chunk of `input` if nothing is queued.
+    /// Reads one chunk of `input` if little or nothing is queued.
     pub(super) fn fill(
         &mut self,
         kind: Kind,
         version: Version,
         input: &Input,
     ) -> io::Result<Filled> {
-        if !self.is_empty() {
+        if !self.is_light() {
             return Ok(Filled::Nothing);
         }
         self.compact();
-        let size = HEADER_LEN + version.chunk_max() as usize;
+        let room = version.chunk_max() as usize;
+        let size = self.end + HEADER_LEN + room;
         if self.buffer.len() < size {
             self.buffer.resize(size, 0);
         }
-        let Some((head, body)) = self.buffer.split_at_mut_checked(HEADER_LEN) else {
+        let free = self.buffer.get_mut(self.end..size).unwrap_or_default();
+        let Some((head, body)) = free.split_at_mut_checked(HEADER_LEN) else {
             return Ok(Filled::Nothing);
         };
-        let room = version.chunk_max() as usize;
-        let read = input.read(body.get_mut(..room).unwrap_or_default())?;
-        match read {
+        match input.read(body)? {
             None => Ok(Filled::Nothing),
             Some(0) => Ok(Filled::End),
             Some(n) => {
                 let len = u32::try_from(n).unwrap_or(u32::MAX);
                 head.copy_from_slice(&Header { kind, len }.encode());
                 if !self.dead {
-                    self.end = HEADER_LEN + n;
+                    self.end += HEADER_LEN + n;
                 }
                 Ok(Filled::Data)
             }

@@ -200,7 +200,7 @@ impl Pump {
         loop {
             self.reap(child);
             let receiving = self.receive(channel)?;
-            self.send(channel);
+            self.send(channel, child);
             if self.is_over(channel, child) {
                 return Ok(());
             }
@@ -224,19 +224,31 @@ impl Pump {
         self.outbound.eof(Kind::Stderr);
     }
 
-    /// Whether the call is over and everything was sent.
-    fn is_over(&mut self, channel: &mut dyn Channel, child: &Option<LocalChild>) -> bool {
+    /// Whether nothing but the exit code is left to be sent or waited for.
+    fn is_done(&self, child: &Option<LocalChild>) -> bool {
         let up = self.inbound.decoder.version().is_some();
         let child_done = child.is_none() || self.ending.local.is_some();
         let streams_done = self.output.is_none() && !self.main_open && !self.errors_come();
-        if !up || !streams_done || !child_done {
+        up && streams_done && child_done
+    }
+
+    /// Queues the exit code of a service once that is all there is to say.
+    fn queue_exit(&mut self, child: &Option<LocalChild>) {
+        if self.is_service() && !self.exit_sent && self.is_done(child) {
+            self.outbound
+                .exit(self.ending.local.unwrap_or(self.options.exit_code));
+            self.exit_sent = true;
+        }
+    }
+
+    /// Whether the call is over and everything was sent.
+    fn is_over(&mut self, channel: &mut dyn Channel, child: &Option<LocalChild>) -> bool {
+        if !self.is_done(child) {
             return false;
         }
         if self.is_service() {
             if !self.exit_sent {
-                self.outbound
-                    .exit(self.ending.local.unwrap_or(self.options.exit_code));
-                self.exit_sent = true;
+                self.queue_exit(child);
                 // Should it fail, the peer is gone and the next turn sees that.
                 let _ = self.outbound.flush(channel);
             }
@@ -335,14 +347,19 @@ impl Pump {
         true
     }
 
-    fn send(&mut self, channel: &mut dyn Channel) {
+    fn send(&mut self, channel: &mut dyn Channel, child: &Option<LocalChild>) {
         for _ in 0..TURN {
-            match self.outbound.flush(channel) {
-                Ok(()) => {}
-                // A peer that is gone may have left the rest of its output and the exit code.
-                Err(_) => self.end_main(),
+            let mut filled = false;
+            // Small messages go together: each that goes alone wakes the peer once more.
+            while self.outbound.is_light() && self.fill() {
+                filled = true;
             }
-            if !self.outbound.is_empty() || !self.fill() {
+            self.queue_exit(child);
+            // A peer that is gone may have left the rest of its output and the exit code.
+            if self.outbound.flush(channel).is_err() {
+                self.end_main();
+            }
+            if !self.outbound.is_empty() || !filled {
                 break;
             }
         }
