@@ -36,14 +36,21 @@ pub fn forget(pid: u32) {
 
 /// Reaps every dead child that [`spawn`] did not start. For init processes.
 pub fn reap_orphans() {
+    let dead = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let any = waitid(WaitId::All, dead | WaitIdOptions::NOWAIT);
+    if matches!(any, Ok(None) | Err(_)) {
+        return;
+    }
+    // Listing takes long beside the rest, and whoever ends a call waits for the lock. Who is
+    // listed was started before, so once the lock is ours it is noted, or nobody's.
+    let children = children();
     let ours = ours();
-    for pid in children() {
+    for pid in children {
         if let Some(pid) = Pid::from_raw(pid)
             && !ours.contains(&pid.as_raw_nonzero().get().unsigned_abs())
         {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             // Somebody else's may be alive, or gone already.
-            let _ = waitid(WaitId::Pid(pid), options);
+            let _ = waitid(WaitId::Pid(pid), dead);
         }
     }
 }
