@@ -102,6 +102,18 @@ fn many_small_files_arrive_each_with_its_own() {
 }
 
 #[test]
+fn a_file_that_may_only_be_read_is_sent() {
+    // Root's, and of this machine: an ordinary user cannot make a file of another user.
+    let theirs = PathBuf::from("/etc/passwd");
+    let home = Home::new();
+    copy(std::slice::from_ref(&theirs), &home);
+    assert_eq!(
+        fs::read(home.incoming().join("passwd")).unwrap(),
+        fs::read(&theirs).unwrap()
+    );
+}
+
+#[test]
 fn a_large_file_in_a_closed_folder_arrives_as_it_was() {
     let here = tempfile::tempdir().unwrap();
     let tree = here.path().join("tree");
