@@ -6,7 +6,7 @@
 //! code. The spawns of `/bin/true` beside it are of the same program in the same qube, in turn with
 //! the calls, so that whatever else the machine does hits both alike.
 //!
-//! It drives the programs that ship, from `$BULKHEAD_LIBEXEC`: `cargo xtask bench call` builds them
+//! It drives the programs that ship, from `$BULKHEAD_LIBEXEC`: `cargo xtask bench` builds them
 //! first.
 
 use std::fs;
