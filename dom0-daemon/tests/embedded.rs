@@ -292,6 +292,33 @@ async fn memory_has_an_end() {
 }
 
 #[tokio::test]
+async fn what_is_written_to_the_root_has_an_end_and_is_not_the_machines() {
+    let lab = Lab::new().await;
+    let spec = lab.spec("work", 1);
+    // Of 64 MiB of memory, 48 are for writes.
+    let job = "\
+        head -c 40M /dev/zero >/etc/fits && echo fits
+        head -c 20M /dev/zero >/etc/past 2>/dev/null || echo full
+        rm /etc/fits /etc/past; mkdir -p /etc/x/y && rm -r /etc/x && mkdir /etc/x
+        mv /etc/hostname /etc/moved && cat /etc/moved; ls -d /etc/x";
+    let said = lab.run(&spec, job).await;
+    assert_eq!(said, "fits\nfull\nwork\n/etc/x\n");
+    assert!(fs::read_dir(&spec.overlay).unwrap().next().is_none());
+    lab.end(&spec).await;
+}
+
+#[tokio::test]
+async fn nothing_that_the_daemon_was_started_with_reaches_a_qube() {
+    let lab = Lab::new().await;
+    let spec = lab.spec("work", 1);
+    let leak = fs::File::create(lab.dir.path().join("leak")).unwrap();
+    rustix::io::fcntl_setfd(&leak, rustix::io::FdFlags::empty()).unwrap();
+    let said = lab.run(&spec, "ls -l /proc/1/fd /proc/self/fd").await;
+    lab.end(&spec).await;
+    assert!(said.contains("console") && !said.contains("leak"), "{said}");
+}
+
+#[tokio::test]
 async fn tasks_have_an_end() {
     let lab = Lab::new().await;
     let spec = lab.spec("work", 1);

@@ -12,6 +12,7 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
+use bulkhead_sandbox::inherit;
 use bulkhead_sandbox::launch::{LaunchSpec, launch};
 
 fn main() -> ExitCode {
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Infallible, Box<dyn Error>> {
+    // Whatever somebody above the daemon left open by mistake is not for qubes.
+    inherit::close_uninvited()?;
     let spec: LaunchSpec = serde_json::from_reader(io::stdin().lock())?;
     let status: OwnedFd = io::stdout().as_fd().try_clone_to_owned()?;
     let errors: OwnedFd = io::stdout().as_fd().try_clone_to_owned()?;

@@ -143,6 +143,7 @@ mod tests {
             root: RootSource::Host,
             layers: Vec::new(),
             scratch: "/s".into(),
+            scratch_size: None,
             private: None,
             volumes: Vec::new(),
             vchan: "/v".into(),

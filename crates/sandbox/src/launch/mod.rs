@@ -65,6 +65,9 @@ pub struct LaunchSpec {
     pub layers: Vec<PathBuf>,
     /// Folder for this start's writes; exists, is empty.
     pub scratch: PathBuf,
+    /// Bytes that this start may write, in memory that goes with its mount namespace; none means
+    /// as much as `scratch` has room for, and kept there.
+    pub scratch_size: Option<u64>,
     /// Folder that becomes `/rw`, its `home` becomes `/home`; none means one in `scratch`.
     pub private: Option<PathBuf>,
     /// More volumes by name; each becomes `/mnt/NAME`.

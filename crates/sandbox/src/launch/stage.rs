@@ -19,6 +19,9 @@ use super::{LaunchError, LaunchSpec, QUBE_UID, RootSource};
 const STAGE: &str = "/tmp";
 /// Holds mount points and a few small files.
 const STAGE_OPTIONS: &str = "mode=0755,size=1m";
+/// Bytes of a scratch file system for each of its inodes, which are kernel memory too: smaller
+/// files than this on average are more than a root has.
+const SCRATCH_BYTES_PER_INODE: u64 = 2048;
 /// The parts of this machine's root that a qube on the `host` template sees. An allow-list:
 /// `/home`, `/root`, `/var`, `/opt`, `/srv` and `/run` hold what is nobody else's business.
 const HOST_PARTS: [&str; 2] = ["usr", "etc"];
@@ -189,11 +192,30 @@ pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, Laun
     })
 }
 
+/// Covers the folder for this start's writes with memory of its own and of bounded size: a qube
+/// cannot fill the machine's runtime folder, and nothing is written back or removed when it ends.
+fn bound_scratch(scratch: &Path, size: u64) -> Result<(), LaunchError> {
+    let inodes = size.div_ceil(SCRATCH_BYTES_PER_INODE);
+    let options = format!("mode=0700,size={size},nr_inodes={inodes}");
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(
+        Some("tmpfs"),
+        scratch,
+        Some("tmpfs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .map_err(LaunchError::system("mounting room for writes"))
+}
+
 /// Mounts the overlays as the qube's user and fills in what this start needs.
 pub(super) fn mount_overlays(
     spec: &LaunchSpec,
     staged: &Staged,
 ) -> Result<Vec<RootPart>, LaunchError> {
+    if let Some(size) = spec.scratch_size {
+        bound_scratch(&staged.scratch, size)?;
+    }
     let upper_root = staged.scratch.join("upper");
     let work_root = staged.scratch.join("work");
     make_folder(&upper_root)?;

@@ -22,6 +22,9 @@ const NO_LIMITS: &str = "No memory and task cgroups are to be had, so memory is 
 const NO_FREEZER: &str = "No freezer cgroup is to be had, so qubes are paused with signals.";
 const NO_CPU: &str = "No cpu cgroup is to be had, so processors are not limited.";
 
+/// What a probe may write to its root: a few small files.
+const PROBE_BYTES: u64 = 1 << 20;
+
 /// bubblewrap, or what to do about it.
 pub(super) fn find_bwrap(config: &EmbeddedConfig) -> Result<PathBuf, HypervisorError> {
     let places = match &config.bwrap {
@@ -142,6 +145,7 @@ async fn try_launch(shared: &Arc<Shared>, bwrap: &Path) -> Result<(), Hypervisor
         root: RootSource::Host,
         layers: Vec::new(),
         scratch,
+        scratch_size: Some(PROBE_BYTES),
         private: None,
         volumes: Vec::new(),
         vchan,

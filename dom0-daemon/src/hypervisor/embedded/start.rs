@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_model::qube::Mib;
 use bulkhead_sandbox::launch::{LaunchSpec, ProcessLimits, RootSource};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -151,6 +152,12 @@ fn give_to_qube(shared: &Shared, spec: &DomainSpec, console: &Path) -> io::Resul
     Ok(Some(id))
 }
 
+/// What a qube may write to a root that is not kept, in bytes: it is memory of the qube's, and a
+/// quarter is left for its processes.
+fn scratch_size(memory: Mib) -> u64 {
+    (memory.0.saturating_mul(1 << 20) / 4).saturating_mul(3)
+}
+
 fn launch_spec(
     shared: &Shared,
     record: &Record,
@@ -185,6 +192,9 @@ fn launch_spec(
         },
         layers: vec![layer.to_owned()],
         scratch: volume(ROOT).unwrap_or_else(|| spec.overlay.clone()),
+        scratch_size: volume(ROOT)
+            .is_none()
+            .then(|| scratch_size(spec.memory.maximum)),
         private: volume(PRIVATE),
         volumes: spec
             .volumes
