@@ -18,6 +18,9 @@ pub const CALL_RATE: u32 = 2000;
 /// Calls at once before the rate counts: two full sets of pending ones.
 pub const CALL_BURST: u32 = 512;
 
+/// Domain numbers are below this; the daemon takes another one for a relay gone wrong.
+const DOMAIN_LIMIT: u32 = 0x7ff0;
+
 /// Unsent bytes past which the agent's next message waits.
 pub const CONTROL_OUTPUT_HIGH: usize = 64 * 1024;
 /// Unsent bytes past which the agent counts as stalled: 16 of the longest command lines.
@@ -44,7 +47,7 @@ pub(crate) struct Control {
     input: Vec<u8>,
     output: Vec<u8>,
     pending: BTreeMap<RequestId, Ident>,
-    /// Data connections that the agent was told to make; it may report the end of these alone.
+    /// Data connections that this agent was told to make through us.
     live: HashSet<Endpoint>,
 }
 
@@ -123,15 +126,21 @@ impl Control {
                     rate.take(now);
                     self.ask(trigger, next, queue);
                 }
-                DaemonEvent::Terminated(endpoint) if self.live.remove(&endpoint) => {
+                DaemonEvent::Terminated(endpoint) => {
                     let Endpoint { domain, port } = endpoint;
+                    // One that this relay did not make is invented, or from before its time: the
+                    // daemon knows which, and inventing counts like calling.
+                    if !self.live.remove(&endpoint) {
+                        if domain >= DOMAIN_LIMIT {
+                            continue;
+                        }
+                        rate.take(now);
+                    }
                     queue.push(&FromRelay::ConnectionTerminated { domain, port });
                     if domain == 0 {
                         ended.push(port);
                     }
                 }
-                // Of a connection from before a restart, or invented. The daemon has no use for it.
-                DaemonEvent::Terminated(_) => {}
             }
         }
         self.input.extend_from_slice(rest);
