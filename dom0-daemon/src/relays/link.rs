@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 /// Messages kept for a relay that does not read. Far more than one start writes (some hundred
 /// QubesDB keys); a relay that falls this far behind is stuck and replaced.
 pub(super) const BACKLOG_MAX: usize = 2048;
+/// Bytes of them: a few of the longest packets for each call that may be under way.
+pub(super) const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
 /// Why a message cannot be sent.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +85,11 @@ impl Link {
                 Err(_) => return Err(LinkError::Gone),
             }
         }
-        if waiting.len() >= BACKLOG_MAX {
+        let bytes: usize = waiting.iter().map(|w| w.packet.len()).sum();
+        if waiting.len() >= BACKLOG_MAX || bytes + packet.len() > BACKLOG_BYTES_MAX {
+            // Both directions end, so whoever serves this relay sees that it is over.
+            let _ = rustix::net::shutdown(self.socket.get_ref(), rustix::net::Shutdown::Both);
+            waiting.clear();
             return Err(LinkError::Stuck);
         }
         waiting.push_back(Waiting { packet, fds });
@@ -146,18 +152,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_fit_waits_in_order_and_one_past_the_backlog_is_refused() {
+    async fn what_does_not_fit_waits_in_order() {
         let (near, far) = seqpacket::pair().unwrap();
         let link = Arc::new(Link::new(near).unwrap());
         let mut sent = 0;
-        let error = loop {
-            match link.send(&key(sent), Vec::new()) {
-                Ok(()) => sent += 1,
-                Err(e) => break e,
-            }
-        };
-        assert!(matches!(error, LinkError::Stuck));
-        assert_eq!(link.waiting().len(), BACKLOG_MAX);
+        while link.waiting().len() < BACKLOG_MAX {
+            link.send(&key(sent), Vec::new()).unwrap();
+            sent += 1;
+        }
         let flushing = Arc::clone(&link);
         let flusher = tokio::spawn(async move { flushing.flush().await });
         let reader = tokio::task::spawn_blocking(move || {
@@ -172,6 +174,29 @@ mod tests {
         });
         reader.await.unwrap();
         flusher.abort();
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_does_not_read_is_over_one_past_either_limit() {
+        let long = ToRelay::DbWrite {
+            path: "/long".to_owned(),
+            value: vec![0; 60_000],
+        };
+        for (message, most) in [(key(0), BACKLOG_MAX), (long, BACKLOG_BYTES_MAX / 60_000)] {
+            let (near, _far) = seqpacket::pair().unwrap();
+            let link = Link::new(near).unwrap();
+            let mut kept = 0;
+            let error = loop {
+                match link.send(&message, Vec::new()) {
+                    Ok(()) => kept = link.waiting().len(),
+                    Err(e) => break e,
+                }
+            };
+            assert!(matches!(error, LinkError::Stuck));
+            assert!(kept <= most && kept + 2 > most, "{kept} of {most}");
+            // Whoever serves it is told, and replaces it.
+            assert!(link.receive().await.unwrap().is_none());
+        }
     }
 
     #[tokio::test]

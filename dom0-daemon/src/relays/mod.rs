@@ -25,13 +25,16 @@ use bulkhead_wire::relay::{FromRelay, ToRelay};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+pub(crate) use self::check::printable;
 pub(crate) use self::folder::{Folder, listen_at};
 use self::link::Link;
 pub(crate) use self::link::LinkError;
+use self::pace::Pace;
 
 mod check;
 mod folder;
 mod link;
+mod pace;
 
 /// Pause before a relay that died is replaced; doubled each time up to [`RESPAWN_MAX`].
 const RESPAWN_FIRST: Duration = Duration::from_millis(100);
@@ -42,6 +45,9 @@ const RESPAWN_CALM: Duration = Duration::from_secs(60);
 /// Pause after a batch of names none of which means anything: a qube that litters its folder
 /// does not get more than this of our time.
 const LITTER_PAUSE: Duration = Duration::from_millis(20);
+/// New names in one look that count as litter whatever they are: each is a connection, and a
+/// qube does not make that many in an instant.
+const NAMES_AT_ONCE: usize = 32;
 /// Pause before the next try to connect to an agent that does not accept.
 const ATTACH_RETRY: Duration = Duration::from_millis(50);
 
@@ -219,6 +225,7 @@ impl Keeper {
     async fn serve(&self, epoch: u64, link: &Arc<Link>) -> String {
         // The agent may have been there before this relay.
         let mut attach_at = Some(Instant::now());
+        let mut pace = Pace::new(Instant::now());
         let flush = link.flush();
         tokio::pin!(flush);
         loop {
@@ -234,33 +241,41 @@ impl Keeper {
                     if let Err(why) = check::check(&message) {
                         return format!("it sent what it could not have: {why}");
                     }
+                    let wait = match pace.message(&message, Instant::now()) {
+                        Ok(wait) => wait,
+                        Err(why) => return format!("it sent what it could not have: {why}"),
+                    };
                     match &message {
-                        FromRelay::Failed { reason } => return check::printable(reason),
+                        FromRelay::Failed { reason } => return printable(reason),
                         FromRelay::AgentConnected { .. } => attach_at = None,
-                        FromRelay::AgentLost { .. } => attach_at = Some(Instant::now()),
+                        FromRelay::AgentLost { .. } => {
+                            attach_at = Some(pace.attach_at(Instant::now()));
+                        }
                         _ => {}
                     }
                     self.events.message(epoch, message);
+                    tokio::time::sleep(wait).await;
                 }
                 Event::Message(Ok(None)) => return "it ended".to_owned(),
                 Event::Message(Err(error)) => return error.to_string(),
                 Event::Names(Ok(news)) => {
                     if self.names(news).await {
-                        attach_at = Some(Instant::now());
+                        attach_at = Some(pace.attach_at(Instant::now()));
                     }
                 }
                 Event::Names(Err(error)) => return format!("its folder is gone: {error}"),
                 Event::WriteFailed(error) => return error.to_string(),
-                Event::TryAttach => attach_at = self.attach(link),
+                Event::TryAttach => attach_at = self.attach(link, &mut pace),
             }
         }
     }
 
     /// Connects to the agent, if it is there, and hands the connection over. Returns when to try
     /// again, if that can be known.
-    fn attach(&self, link: &Link) -> Option<Instant> {
+    fn attach(&self, link: &Link, pace: &mut Pace) -> Option<Instant> {
         match self.spec.folder.connect(&self.control) {
             Ok(stream) => {
+                pace.attached(Instant::now());
                 if let Err(error) = link.send(&ToRelay::AttachControl, vec![stream.into()]) {
                     tracing::warn!(qube = %self.spec.qube, %error, "agent is not attached");
                 }
@@ -298,7 +313,7 @@ impl Keeper {
                 litter = false;
             }
         }
-        if litter || news.overflow {
+        if litter || news.overflow || names.len() > NAMES_AT_ONCE {
             tokio::time::sleep(LITTER_PAUSE).await;
         }
         control

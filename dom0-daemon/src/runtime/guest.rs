@@ -9,7 +9,7 @@ use bulkhead_wire::relay::{FromRelay, ToRelay};
 
 use super::keys::{self, Neighbour};
 use super::{Agent, Inner, Run};
-use crate::relays::RelayEvents;
+use crate::relays::{RelayEvents, printable};
 
 /// The ear of one life of a qube.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ impl RelayEvents for GuestEvents {
         };
         match message {
             FromRelay::Ready { confinement } => {
+                let confinement = printable(&confinement);
                 tracing::debug!(qube = %run.name, confinement, "relay serves");
             }
             FromRelay::AgentConnected { version } => {
@@ -50,6 +51,7 @@ impl RelayEvents for GuestEvents {
                 inner.agent_changed(&run);
             }
             FromRelay::AgentLost { reason } => {
+                let reason = printable(&reason);
                 tracing::warn!(qube = %run.name, reason, "agent is gone");
                 inner.agent_lost(&run);
             }
@@ -80,7 +82,9 @@ impl RelayEvents for GuestEvents {
                 inner.send_to(&run, &answer);
             }
             FromRelay::DbLost { reason } if !reason.is_empty() => {
-                tracing::warn!(qube = %run.name, reason, "QubesDB link ended");
+                // As often as the qube likes, and its own loss alone.
+                let reason = printable(&reason);
+                tracing::debug!(qube = %run.name, reason, "QubesDB link ended");
             }
             // What a qube writes about itself is nothing that dom0 acts on.
             FromRelay::Failed { .. }
