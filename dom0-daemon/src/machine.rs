@@ -43,6 +43,8 @@ pub enum Reason {
     RestartRule,
     /// Another qube needs it (a netvm of a qube that starts).
     Needed,
+    /// The daemon ends and takes it along.
+    Exit,
 }
 
 /// A property that some backends can change while a qube runs.

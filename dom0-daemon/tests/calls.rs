@@ -270,3 +270,78 @@ async fn a_qube_that_litters_and_lies_in_its_folder_harms_nobody() {
         .await;
     assert_eq!((code, said.as_str()), (0, "ok\n"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_socket_that_a_qube_made_itself_is_no_connection_to_the_next_daemon() {
+    let world = two_running().await;
+    // What no rule allows: a way from work to vault, prepared before the daemon starts again.
+    let bind = |port: u32| {
+        format!(
+            "python3 -c 'import socket,time; s=socket.socket(socket.AF_UNIX); \
+             s.bind(\"/run/vchan/vchan.1.2.{port}.sock\"); s.listen(); time.sleep(99)' \
+             >/dev/null 2>&1 & sleep 0.3; ls /run/vchan"
+        )
+    };
+    assert!(world.sh("work", &bind(513)).await.1.contains("1.2.513"));
+    // And one that the target is to be led to later on, of its own making.
+    world.sh("vault", "cd /run/vchan; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"vchan.1.2.515.sock\")'").await;
+    let world = world.reopen(POLICY).await;
+    let (_, said) = world.sh("vault", "ls /run/vchan").await;
+    assert!(!said.contains("515"), "a leftover is removed: {said}");
+    let again = format!("rm /run/vchan/vchan.1.2.513.sock; {}", bind(513));
+    assert!(world.sh("work", &again).await.1.contains("1.2.513"));
+    assert!(world.sh("work", &bind(515)).await.1.contains("1.2.515"));
+    let (_, said) = world.sh("vault", "ls /run/vchan").await;
+    assert!(!said.contains(".1.2."), "work reaches vault: {said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disposable_without_its_call_is_ended_by_the_next_daemon() {
+    let world = World::new(qubes(), POLICY).await;
+    let mut request = world.request("dvm", "rm /run/vchan/vchan.0.*.513.sock; sleep 99");
+    request.disposable = true;
+    let connection = world.runtime.run_command(request, "me").await.unwrap();
+    let lasting = world.runtime.create_disposable(None).await.unwrap();
+    let names = |world: &World| -> Vec<String> {
+        let rows = world.runtime.list().into_iter();
+        rows.filter(|row| row.kind == "disposable")
+            .map(|row| row.name)
+            .collect()
+    };
+    assert_eq!(names(&world).len(), 2);
+    let sockets = world.dir.path().join("run/qubes").join(&connection.qube);
+    let socket = format!("vchan/vchan.0.{}.513.sock", connection.domain);
+    let socket = sockets.join(socket);
+    eventually("its connection to be no more", || !socket.exists()).await;
+    let world = world.reopen(POLICY).await;
+    // Nothing is left of its connection that the next daemon could wait for the end of.
+    let only = || names(&world) == [lasting.to_string()];
+    eventually("one disposable to be gone", only).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answered_question_leaves_nothing_that_waits() {
+    let world = two_running().await;
+    world.service("vault", "test.Asked", "echo answered").await;
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = tasks();
+    for _ in 0..8 {
+        let asked = async {
+            eventually("the question", || !world.runtime.asks().is_empty()).await;
+            let ask = world.runtime.asks().remove(0);
+            world
+                .runtime
+                .answer(ask.id, Answer::Deny, None, "me")
+                .unwrap();
+        };
+        let call = world.sh("work", "qrexec-client-vm @default test.Asked");
+        tokio::join!(call, asked);
+    }
+    // Much less than the time for which a question stays open.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(tasks() < before + 8, "{before} tasks became {}", tasks());
+}

@@ -152,3 +152,54 @@ async fn services_and_limits_change_while_it_runs_and_are_kept() {
         .await
         .unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_by_a_person_is_remembered_by_the_next_daemon_until_it_starts_again() {
+    let world = World::new(vec![qube("work"), qube("vault")], "").await;
+    for text in ["work", "vault"] {
+        world.start(text).await;
+    }
+    world.runtime.stop_qube(&name("work"), None).await.unwrap();
+    let list = world.hypervisor_pids().await;
+    rustix::process::kill_process(list["vault"], rustix::process::Signal::KILL).unwrap();
+    eventually("its death", || state(&world, "vault") == QubeState::Failed).await;
+    let world = world.reopen("").await;
+    let observed = world.runtime.observe().await.unwrap();
+    assert_eq!(observed.stopped[&name("work")], Stopped::ByPerson);
+    assert_eq!(observed.stopped[&name("vault")], Stopped::Died);
+    assert_eq!(state(&world, "vault"), QubeState::Failed);
+    world.start("work").await;
+    // Taken along by a daemon that ends, it is to start with the next one.
+    world.runtime.stop_all().await;
+    let world = world.reopen("").await;
+    let observed = world.runtime.observe().await.unwrap();
+    assert!(!observed.stopped.contains_key(&name("work")));
+    assert!(running(&world).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_stops_with_netvms_after_those_that_use_them() {
+    let net = |text: &str, netvm: Option<&str>| Qube {
+        provides_network: true,
+        netvm: netvm.map(name),
+        ..qube(text)
+    };
+    let work = Qube {
+        provides_network: false,
+        ..net("work", Some("firewall"))
+    };
+    let qubes = vec![net("net", None), net("firewall", Some("net")), work];
+    let world = World::new(qubes, "").await;
+    world.start("work").await;
+    let mut events = world.events.subscribe();
+    world.runtime.stop_all().await;
+    let mut stopped = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        if let Event::QubeChanged(row) = event
+            && row.state == QubeState::Stopped
+        {
+            stopped.push(row.name);
+        }
+    }
+    assert_eq!(stopped, ["work", "firewall", "net"]);
+}

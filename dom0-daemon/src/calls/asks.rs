@@ -21,6 +21,17 @@ struct Open {
     request: Request,
     ask: bulkhead_policy::Ask,
     shown: Ask,
+    _timer: Timer,
+}
+
+/// Ends with its question: a qube that asks and takes back in turn leaves nothing that waits.
+#[derive(Debug)]
+struct Timer(tokio::task::AbortHandle);
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// All open questions.
@@ -44,43 +55,30 @@ impl Asks {
     ) {
         let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         let shown = shown(inner, id, run, &request, &ask);
+        let Some(own) = inner.own() else { return };
         let full = {
             let mut open = self.open();
-            let own = open.values().filter(|o| o.run.domid == run.domid).count();
-            let full = own >= ASKS_PER_QUBE || open.len() >= ASKS_MAX;
+            let of_it = open.values().filter(|o| o.run.domid == run.domid).count();
+            let full = of_it >= ASKS_PER_QUBE || open.len() >= ASKS_MAX;
             if !full {
-                let (run, request) = (Arc::clone(run), request.clone());
-                let shown = shown.clone();
-                let ask = ask.clone();
-                open.insert(
-                    id,
-                    Open {
-                        run,
-                        request,
-                        ask,
-                        shown,
-                    },
-                );
+                let timer = tokio::spawn(expire(own, id));
+                let question = Open {
+                    run: Arc::clone(run),
+                    request: request.clone(),
+                    ask: ask.clone(),
+                    shown: shown.clone(),
+                    _timer: Timer(timer.abort_handle()),
+                };
+                open.insert(id, question);
             }
             full
         };
         if full {
             let rule = format!("{}: too many questions are open", ask.rule);
             inner.refuse(run, &request, "limit", rule);
-            return;
+        } else {
+            inner.events.send(Event::AskAdded(shown));
         }
-        inner.events.send(Event::AskAdded(shown));
-        let (Some(inner), timeout) = (inner.own(), inner.config.ask_timeout) else {
-            return;
-        };
-        tokio::spawn(async move {
-            tokio::time::sleep(timeout).await;
-            if let Some(open) = inner.calls.asks.take(id) {
-                let rule = format!("{}: nobody answered", open.ask.rule);
-                inner.refuse(&open.run, &open.request, "timeout", rule);
-                removed(&inner, id, "expired");
-            }
-        });
     }
 
     fn take(&self, id: u64) -> Option<Open> {
@@ -97,6 +95,16 @@ impl Asks {
         for id in gone {
             removed(inner, id, "withdrawn");
         }
+    }
+}
+
+/// Refuses the question in the end.
+async fn expire(inner: Arc<Inner>, id: u64) {
+    tokio::time::sleep(inner.config.ask_timeout).await;
+    if let Some(open) = inner.calls.asks.take(id) {
+        let rule = format!("{}: nobody answered", open.ask.rule);
+        inner.refuse(&open.run, &open.request, "timeout", rule);
+        removed(&inner, id, "expired");
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 
 use super::{Connection, socket_name};
 use crate::machine::{MachineError, Reason};
-use crate::runtime::{Runtime, RuntimeError};
+use crate::runtime::{Life, Runtime, RuntimeError};
 
 /// Longest command: the wire has 65,535 bytes for `user:command` and its NUL.
 const COMMAND_MAX: usize = bulkhead_api::call::COMMAND_MAX;
@@ -126,7 +126,10 @@ impl Runtime {
         };
         let (name, disposable) = if target.disposable {
             let base = self.disposable_base(name.as_ref())?;
-            let name = self.inner.create_disposable(&base, Reason::Person).await?;
+            let name = self
+                .inner
+                .create_disposable(&base, Life::OfACall, Reason::Person)
+                .await?;
             (name.clone(), Some(name))
         } else {
             let name = name.ok_or_else(|| unusable("the qube name", "it is empty"))?;
@@ -181,14 +184,17 @@ impl Runtime {
         let (life, writer) = std::io::pipe().map_err(io)?;
         let port = {
             let mut connections = self.inner.calls.connections();
-            let port = connections.ports.allocate(0, domid);
-            let port = port.ok_or_else(|| RuntimeError::NoFreePort(name.clone()))?;
+            // Under the lock: what ends later finds the connection and clears it up.
+            if run.is_gone() {
+                return Err(RuntimeError::Ended(name.clone()));
+            }
             let connection = Connection {
                 disposable,
                 life: Some(writer),
             };
-            connections.open.insert((0, domid, port), connection);
-            port
+            connections
+                .add(0, domid, connection)
+                .ok_or_else(|| RuntimeError::NoFreePort(name.clone()))?
         };
         let give_up = |error| {
             let mut connections = self.inner.calls.connections();

@@ -30,8 +30,9 @@ use self::asks::Asks;
 pub use self::ports::DATA_PORTS;
 use self::ports::Ports;
 use crate::machine::Reason;
-use crate::runtime::{Agent, Inner, Run, RuntimeError};
+use crate::runtime::{Agent, Inner, Life, Run, RuntimeError};
 
+mod adopt;
 mod asks;
 mod dom0;
 mod ports;
@@ -84,6 +85,15 @@ struct Connections {
     pending: HashMap<u32, usize>,
 }
 
+impl Connections {
+    /// Notes a connection under a free port, if there is one.
+    fn add(&mut self, from: u32, to: u32, connection: Connection) -> Option<u32> {
+        let port = self.ports.allocate(from, to)?;
+        self.open.insert((from, to, port), connection);
+        Some(port)
+    }
+}
+
 /// Everything about calls that is kept.
 #[derive(Debug)]
 pub(crate) struct Calls {
@@ -124,20 +134,6 @@ impl Calls {
     /// A port for a client of the qube's qrexec socket, which makes its own vchan.
     pub(crate) fn allocate_for_client(&self, target: u32) -> Option<u32> {
         self.connections().ports.allocate(0, target)
-    }
-
-    /// Reserves the ports of connections from before this daemon: their sockets are still there.
-    pub(crate) fn adopt(&self, run: &Run) {
-        let names = run.folder.names().unwrap_or_default();
-        let mut connections = self.connections();
-        for (server, client, port) in names.iter().filter_map(|name| parse_socket_name(name)) {
-            if DATA_PORTS.contains(&port) && [server, client].contains(&run.domid.0) {
-                connections.ports.reserve(server, client, port);
-                connections
-                    .open
-                    .insert((server, client, port), Connection::default());
-            }
-        }
     }
 
     /// Everything of a domain that ended.
@@ -320,7 +316,9 @@ impl Inner {
                 Ok((run, None))
             }
             Destination::NewDisposable { base, .. } => {
-                let name = self.create_disposable(&parse(base)?, Reason::Call).await?;
+                let name = self
+                    .create_disposable(&parse(base)?, Life::OfACall, Reason::Call)
+                    .await?;
                 match self.wait_agent(&name).await {
                     Ok(run) => Ok((run, Some(name))),
                     Err(error) => {
@@ -374,22 +372,29 @@ impl Inner {
             return;
         }
         let (from, to) = (run.domid.0, target.domid.0);
-        let port = {
+        let reserved = {
             let mut connections = self.calls.connections();
-            let port = connections.ports.allocate(from, to);
-            if let Some(port) = port {
+            // Under the lock: what ends later finds the connection and clears it up.
+            if run.is_gone() || target.is_gone() {
+                Err("one of both ended".to_owned())
+            } else {
                 let connection = Connection {
                     disposable: disposable.clone(),
                     life: None,
                 };
-                connections.open.insert((from, to, port), connection);
+                let port = connections.add(from, to, connection);
+                port.ok_or_else(|| format!("no port is free between it and {}", target.name))
             }
-            port
         };
-        let Some(port) = port else {
-            refuse(format!("no port is free between it and {}", target.name));
-            return;
+        let port = match reserved {
+            Ok(port) => port,
+            Err(why) => {
+                refuse(why);
+                return;
+            }
         };
+        // Else the target's agent may meet its own litter there before the caller's socket comes.
+        target.folder.remove(&socket_name((from, to, port)));
         let user = allow.user.as_deref().unwrap_or(&target.default_user);
         let service = allow.relayed_service.as_deref().unwrap_or(&request.service);
         // The descriptor always has a `+`; without an argument it ends in it.

@@ -10,12 +10,11 @@ use async_trait::async_trait;
 use bulkhead_api::call::{
     Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
 };
-use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState};
+use bulkhead_api::qube::{QubeInfo, QubeRow};
 use bulkhead_api::{ApiError, ErrorKind};
 use bulkhead_model::name::QubeName;
 use serde::Serialize;
 use serde_json::Value;
-use tokio::task::JoinSet;
 
 use super::translate;
 use crate::bus::{Backend, Caller};
@@ -78,28 +77,6 @@ fn report(report: ApplyReport) -> Result<Value, ApiError> {
 
 fn refused(error: OperationsError) -> ApiError {
     translate::operations(&error)
-}
-
-impl Daemon {
-    /// Stops all qubes, each within its own time: netvms last, as the runtime knows.
-    pub(super) async fn stop_all(&self) {
-        let mut stops = JoinSet::new();
-        for row in self.runtime.list() {
-            if matches!(row.state, QubeState::Stopped | QubeState::Failed) {
-                continue;
-            }
-            let Ok(name) = QubeName::new(row.name) else {
-                continue;
-            };
-            let runtime = self.runtime.clone();
-            stops.spawn(async move {
-                if let Err(error) = runtime.stop_qube(&name, None).await {
-                    tracing::error!(%name, %error, "a qube did not stop");
-                }
-            });
-        }
-        while stops.join_next().await.is_some() {}
-    }
 }
 
 #[async_trait]

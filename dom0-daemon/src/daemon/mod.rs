@@ -107,7 +107,7 @@ async fn serve(args: &Args, places: &Places) -> Result<(), DaemonError> {
     up.abort();
     drop(system_bus);
     if args.stop_qubes_on_exit {
-        daemon.stop_all().await;
+        daemon.runtime.stop_all().await;
     }
     tracing::info!("ended");
     Ok(())

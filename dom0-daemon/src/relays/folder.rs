@@ -73,6 +73,15 @@ impl Folder {
         }
     }
 
+    /// Whether `name` is a socket of this folder that was given the same name in `to`.
+    pub(crate) fn shares(&self, to: &Self, name: &str) -> bool {
+        let inode = |folder: &Self| -> io::Result<(u64, u64)> {
+            let stat = rustix::fs::fstat(guard::open_socket(&folder.dir, name)?)?;
+            Ok((stat.st_dev, stat.st_ino))
+        };
+        matches!((inode(self), inode(to)), (Ok(here), Ok(there)) if here == there)
+    }
+
     /// Removes `name`; failures are the qube's own doing and only noted.
     pub(crate) fn remove(&self, name: &str) {
         if let Err(error) = guard::unlink(&self.dir, name) {

@@ -24,7 +24,7 @@ use bulkhead_model::qube::{Qube, RestartRule};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::{Inner, Run};
+use super::{Inner, Life, Run};
 use crate::hypervisor::{DomId, Ending, HypervisorError};
 use crate::machine::{LiveChange, MachineError, Reason, Stopped};
 use crate::storage::ImageDigest;
@@ -48,7 +48,7 @@ pub(crate) enum Command {
     Start {
         qube: Box<Qube>,
         image: Option<ImageDigest>,
-        disposable: bool,
+        life: Life,
         reason: Reason,
         reply: Reply,
     },
@@ -92,7 +92,7 @@ pub(super) struct Owner {
     restart: Option<Restart>,
     pause: Duration,
     /// Started as soon as what runs has ended.
-    next: Option<(Box<Qube>, Option<ImageDigest>, bool, Reply)>,
+    next: Option<(Box<Qube>, Option<ImageDigest>, Life, Reply)>,
 }
 
 async fn at(when: Option<Instant>) {
@@ -142,7 +142,7 @@ impl Owner {
             Command::Start {
                 qube,
                 image,
-                disposable,
+                life,
                 reason,
                 reply,
             } => {
@@ -150,9 +150,9 @@ impl Owner {
                 if self.run.is_some() && self.stopping.is_none() {
                     let _ = reply.send(Ok(()));
                 } else if self.run.is_some() {
-                    self.next = Some((qube, image, disposable, reply));
+                    self.next = Some((qube, image, life, reply));
                 } else {
-                    let _ = reply.send(self.start(qube, image, disposable).await);
+                    let _ = reply.send(self.start(qube, image, life).await);
                 }
             }
             Command::Stop {
@@ -182,11 +182,11 @@ impl Owner {
         &mut self,
         qube: Box<Qube>,
         image: Option<ImageDigest>,
-        disposable: bool,
+        life: Life,
     ) -> Result<(), MachineError> {
         self.restart = None;
         self.inner.set_state(&self.name, QubeState::Starting);
-        match self.inner.bring_up(&qube, image, disposable).await {
+        match self.inner.bring_up(&qube, image, life).await {
             Ok(run) => {
                 self.began = Instant::now();
                 self.run = Some(run);
@@ -302,13 +302,14 @@ impl Owner {
             | (Stopped::ByItself, Some(RestartRule::Always)) => spec.map(Box::new),
             _ => None,
         };
-        self.inner.run_ended(&run, stopped);
+        let exit = matches!(asked, Some((_, Reason::Exit)));
+        self.inner.run_ended(&run, (!exit).then_some(stopped));
         for reply in self.waiting.drain(..) {
             let _ = reply.send(Ok(()));
         }
-        if let Some((qube, image, disposable, reply)) = self.next.take() {
-            let _ = reply.send(self.start(qube, image, disposable).await);
-        } else if let Some(qube) = restart.filter(|_| !run.disposable) {
+        if let Some((qube, image, life, reply)) = self.next.take() {
+            let _ = reply.send(self.start(qube, image, life).await);
+        } else if let Some(qube) = restart.filter(|_| !run.life.is_disposable()) {
             if self.began.elapsed() >= RESTART_CALM {
                 self.pause = RESTART_FIRST;
             }
@@ -332,7 +333,7 @@ impl Owner {
             None => (restart.qube, restart.image),
         };
         // A failure is logged; the person starts it again then.
-        let _ = self.start(qube, image, false).await;
+        let _ = self.start(qube, image, Life::Declared).await;
     }
 }
 

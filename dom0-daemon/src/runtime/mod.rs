@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 pub use self::error::RuntimeError;
 use self::lifecycle::{Command, MAILBOX, Owner, Places};
-pub(crate) use self::state::{Agent, Run};
+pub(crate) use self::state::{Agent, Life, Run};
 use self::state::{Entry, State};
 use crate::audit::Audit;
 use crate::bus::Events;
@@ -42,6 +42,7 @@ mod keys;
 mod lifecycle;
 mod start;
 mod state;
+mod stops;
 
 /// How long a qube's agent may take to connect. Qubes: `qrexec_timeout`, 60 seconds.
 pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -191,6 +192,17 @@ impl Inner {
         if let Some(entry) = self.state().qubes.get_mut(name) {
             entry.stopped = stopped;
         }
+        self.save_stops();
+    }
+
+    /// How long a qube may take to stop.
+    fn shutdown_timeout(&self, name: &QubeName) -> Duration {
+        /// Of a qube that is declared no more and of which nothing is known.
+        const UNKNOWN: u32 = 60;
+        let seconds = self
+            .spec_of(name)
+            .map_or(UNKNOWN, |qube| qube.shutdown_timeout);
+        Duration::from_secs(seconds.into())
     }
 
     fn spec_of(&self, name: &QubeName) -> Option<Qube> {
@@ -209,27 +221,25 @@ impl Inner {
     }
 
     /// The end of one life of a qube.
-    fn run_ended(&self, run: &Arc<Run>, stopped: Stopped) {
+    fn run_ended(&self, run: &Arc<Run>, stopped: Option<Stopped>) {
         run.agent.send_replace(Agent::Gone);
         self.calls.domain_gone(self, run);
         let mut state = self.state();
         state.domains.remove(&run.domid.0);
-        if run.disposable {
+        if run.life.is_disposable() {
             // Its task ends with its mailbox.
             state.qubes.remove(&run.name);
         } else if let Some(entry) = state.qubes.get_mut(&run.name) {
             entry.run = None;
             entry.spec = None;
             entry.paused = false;
-            entry.stopped = Some(stopped);
-            entry.state = match stopped {
-                Stopped::Died => QubeState::Failed,
-                Stopped::ByPerson | Stopped::ByItself => QubeState::Stopped,
-            };
+            entry.stopped = stopped;
+            entry.state = stopped.map_or(QubeState::Stopped, Stopped::state);
         }
         state.rebuild_view();
         self.publish(&state, &run.name);
         drop(state);
+        self.save_stops();
         // It may be gone already; a name that stays would only lead nowhere.
         let clients = start::clients_socket(&self.config.runtime_dir, &run.name);
         let _ = std::fs::remove_file(clients);
@@ -246,14 +256,14 @@ impl Inner {
         let (qube, image) = self
             .declared(name)
             .ok_or_else(|| MachineError::NoSuchQube(name.clone()))?;
-        self.start_as(qube, image, false, reason).await
+        self.start_as(qube, image, Life::Declared, reason).await
     }
 
     pub(crate) async fn start_as(
         &self,
         qube: Qube,
         image: Option<ImageDigest>,
-        disposable: bool,
+        life: Life,
         reason: Reason,
     ) -> Result<(), MachineError> {
         if self.state().run(&qube.name).is_some() {
@@ -267,7 +277,7 @@ impl Inner {
         self.ask(&name, |reply| Command::Start {
             qube,
             image,
-            disposable,
+            life,
             reason,
             reply,
         })
@@ -306,6 +316,7 @@ impl Inner {
     pub(crate) async fn create_disposable(
         &self,
         base: &QubeName,
+        life: Life,
         reason: Reason,
     ) -> Result<QubeName, RuntimeError> {
         let (template, image) = self
@@ -324,7 +335,7 @@ impl Inner {
             restart: RestartRule::Never,
             ..template
         };
-        if let Err(error) = self.start_as(qube, image, true, reason).await {
+        if let Err(error) = self.start_as(qube, image, life, reason).await {
             let mut state = self.state();
             state.qubes.remove(&name);
             self.publish(&state, &name);
@@ -388,6 +399,7 @@ impl Runtime {
             own: own.clone(),
         });
         inner.adopt().await?;
+        inner.load_stops();
         tokio::spawn(watch_deaths(Arc::downgrade(&inner), deaths));
         Ok(Self { inner })
     }
@@ -459,8 +471,7 @@ impl Runtime {
         timeout: Option<Duration>,
     ) -> Result<(), MachineError> {
         self.known(name)?;
-        let own = self.inner.spec_of(name).map_or(60, |q| q.shutdown_timeout);
-        let timeout = timeout.unwrap_or(Duration::from_secs(own.into()));
+        let timeout = timeout.unwrap_or_else(|| self.inner.shutdown_timeout(name));
         self.stop(name, timeout, Reason::Person).await
     }
 
@@ -507,7 +518,10 @@ impl Runtime {
         base: Option<&QubeName>,
     ) -> Result<QubeName, RuntimeError> {
         let base = self.disposable_base(base)?;
-        let name = self.inner.create_disposable(&base, Reason::Person).await?;
+        let name = self
+            .inner
+            .create_disposable(&base, Life::Disposable, Reason::Person)
+            .await?;
         self.inner.wait_agent(&name).await?;
         Ok(name)
     }
@@ -621,7 +635,7 @@ impl Machine for Runtime {
                     } else {
                         DomainState::Running
                     },
-                    disposable: run.disposable,
+                    disposable: run.life.is_disposable(),
                 };
                 seen.running.insert(name.clone(), running);
             } else if let Some(stopped) = entry.stopped {
@@ -683,7 +697,7 @@ impl Machine for Runtime {
         reason: Reason,
     ) -> Result<(), MachineError> {
         self.inner
-            .start_as(qube.clone(), image.cloned(), false, reason)
+            .start_as(qube.clone(), image.cloned(), Life::Declared, reason)
             .await
     }
 

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::guest::GuestEvents;
 use super::lifecycle::Places;
-use super::{Agent, Inner, Run};
+use super::{Agent, Inner, Life, Run};
 use crate::hypervisor::{DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
 use crate::machine::{LiveChange, MachineError, Reason};
 use crate::relays::{Folder, Relay, RelaySpec};
@@ -28,7 +28,7 @@ struct RunRecord {
     qube: Qube,
     image: Option<ImageDigest>,
     domid: DomId,
-    disposable: bool,
+    life: Life,
     started: u64,
 }
 
@@ -81,7 +81,7 @@ impl Inner {
         &self,
         qube: &Qube,
         image: Option<ImageDigest>,
-        disposable: bool,
+        life: Life,
     ) -> Result<Arc<Run>, MachineError> {
         let netvm = self.netvm_of(qube).await?;
         let spec = self.domain_spec(qube, image.as_ref(), netvm).await?;
@@ -96,7 +96,7 @@ impl Inner {
             qube: qube.clone(),
             image: image.clone(),
             domid: spec.domid,
-            disposable,
+            life,
             started: crate::audit::now_ms() / 1000,
         };
         let brought = match prepared {
@@ -215,7 +215,7 @@ impl Inner {
             domid: record.domid,
             uuid,
             image: record.image,
-            disposable: record.disposable,
+            life: record.life,
             started: record.started,
             default_user: record.qube.default_user.clone(),
             folder: Arc::clone(&folder),
@@ -288,6 +288,7 @@ impl Inner {
                 }
             }
         }
+        self.adopt_connections();
         Ok(())
     }
 
@@ -299,11 +300,9 @@ impl Inner {
         }
         let folder = Folder::open(&places.vchan(), &places.own())?;
         let paused = info.state == DomainState::Paused;
-        let run = self
-            .register(record, info.spec.uuid, folder, paused)
-            .map_err(|e| io::Error::other(super::chain(&e)))?;
-        self.calls.adopt(&run);
-        Ok(())
+        self.register(record, info.spec.uuid, folder, paused)
+            .map(|_| ())
+            .map_err(|e| io::Error::other(super::chain(&e)))
     }
 
     /// A live change: into what is known, the record, and QubesDB.
@@ -333,7 +332,7 @@ impl Inner {
                 qube: spec.clone(),
                 image: run.image.clone(),
                 domid: run.domid,
-                disposable: run.disposable,
+                life: run.life,
                 started: run.started,
             };
             state.rebuild_view();

@@ -8,6 +8,7 @@ use bulkhead_api::qube::{QubeRow, QubeState};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Qube, QubeKind};
 use bulkhead_policy::{Engine, QubeView, SystemView};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
@@ -32,6 +33,28 @@ pub(crate) enum Agent {
     Gone,
 }
 
+/// How long a qube is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Life {
+    /// As long as it is declared.
+    Declared,
+    /// A disposable, until it stops.
+    Disposable,
+    /// A disposable, until its one call or command is over.
+    OfACall,
+}
+
+impl Life {
+    pub(crate) fn is_disposable(self) -> bool {
+        self != Self::Declared
+    }
+
+    pub(crate) fn is_of_a_call(self) -> bool {
+        self == Self::OfACall
+    }
+}
+
 /// One life of a qube, from start to end.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -39,7 +62,7 @@ pub(crate) struct Run {
     pub(crate) domid: DomId,
     pub(crate) uuid: Uuid,
     pub(crate) image: Option<ImageDigest>,
-    pub(crate) disposable: bool,
+    pub(crate) life: Life,
     /// Seconds since the epoch.
     pub(crate) started: u64,
     pub(crate) default_user: String,
@@ -48,6 +71,12 @@ pub(crate) struct Run {
     pub(crate) agent: watch::Sender<Agent>,
     /// Counts its relays: what an earlier one asked cannot be answered any more.
     pub(crate) epoch: AtomicU64,
+}
+
+impl Run {
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.agent.borrow() == Agent::Gone
+    }
 }
 
 /// One qube that runs or has run.
@@ -168,7 +197,7 @@ impl State {
         Some(QubeRow {
             name: name.to_string(),
             state,
-            kind: if run.is_some_and(|r| r.disposable) {
+            kind: if run.is_some_and(|r| r.life.is_disposable()) {
                 "disposable".to_owned()
             } else {
                 kind_name(qube.kind).to_owned()

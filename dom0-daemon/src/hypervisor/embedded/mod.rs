@@ -38,7 +38,7 @@ mod start;
 
 pub use cgroup::QUBE_TASKS_MAX;
 pub use console::CONSOLE_LOG_MAX;
-pub(crate) use record::remove_tree;
+pub(crate) use record::{boot_id, remove_tree};
 
 /// Name in messages.
 const NAME: &str = "embedded";

@@ -31,7 +31,7 @@ pub(super) struct Record {
 }
 
 /// Changes with every boot of the machine.
-pub(super) fn boot_id() -> String {
+pub(crate) fn boot_id() -> String {
     let text = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
