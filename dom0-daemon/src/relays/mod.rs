@@ -260,7 +260,7 @@ impl Keeper {
                 Event::Message(Err(error)) => return error.to_string(),
                 Event::Names(Ok(news)) => {
                     if self.names(news).await {
-                        attach_at = Some(pace.attach_at(Instant::now()));
+                        attach_at = Some(Instant::now());
                     }
                 }
                 Event::Names(Err(error)) => return format!("its folder is gone: {error}"),
