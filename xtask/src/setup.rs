@@ -4,7 +4,6 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::images::{self, AGENT_TARGET};
 use crate::process::{Options, capture, run};
 
 /// A Debian package and what it is for.
@@ -17,7 +16,6 @@ const PACKAGES: &[Package] = &[
     ("libc6-dev", "linking, also statically for the agent"),
     ("libsqlite3-dev", "bulkheadd's journal and generations"),
     ("mmdebstrap", "Debian templates"),
-    ("musl-tools", "the C parts of the agent"),
     ("pkg-config", "finding the libraries above"),
 ];
 
@@ -28,7 +26,6 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
 
 /// Installs what is missing; says nothing when nothing is.
 pub(crate) fn ensure() -> Result<()> {
-    ensure_target()?;
     install(PACKAGES)
 }
 
@@ -54,21 +51,6 @@ pub(crate) fn install(packages: &[Package]) -> Result<()> {
         // A list that was never fetched, or is too old to name the versions the mirror has.
         as_root(&["apt-get", "update", "--quiet=2"])?;
         as_root(&install)?;
-    }
-    Ok(())
-}
-
-/// The compiler's part of what the agent needs, where this Rust can be added to.
-fn ensure_target() -> Result<()> {
-    if images::has_library(AGENT_TARGET)? {
-        return Ok(());
-    }
-    println!("Installing Rust's library for {AGENT_TARGET}");
-    if let Err(error) = run(Command::new("rustup").args(["target", "add", AGENT_TARGET])) {
-        println!("{error:#}");
-        println!(
-            "The agent is linked with glibc instead: each call takes half a millisecond more."
-        );
     }
     Ok(())
 }
