@@ -147,7 +147,7 @@ fn tell(report: &GcReport, done: &str) -> String {
     if is_empty(report) {
         out.push_str("Nothing to remove.\n");
     } else {
-        out.push_str(&format!("{} MiB.\n", report.freed));
+        out.push_str(&format!("{} MiB in all.\n", report.freed));
     }
     out
 }

@@ -65,9 +65,10 @@ fn tell(info: &QubeInfo, now: u64, paint: Paint) -> String {
             if name == "name" || is_empty(value) {
                 continue;
             }
+            let shown = line(&with_unit(name, value));
             let name = line(name);
             let width = INDENT.saturating_sub(name.len() + 3).max(1);
-            out.push_str(&format!("  {name}:{:width$}{}\n", "", line(&short(value))));
+            out.push_str(&format!("  {name}:{:width$}{shown}\n", ""));
         }
     }
     out
@@ -83,6 +84,15 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
+/// The same, with the unit of options that are measured in one.
+fn with_unit(name: &str, value: &Value) -> String {
+    match (name, value) {
+        ("initial" | "maximum" | "size", Value::Number(mib)) => format!("{mib} MiB"),
+        ("shutdown_timeout", Value::Number(seconds)) => format!("{seconds} s"),
+        _ => short(value),
+    }
+}
+
 /// A value on one line, without the noise of JSON.
 fn short(value: &Value) -> String {
     match value {
@@ -95,7 +105,7 @@ fn short(value: &Value) -> String {
         Value::Object(map) => {
             let entry = |(name, value): (&String, &Value)| match value {
                 Value::Object(_) => format!("{name} ({})", short(value)),
-                _ => format!("{name} {}", short(value)),
+                _ => format!("{name} {}", with_unit(name, value)),
             };
             map.iter().map(entry).collect::<Vec<_>>().join(", ")
         }
@@ -133,6 +143,8 @@ mod tests {
                 "autostart": false,
                 "kernel": null,
                 "tags": ["mail", "web"],
+                "memory": {"initial": 256, "maximum": 1024},
+                "shutdown_timeout": 60,
                 "volumes": {"private": {"size": 2048}},
             }),
         };
@@ -147,9 +159,11 @@ mod tests {
           agent:                qrexec 4
         declared
           autostart:            no
+          memory:               initial 256 MiB, maximum 1024 MiB
           netvm:                sys-firewall
+          shutdown_timeout:     60 s
           tags:                 mail, web
-          volumes:              private (size 2048)
+          volumes:              private (size 2048 MiB)
         ");
     }
 }

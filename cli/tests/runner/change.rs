@@ -410,7 +410,7 @@ fn gc_removes_images_unasked_and_volumes_only_with_a_yes() {
     would remove generation 2
     would remove image sha256:ab (900 MiB)
     kept generation 3: the machine came up with it
-    900 MiB.
+    900 MiB in all.
     ");
     let told = fake.tell(&["gc"]);
     assert!(told.contains("\nremoved generation 2\n"), "{told}");
