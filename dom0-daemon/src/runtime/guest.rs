@@ -118,7 +118,8 @@ impl Inner {
         }
     }
 
-    fn agent_changed(&self, run: &Run) {
+    /// Shows the state that follows from what is known of the agent.
+    pub(super) fn agent_changed(&self, run: &Run) {
         let paused = {
             let state = self.state();
             let entry = state.qubes.get(&run.name);

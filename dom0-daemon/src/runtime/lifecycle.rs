@@ -189,6 +189,8 @@ impl Owner {
         match self.inner.bring_up(&qube, image, life).await {
             Ok(run) => {
                 self.began = Instant::now();
+                // The agent's news may still be on their way to the state that others see.
+                self.inner.agent_changed(&run);
                 self.run = Some(run);
                 Ok(())
             }
