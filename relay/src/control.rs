@@ -78,8 +78,14 @@ impl Control {
         self.input.is_empty() && self.output.len() < CONTROL_OUTPUT_HIGH
     }
 
+    #[cfg(test)]
     pub(crate) fn has_input(&self) -> bool {
         !self.input.is_empty()
+    }
+
+    /// Something waits to be taken in, and there is room for answers.
+    pub(crate) fn can_go_on(&self) -> bool {
+        !self.input.is_empty() && self.output.len() < CONTROL_OUTPUT_HIGH
     }
 
     pub(crate) fn receive(&mut self, bytes: &[u8]) {

@@ -252,17 +252,18 @@ impl Core {
     /// How long until something can go on that only time holds up; none if nothing is.
     #[must_use]
     pub fn wait(&self, now: Duration) -> Option<Duration> {
-        let calls = self.control.as_ref().filter(|control| control.has_input());
+        let calls = self.control.as_ref().filter(|control| {
+            // Held up by a full queue or output it goes on when those are written; but where both
+            // have been written already, no descriptor will tell.
+            control.can_go_on() && self.queue.has_room()
+        });
         let calls = calls.map(|_| self.call_rate.wait(now));
         let keys = self
             .database
             .is_connected()
-            .then(|| self.database.wait(now));
-        [calls, keys]
-            .into_iter()
-            .flatten()
-            .filter(|wait| !wait.is_zero())
-            .min()
+            .then(|| self.database.wait(now))
+            .filter(|wait| !wait.is_zero());
+        [calls, keys].into_iter().flatten().min()
     }
 
     // QubesDB.

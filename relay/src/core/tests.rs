@@ -201,6 +201,20 @@ fn an_agent_that_leaves_commands_unread_is_dropped_at_the_limit() {
 }
 
 #[test]
+fn what_a_full_output_held_up_goes_on_once_it_is_written() {
+    let (mut core, _) = connected();
+    core.control_receive(&ask(1).repeat(CONTROL_OUTPUT_HIGH / 40 + 512), NOW);
+    assert!(core.control_output().len() >= CONTROL_OUTPUT_HIGH);
+    assert!(core.control.as_ref().unwrap().has_input());
+    assert_eq!(core.wait(NOW), None, "writing is what it waits for");
+    core.control_sent(core.control_output().len());
+    assert_eq!(core.wait(NOW), Some(Duration::ZERO));
+    core.advance(NOW);
+    assert!(!core.control.as_ref().unwrap().has_input());
+    assert_eq!(core.wait(NOW), None);
+}
+
+#[test]
 fn ends_of_connections_are_told_and_those_of_unknown_ones_only_at_the_rate_of_calls() {
     let (mut core, mut agent) = connected();
     let run = ToRelay::Execute {
