@@ -8,11 +8,19 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 
 /// Name of the lock file in both folders.
 pub const FILE_NAME: &str = "lock";
+
+/// How long to wait for a lock whose daemon is dead: a program it was just starting shares the lock
+/// until it has become that program.
+const LEFTOVER_LIMIT: Duration = Duration::from_secs(2);
+
+/// Between two looks at such a lock.
+const LEFTOVER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Why a folder cannot be claimed.
 #[derive(Debug, thiserror::Error)]
@@ -77,18 +85,25 @@ fn claim(folder: &Path, mode: u32) -> Result<File, InstanceError> {
         .mode(0o600)
         .open(folder.join(FILE_NAME))
         .map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut text = String::new();
-            // Who holds it is good to know and no more.
-            let _ = file.read_to_string(&mut text);
+    let deadline = Instant::now() + LEFTOVER_LIMIT;
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => break,
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+        let mut text = String::new();
+        // Who holds it is good to know and no more.
+        let _ = file.rewind().and_then(|()| file.read_to_string(&mut text));
+        let pid: Option<u32> = text.trim().parse().ok();
+        let is_leftover = pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+        if !is_leftover || Instant::now() >= deadline {
             return Err(InstanceError::Taken {
-                pid: text.trim().parse().ok(),
+                pid,
                 folder: folder.to_owned(),
             });
         }
-        Err(error) => return Err(failed(error.into())),
+        std::thread::sleep(LEFTOVER_PAUSE);
     }
     file.set_len(0)
         .and_then(|()| file.rewind())
@@ -123,5 +138,21 @@ mod tests {
         }
         drop(first);
         Instance::claim(&path("state"), &path("run")).unwrap();
+    }
+    #[test]
+    fn a_lock_that_outlives_its_daemon_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Instance::claim(&dir.path().join("state"), &dir.path().join("run")).unwrap();
+        // No process has this number: the kernel's limit is 2^22.
+        let dead = u32::MAX.to_string();
+        for folder in ["state", "run"] {
+            fs::write(dir.path().join(folder).join(FILE_NAME), &dead).unwrap();
+        }
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(100));
+            drop(first);
+        });
+        Instance::claim(&dir.path().join("state"), &dir.path().join("run")).unwrap();
+        late.join().unwrap();
     }
 }
