@@ -2,30 +2,45 @@
 //!
 //! The newest records are in `audit.jsonl`; when it is full it becomes `audit.jsonl.1`, and so on
 //! up to [`AUDIT_FILES`]. Records are [`AuditRecord`]s, the form in which clients get them too.
+//!
+//! No source can push out the history of the others: what it does beyond its share is counted and
+//! has one line for many ([`share`]). What is counted and has no line yet is in
+//! `audit.counts.json`, so that a daemon that is killed forgets [`SETTLE_EVERY`] of it at most.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_api::call::{AUDIT_MAX, AuditFilter, AuditRecord};
 use bulkhead_api::event::Event;
 
+use tokio::sync::Notify;
+
+use self::share::{Place, Shares};
 use crate::bus::Events;
+
+mod share;
 
 /// Size at which a file is set aside.
 pub const AUDIT_FILE_MAX: u64 = 8 << 20;
-/// Files kept, the current one included: a qube that floods the log pushes out 32 MiB of older
-/// records at most, and it takes it about a hundred thousand refused calls.
+/// Files kept, the current one included: 32 MiB, some hundred thousand records.
 pub const AUDIT_FILES: u32 = 4;
 /// Characters of a service name that are recorded: it may be 65,000 bytes long.
 pub const AUDIT_SERVICE_MAX: usize = 512;
 
+/// How often what is counted is written down.
+pub const SETTLE_EVERY: Duration = Duration::from_secs(10);
+
 /// Name of the file.
 const NAME: &str = "audit.jsonl";
+/// Name of the file of what is counted.
+const COUNTS: &str = "audit.counts.json";
+/// Who decided, where it was a person: so rare that it always has a line.
+const BY_PERSON: &str = "user:";
 
 #[derive(Debug)]
 struct Current {
@@ -39,6 +54,9 @@ pub struct Audit {
     folder: PathBuf,
     file_max: u64,
     current: Mutex<Current>,
+    shares: Mutex<Shares>,
+    began: Instant,
+    counted: Arc<Notify>,
     events: Events,
 }
 
@@ -71,18 +89,108 @@ impl Audit {
             current.file.write_all(b"\n")?;
             current.size += 1;
         }
-        Ok(Self {
+        let audit = Self {
             folder: folder.to_owned(),
             file_max,
             current: Mutex::new(current),
+            shares: Mutex::default(),
+            began: Instant::now(),
+            counted: Arc::default(),
             events,
-        })
+        };
+        audit.take_counts();
+        Ok(audit)
     }
 
-    /// Appends a record, stamped with the time.
-    pub fn record(&self, mut record: AuditRecord) {
+    /// Records a decision about a call of `record.source`, stamped with the time.
+    pub fn record(&self, record: AuditRecord) {
+        let share = record.source.clone();
+        self.record_in(&share, record);
+    }
+
+    /// The same, where several sources have one share of the log.
+    pub fn record_in(&self, share: &str, mut record: AuditRecord) {
         record.time = now_ms();
         shorten(&mut record.service);
+        let place = match record.by.starts_with(BY_PERSON) {
+            true => Place::Line,
+            false => self.shares().place(share, &record, self.began.elapsed()),
+        };
+        match place {
+            Place::Line => self.write(record),
+            Place::FirstCounted => {
+                tracing::warn!(source = %share, "makes so many calls that they are counted");
+                self.counted.notify_one();
+            }
+            Place::Counted => {
+                tracing::debug!(source = %share, service = %record.service, "call counted");
+                self.counted.notify_one();
+            }
+        }
+    }
+
+    fn shares(&self) -> MutexGuard<'_, Shares> {
+        // Nothing that holds this lock can panic half way through a change.
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Told when something is counted, and at the end.
+    pub(crate) fn counted(&self) -> Arc<Notify> {
+        Arc::clone(&self.counted)
+    }
+
+    /// Writes the lines that are due and notes what is counted otherwise; true if there is any.
+    pub(crate) fn settle(&self) -> bool {
+        let (due, counted) = {
+            let mut shares = self.shares();
+            (shares.take_due(self.began.elapsed()), shares.counted())
+        };
+        due.into_iter().for_each(|record| self.write(record));
+        if let Err(error) = self.note_counts(&counted) {
+            tracing::error!(%error, "counted calls could not be noted beside the audit log");
+        }
+        !counted.is_empty()
+    }
+
+    /// Writes a line for all that is counted.
+    pub(crate) fn settle_all(&self) {
+        let counted = self.shares().take_all();
+        counted.into_iter().for_each(|record| self.write(record));
+        if let Err(error) = self.note_counts(&[]) {
+            tracing::error!(%error, "the note of counted calls cannot be removed");
+        }
+    }
+
+    fn note_counts(&self, counted: &[AuditRecord]) -> io::Result<()> {
+        let path = self.folder.join(COUNTS);
+        if counted.is_empty() {
+            return match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+                _ => Ok(()),
+            };
+        }
+        let new = self.folder.join(format!("{COUNTS}.new"));
+        let mut options = OpenOptions::new();
+        options.create(true).write(true).truncate(true).mode(0o640);
+        options
+            .open(&new)?
+            .write_all(&serde_json::to_vec(counted)?)?;
+        fs::rename(new, path)
+    }
+
+    /// Gives what an earlier daemon had counted its lines.
+    fn take_counts(&self) {
+        let Ok(text) = fs::read(self.folder.join(COUNTS)) else {
+            return;
+        };
+        match serde_json::from_slice::<Vec<AuditRecord>>(&text) {
+            Ok(counted) => counted.into_iter().for_each(|record| self.write(record)),
+            Err(error) => tracing::error!(%error, "the note of counted calls is not readable"),
+        }
+        self.settle_all();
+    }
+
+    fn write(&self, record: AuditRecord) {
         tracing::info!(
             source = %record.source,
             requested = %record.requested_target,
@@ -91,6 +199,7 @@ impl Audit {
             decision = %record.decision,
             by = %record.by,
             rule = %record.rule,
+            count = record.count,
             "call decided"
         );
         if let Err(error) = self.append(&record) {
@@ -134,13 +243,21 @@ impl Audit {
         Ok(())
     }
 
-    /// The newest records that match, oldest of them first.
+    /// The newest records that match, oldest of them first; what is counted comes last.
     ///
     /// # Errors
     /// Where a file cannot be read. Lines that are no records are skipped.
     pub fn tail(&self, filter: &AuditFilter) -> io::Result<Vec<AuditRecord>> {
         let wanted = usize::try_from(filter.last.min(AUDIT_MAX)).unwrap_or(usize::MAX);
         let mut found = VecDeque::new();
+        let mut take = |record: AuditRecord| {
+            if matches(filter, &record) {
+                found.push_back(record);
+                if found.len() > wanted {
+                    found.pop_front();
+                }
+            }
+        };
         for number in (0..AUDIT_FILES).rev() {
             let file = match File::open(self.numbered(number)) {
                 Ok(file) => file,
@@ -151,15 +268,19 @@ impl Audit {
                 let Ok(record) = serde_json::from_slice::<AuditRecord>(&line?) else {
                     continue;
                 };
-                if matches(filter, &record) {
-                    found.push_back(record);
-                    if found.len() > wanted {
-                        found.pop_front();
-                    }
-                }
+                take(record);
             }
         }
+        self.shares().counted().into_iter().for_each(take);
         Ok(found.into())
+    }
+}
+
+/// What is counted gets its line before the daemon ends.
+impl Drop for Audit {
+    fn drop(&mut self) {
+        self.settle_all();
+        self.counted.notify_one();
     }
 }
 
@@ -189,6 +310,7 @@ fn shorten(text: &mut String) {
 
 #[cfg(test)]
 mod tests {
+    use super::share::LINES_AT_ONCE;
     use super::*;
 
     fn record(source: &str, service: &str, decision: &str) -> AuditRecord {
@@ -201,6 +323,8 @@ mod tests {
             decision: decision.to_owned(),
             by: "policy".to_owned(),
             rule: "system.ron:7".to_owned(),
+            count: 1,
+            since: None,
         }
     }
 
@@ -273,6 +397,62 @@ mod tests {
         assert!(sizes.iter().all(|size| *size <= 2000), "{sizes:?}");
         let newest = audit.tail(&last(1)).unwrap();
         assert_eq!(sources(&newest), ["q199"]);
+    }
+
+    #[test]
+    fn a_flood_of_one_source_pushes_out_nothing_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        // As much as the share of one source and some.
+        let audit = Audit::with_limit(dir.path(), Events::new(), 64 << 10).unwrap();
+        audit.record(record("quiet", "qubes.Filecopy", "allow"));
+        for _ in 0..10_000 {
+            audit.record(record("flood", "s", "deny"));
+        }
+        audit.record(record("quiet", "qubes.Gpg", "allow"));
+        let all = audit.tail(&last(AUDIT_MAX)).unwrap();
+        let quiet: Vec<_> = all.iter().filter(|r| r.source == "quiet").collect();
+        assert_eq!(quiet.len(), 2, "{} records", all.len());
+        let flood = all.iter().filter(|r| r.source == "flood");
+        assert_eq!(flood.clone().map(|r| r.count).sum::<u64>(), 10_000);
+        assert_eq!(flood.count(), LINES_AT_ONCE as usize + 1);
+        assert_eq!(all.last().unwrap().count, 10_000 - u64::from(LINES_AT_ONCE));
+    }
+
+    #[test]
+    fn what_is_counted_survives_a_killed_daemon_and_is_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let flood = u64::from(LINES_AT_ONCE) + 7;
+        let told = |audit: &Audit| -> u64 {
+            let all = audit.tail(&last(AUDIT_MAX)).unwrap();
+            all.iter().map(|record| record.count).sum()
+        };
+        let audit = Audit::open(dir.path(), Events::new()).unwrap();
+        for _ in 0..flood {
+            audit.record(record("flood", "s", "deny"));
+        }
+        assert!(audit.settle());
+        // Killed: nothing of it is dropped.
+        std::mem::forget(audit);
+        for _ in 0..2 {
+            let audit = Audit::open(dir.path(), Events::new()).unwrap();
+            assert_eq!(told(&audit), flood);
+            assert!(!audit.settle());
+        }
+    }
+
+    #[test]
+    fn answers_of_a_person_always_have_a_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open(dir.path(), Events::new()).unwrap();
+        let answer = AuditRecord {
+            by: "user:me".to_owned(),
+            ..record("work", "s", "allow")
+        };
+        for _ in 0..=LINES_AT_ONCE {
+            audit.record(answer.clone());
+        }
+        let all = audit.tail(&last(AUDIT_MAX)).unwrap();
+        assert_eq!(all.len(), LINES_AT_ONCE as usize + 1);
     }
 
     #[test]

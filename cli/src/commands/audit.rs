@@ -87,13 +87,21 @@ fn tell(record: &AuditRecord, json: bool, paint: Paint) -> Result<String, Failur
         target if target.is_empty() || target == asked => asked,
         target => format!("{target} (asked for {asked})"),
     };
+    let many = record.since.map(|since| {
+        let calls = match record.count {
+            1 => "1 call".to_owned(),
+            count => format!("{count} calls"),
+        };
+        format!("  {calls} since {}", time::utc(since / 1000))
+    });
     Ok(format!(
-        "{}  {decision}  {}  {} -> {target}  by {} ({})\n",
+        "{}  {decision}  {}  {} -> {target}  by {} ({}){}\n",
         paint.dim(&time::utc(record.time / 1000)),
         line(&record.service),
         line(&record.source),
         line(&record.by),
         line(&record.rule),
+        many.unwrap_or_default(),
     ))
 }
 
@@ -111,6 +119,8 @@ mod tests {
             decision: "allow".into(),
             by: "user".into(),
             rule: "policy/30.policy:4".into(),
+            count: 1,
+            since: None,
         }
     }
 
@@ -123,10 +133,16 @@ mod tests {
             by: "policy".into(),
             ..record()
         };
-        let lines = [record(), denied].map(|r| tell(&r, false, Paint::NEVER).unwrap());
+        let counted = AuditRecord {
+            count: 4321,
+            since: Some(1_709_210_000_000),
+            ..denied.clone()
+        };
+        let lines = [record(), denied, counted].map(|r| tell(&r, false, Paint::NEVER).unwrap());
         insta::assert_snapshot!(lines.concat(), @r"
         2024-02-29 12:34:56  allow  qubes.Filecopy+x  work -> vault (asked for @default)  by user (policy/30.policy:4)
         2024-02-29 12:34:56  deny   qubes.Filecopy+x  work -> vault  by policy (policy/30.policy:4)
+        2024-02-29 12:34:56  deny   qubes.Filecopy+x  work -> vault  by policy (policy/30.policy:4)  4321 calls since 2024-02-29 12:33:20
         ");
     }
 

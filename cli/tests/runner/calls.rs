@@ -306,6 +306,8 @@ fn record(decision: &str, service: &str) -> AuditRecord {
         decision: decision.into(),
         by: "policy".into(),
         rule: "30-desktop.policy:8".into(),
+        count: 1,
+        since: None,
     }
 }
 

@@ -108,12 +108,13 @@ pub struct AuditFilter {
 /// Most audit records in one reply, so that it stays a few MiB.
 pub const AUDIT_MAX: u32 = 10_000;
 
-/// One recorded decision.
+/// One recorded decision, or several that differ in nothing but their time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditRecord {
-    /// Milliseconds since the epoch.
+    /// Milliseconds since the epoch; of the last one, where there are several.
     pub time: u64,
-    /// The qube that called.
+    /// The qube that called. Disposables that make too many calls for a line each are told of
+    /// under the name of their template.
     pub source: String,
     /// The target that it asked for.
     pub requested_target: String,
@@ -127,4 +128,16 @@ pub struct AuditRecord {
     pub by: String,
     /// The rule, as `file:line`, or why there is none.
     pub rule: String,
+    /// How many decisions this record stands for: 1, but where a source makes so many calls that
+    /// they are counted.
+    #[serde(default = "one")]
+    pub count: u64,
+    /// Milliseconds since the epoch of the first one, where they were counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
+}
+
+/// Records of earlier versions have no count.
+fn one() -> u64 {
+    1
 }

@@ -156,6 +156,8 @@ impl Runtime {
                     decision: "allow".to_owned(),
                     by: format!("user:{who}"),
                     rule: "dom0 may call every qube".to_owned(),
+                    count: 1,
+                    since: None,
                 });
                 Ok(connection)
             }

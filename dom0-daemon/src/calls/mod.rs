@@ -202,7 +202,7 @@ impl Inner {
             "" => "@default",
             target => target,
         };
-        self.audit.record(AuditRecord {
+        let record = AuditRecord {
             time: 0,
             source: run.name.to_string(),
             requested_target: requested.to_owned(),
@@ -211,7 +211,17 @@ impl Inner {
             decision: verdict.decision.to_owned(),
             by: verdict.by.to_owned(),
             rule: verdict.rule,
+            count: 1,
+            since: None,
+        };
+        // Disposables have one share by their template: a new name is no new share.
+        let template = run.life.is_disposable().then(|| {
+            let state = self.state();
+            let spec = state.qubes.get(&run.name)?.spec.as_ref()?;
+            spec.template.clone()
         });
+        let share = template.flatten().unwrap_or_else(|| run.name.clone());
+        self.audit.record_in(share.as_str(), record);
     }
 
     /// Refuses, tells the caller no reason, and records why.

@@ -17,14 +17,14 @@ use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Qube, QubeKind, RestartRule};
 use bulkhead_policy::Engine;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
 pub use self::error::RuntimeError;
 use self::lifecycle::{Command, MAILBOX, Owner, Places};
 pub(crate) use self::state::{Agent, Life, Run};
 use self::state::{Entry, State};
-use crate::audit::Audit;
+use crate::audit::{Audit, SETTLE_EVERY};
 use crate::bus::Events;
 use crate::calls::Calls;
 use crate::db::Database;
@@ -401,6 +401,7 @@ impl Runtime {
         inner.adopt().await?;
         inner.load_stops();
         tokio::spawn(watch_deaths(Arc::downgrade(&inner), deaths));
+        tokio::spawn(settle_audit(Arc::downgrade(&inner), inner.audit.counted()));
         Ok(Self { inner })
     }
 
@@ -557,6 +558,7 @@ impl Runtime {
         };
         // Outside of the lock: what ends with them may look at the state.
         drop((qubes, domains));
+        self.inner.audit.settle_all();
     }
 
     /// Where a qube's console is logged.
@@ -567,6 +569,21 @@ impl Runtime {
     /// The audit log.
     pub fn audit(&self) -> &Audit {
         &self.inner.audit
+    }
+}
+
+/// Writes down what the audit log counts, while there is anything.
+async fn settle_audit(inner: Weak<Inner>, counted: Arc<Notify>) {
+    loop {
+        counted.notified().await;
+        loop {
+            tokio::time::sleep(SETTLE_EVERY).await;
+            let Some(inner) = inner.upgrade() else { return };
+            let settled = tokio::task::spawn_blocking(move || inner.audit.settle()).await;
+            if !settled.unwrap_or_default() {
+                break;
+            }
+        }
     }
 }
 

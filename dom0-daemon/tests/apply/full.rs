@@ -99,6 +99,8 @@ fn audit_child() {
             decision: "allow".to_owned(),
             by: "policy".to_owned(),
             rule: "policy/30.policy:7".to_owned(),
+            count: 1,
+            since: None,
         });
     };
     record("before".to_owned());
