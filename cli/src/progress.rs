@@ -130,10 +130,14 @@ impl ApplyProgress {
             }
             Event::StepProgress { step, text, .. } => {
                 let running = self.running.get(step)?;
-                if let Some(bar) = &running.bar {
-                    bar.set_message(format!("{}: {}", running.text, text::line(text)));
+                let line = format!("{}: {}", running.text, text::line(text));
+                match &running.bar {
+                    Some(bar) => {
+                        bar.set_message(line);
+                        None
+                    }
+                    None => Some(format!("  {line}")),
                 }
-                None
             }
             Event::StepFinished { step, error, .. } => {
                 self.done += 1;
@@ -213,6 +217,11 @@ mod tests {
             },
             started(0, "create volume work:private"),
             started(1, "create volume vault:private"),
+            Event::StepProgress {
+                apply: 1,
+                step: 0,
+                text: "half of it".into(),
+            },
             finished(1, ""),
             finished(0, "no space left\x1b[2J"),
             Event::Undoing {
@@ -232,6 +241,7 @@ mod tests {
         ];
         let lines: Vec<_> = events.iter().filter_map(|e| progress.take(e)).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
+          create volume work:private: half of it
         [1/3] create volume vault:private
         [2/3] failed: create volume work:private: no space left�[2J
         undoing: a step failed

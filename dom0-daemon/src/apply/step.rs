@@ -179,9 +179,17 @@ impl Job {
         let (machine, storage) = (&self.env.machine, &self.env.storage);
         let tag = self.apply.to_string();
         match action {
-            Action::EnsureTemplate { source, locked, .. } => {
+            Action::EnsureTemplate {
+                source,
+                locked,
+                anew,
+                ..
+            } => {
                 let tell = |text: &str| self.tell(text);
-                let image = storage.ensure_image(source, locked.as_ref(), &tell).await?;
+                let image = match anew {
+                    true => storage.renew_image(source, &tell).await?,
+                    false => storage.ensure_image(source, locked.as_ref(), &tell).await?,
+                };
                 let locked = Locked {
                     source: source.clone(),
                     digest: image.digest,

@@ -199,6 +199,7 @@ impl<'a> Draft<'a> {
                     template: name.clone(),
                     source: template.source.clone(),
                     locked,
+                    anew: self.options.images == Images::Update,
                 },
                 reason,
                 inverse: Inverse::Harmless("an image that nobody uses is collected by gc".into()),

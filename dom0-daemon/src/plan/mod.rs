@@ -55,6 +55,9 @@ pub enum Action {
         source: TemplateSource,
         /// The image it is locked to already.
         locked: Option<ImageDigest>,
+        /// Whether it is made from what the source is now, and not from what was kept of it.
+        #[serde(default)]
+        anew: bool,
     },
     /// Create an empty volume.
     CreateVolume {

@@ -22,7 +22,9 @@ use super::{
     ImageDigest, ImageInfo, ImageRoot, ProgressFn, Storage, StorageError, VolumeId, VolumeInfo,
 };
 
+mod debian;
 mod image;
+mod program;
 mod tree;
 mod volume;
 
@@ -139,6 +141,14 @@ impl Storage for DirStorage {
         progress: ProgressFn<'_>,
     ) -> Result<ImageInfo, StorageError> {
         self.images.ensure(source, locked, progress).await
+    }
+
+    async fn renew_image(
+        &self,
+        source: &TemplateSource,
+        progress: ProgressFn<'_>,
+    ) -> Result<ImageInfo, StorageError> {
+        self.images.renew(source, progress).await
     }
 
     async fn images(&self) -> Result<Vec<ImageInfo>, StorageError> {

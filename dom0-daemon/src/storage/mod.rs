@@ -177,9 +177,12 @@ pub enum StorageError {
         program: &'static str,
         /// Its exit status.
         status: String,
-        /// The last lines it said.
+        /// What it said about that.
         detail: String,
     },
+    /// A program that builds an image is not installed.
+    #[error("`{0}` is not installed: on Debian, install the package `{0}`")]
+    NoProgram(&'static str),
     /// The machine refused.
     #[error("{doing}")]
     Io {
@@ -217,6 +220,13 @@ pub trait Storage: Send + Sync + Debug {
         &self,
         source: &TemplateSource,
         locked: Option<&ImageDigest>,
+        progress: ProgressFn<'_>,
+    ) -> Result<ImageInfo, StorageError>;
+    /// Makes an image of what `source` is now, whatever was built from it before; the result may be
+    /// an image that is in the store already.
+    async fn renew_image(
+        &self,
+        source: &TemplateSource,
         progress: ProgressFn<'_>,
     ) -> Result<ImageInfo, StorageError>;
     /// All images in the store.

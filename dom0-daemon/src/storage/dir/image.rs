@@ -3,22 +3,20 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhead_model::qube::{Mib, TemplateSource};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::super::{ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError, hex};
+use super::debian::{Age, Debian};
+use super::program::{spawn, tail, wait};
 use super::{DirStorageConfig, blocking, failed, tree};
 
 const UNFINISHED: &str = ".new-";
-
-/// Lines of a failed program that are shown.
-const LINES_SHOWN: usize = 5;
 
 /// What an image does not bring along: each start mounts its own.
 const NOT_IMPORTED: [&str; 5] = ["./dev/*", "./proc/*", "./sys/*", "./run/*", "./tmp/*"];
@@ -29,8 +27,7 @@ const HOST: &[u8] = b"bulkhead: the root of this machine";
 #[derive(Debug)]
 pub(super) struct Images {
     root: PathBuf,
-    cache: PathBuf,
-    mmdebstrap: PathBuf,
+    debian: Debian,
     counter: AtomicU64,
 }
 
@@ -44,8 +41,7 @@ impl Images {
     pub(super) fn new(config: &DirStorageConfig) -> Self {
         Self {
             root: config.state_dir.join("templates"),
-            cache: config.cache_dir.join("templates"),
-            mmdebstrap: config.mmdebstrap.clone(),
+            debian: Debian::new(config),
             counter: AtomicU64::new(0),
         }
     }
@@ -100,6 +96,24 @@ impl Images {
         {
             return Ok(info);
         }
+        self.make(source, Age::Any, progress).await
+    }
+
+    /// As [`Self::ensure`], from what `source` is now.
+    pub(super) async fn renew(
+        &self,
+        source: &TemplateSource,
+        progress: ProgressFn<'_>,
+    ) -> Result<ImageInfo, StorageError> {
+        self.make(source, Age::New, progress).await
+    }
+
+    async fn make(
+        &self,
+        source: &TemplateSource,
+        age: Age,
+        progress: ProgressFn<'_>,
+    ) -> Result<ImageInfo, StorageError> {
         match source {
             TemplateSource::Host => Ok(host()),
             TemplateSource::Folder(path) => {
@@ -109,7 +123,7 @@ impl Images {
                 self.import(source, tar_of(folder)).await
             }
             TemplateSource::Debian { suite, packages } => {
-                let tar = self.debian(suite, packages, progress).await?;
+                let tar = self.debian.tar(suite, packages, age, progress).await?;
                 progress("unpacking");
                 let mut command = Command::new("cat");
                 command.arg(&tar);
@@ -180,16 +194,17 @@ impl Images {
             tree::write_atomically(&new.join("image.json"), &record)
                 .map_err(|error| failed(&new, "describing image", error))?;
             let folder = store.join(digest.as_str());
-            if folder.is_dir() {
-                // The same content, from another source perhaps.
-                tree::remove(&new).map_err(|error| failed(&new, "removing", error))?;
-            } else {
-                // Content first, then the name that says that it is whole.
-                rustix::fs::syncfs(fs::File::open(&new).map_err(|e| failed(&new, "opening", e))?)
-                    .map_err(io::Error::from)
-                    .and_then(|()| fs::rename(&new, &folder))
+            // Content first, then the name that says that it is whole.
+            rustix::fs::syncfs(fs::File::open(&new).map_err(|e| failed(&new, "opening", e))?)
+                .map_err(|error| failed(&new, "writing out", error.into()))?;
+            match fs::rename(&new, &folder) {
+                // The same content: from another source perhaps, or made meanwhile.
+                Err(_) if folder.is_dir() => {
+                    tree::remove(&new).map_err(|error| failed(&new, "removing", error))?;
+                }
+                renamed => renamed
                     .and_then(|()| tree::sync_dir(&store))
-                    .map_err(|error| failed(&folder, "storing image", error))?;
+                    .map_err(|error| failed(&folder, "storing image", error))?,
             }
             Ok(ImageInfo {
                 digest,
@@ -198,50 +213,6 @@ impl Images {
             })
         })
         .await
-    }
-
-    /// The cached tar of a Debian tree, built if it is not there. Its name is a digest of what it is
-    /// built from.
-    async fn debian(
-        &self,
-        suite: &str,
-        packages: &[String],
-        progress: ProgressFn<'_>,
-    ) -> Result<PathBuf, StorageError> {
-        let mut packages = packages.to_vec();
-        packages.sort();
-        packages.dedup();
-        let inputs = format!(
-            "debian 1\n{}\n{suite}\n{}",
-            std::env::consts::ARCH,
-            packages.join(",")
-        );
-        let tar = self
-            .cache
-            .join(format!("{}.tar", hex(&Sha256::digest(inputs))));
-        if tar.is_file() {
-            return Ok(tar);
-        }
-        fs::create_dir_all(&self.cache)
-            .map_err(|error| failed(&self.cache, "creating folder", error))?;
-        let partial = tar.with_extension(format!("{}.partial", std::process::id()));
-        let mut command = Command::new(&self.mmdebstrap);
-        command.arg("--variant=minbase").arg("--format=tar");
-        if !packages.is_empty() {
-            command.arg(format!("--include={}", packages.join(",")));
-        }
-        // After `--` nothing is an option, whatever the description says.
-        command.arg("--").arg(suite).arg(&partial);
-        let mut child = spawn("mmdebstrap", command.stdout(Stdio::null()))?;
-        let lines = tail(child.stderr.take(), Some(progress)).await;
-        let built = wait("mmdebstrap", &mut child, &lines).await.and_then(|()| {
-            fs::rename(&partial, &tar).map_err(|error| failed(&tar, "storing", error))
-        });
-        if built.is_err() {
-            // The first error is the one to tell.
-            let _ = fs::remove_file(&partial);
-        }
-        built.map(|()| tar)
     }
 
     fn info(&self, digest: ImageDigest) -> Result<Option<ImageInfo>, StorageError> {
@@ -355,14 +326,14 @@ async fn unpack(mut packer: Command, root: &Path) -> Result<(), StorageError> {
     let mut unpacker = spawn("tar", &mut command)?;
     drop(command);
     let (packed, unpacked) = tokio::join!(
-        tail(packer.stderr.take(), None),
-        tail(unpacker.stderr.take(), None)
+        tail(packer.stderr.take(), |_| {}),
+        tail(unpacker.stderr.take(), |_| {})
     );
     // A full disk shows where it is written to, so that side speaks first.
-    wait("tar", &mut unpacker, &unpacked)
+    wait("tar", &mut unpacker, || unpacked.join("; "))
         .await
         .map_err(|error| full(error, root))?;
-    wait("tar", &mut packer, &packed).await
+    wait("tar", &mut packer, || packed.join("; ")).await
 }
 
 /// A program does not tell us the error number; its words do.
@@ -376,49 +347,4 @@ fn full(error: StorageError, path: &Path) -> StorageError {
         }
         other => other,
     }
-}
-
-fn spawn(program: &'static str, command: &mut Command) -> Result<Child, StorageError> {
-    command
-        .stderr(Stdio::piped())
-        .env("LC_ALL", "C")
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|source| StorageError::Io {
-            doing: format!("cannot run `{program}`"),
-            source,
-        })
-}
-
-/// Reads to the end and keeps the last lines.
-async fn tail(stream: Option<impl AsyncRead + Unpin>, progress: Option<ProgressFn<'_>>) -> String {
-    let mut kept: Vec<String> = Vec::new();
-    if let Some(stream) = stream {
-        let mut lines = BufReader::new(stream).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
-            if let Some(progress) = progress {
-                progress(line.trim_start_matches("I: "));
-            }
-            if kept.len() == LINES_SHOWN {
-                kept.remove(0);
-            }
-            kept.push(line);
-        }
-    }
-    kept.join("; ")
-}
-
-async fn wait(program: &'static str, child: &mut Child, lines: &str) -> Result<(), StorageError> {
-    let status: ExitStatus = child.wait().await.map_err(|source| StorageError::Io {
-        doing: format!("lost `{program}`"),
-        source,
-    })?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(StorageError::BuildFailed {
-        program,
-        status: status.to_string(),
-        detail: lines.to_owned(),
-    })
 }

@@ -200,17 +200,23 @@ async fn a_template_folder_that_vanished_or_is_no_root_says_so() {
     );
 }
 
+/// Stands in for mmdebstrap: counts its runs, and packs the tree into its last argument.
+fn debootstrap(dir: &Path, first: &str) {
+    let script = format!(
+        "#!/bin/sh\n{first}\nd=$(dirname \"$0\")\necho run >> \"$d/runs\"\necho 'I: busy' >&2\n\
+         for last; do :; done\nexec tar -C \"$d/tree\" -cf \"$last\" .\n"
+    );
+    let program = dir.join("mmdebstrap");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
 #[tokio::test]
 async fn a_debian_image_is_built_once_from_the_same_inputs() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
     template(dir.path(), "debian");
-    // Stands in for mmdebstrap: counts its runs, and packs the tree into its last argument.
-    let script = "#!/bin/sh\nd=$(dirname \"$0\")\necho run >> \"$d/runs\"\necho 'I: busy' >&2\n\
-                  for last; do :; done\nexec tar -C \"$d/tree\" -cf \"$last\" .\n";
-    let program = dir.path().join("mmdebstrap");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    debootstrap(dir.path(), "");
     let source = |packages: [&str; 2]| TemplateSource::Debian {
         suite: "trixie".into(),
         packages: packages.map(str::to_owned).to_vec(),
@@ -231,6 +237,80 @@ async fn a_debian_image_is_built_once_from_the_same_inputs() {
     assert_eq!(
         fs::read_to_string(dir.path().join("runs")).unwrap(),
         "run\n"
+    );
+    // An update is built from what the archive has now, and is what later builds start from.
+    template(dir.path(), "debian, a week later");
+    let later = storage
+        .renew_image(&source(["a", "b"]), &|_| {})
+        .await
+        .unwrap();
+    assert_ne!(first.digest, later.digest);
+    let again = storage
+        .ensure_image(&source(["a", "b"]), None, &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(again.digest, later.digest);
+    assert_eq!(
+        fs::read_to_string(dir.path().join("runs")).unwrap(),
+        "run\nrun\n"
+    );
+}
+
+#[tokio::test]
+async fn two_builds_of_one_tree_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    template(dir.path(), "debian");
+    debootstrap(dir.path(), "sleep 0.2");
+    let source = TemplateSource::Debian {
+        suite: "trixie".into(),
+        packages: Vec::new(),
+    };
+    let (a, b) = tokio::join!(
+        storage.ensure_image(&source, None, &|_| {}),
+        storage.ensure_image(&source, None, &|_| {}),
+    );
+    assert_eq!(a.unwrap().digest, b.unwrap().digest);
+    let runs = fs::read_to_string(dir.path().join("runs")).unwrap();
+    assert_eq!(runs, "run\n");
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_had_built_so_far_goes_and_a_running_ones_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    template(dir.path(), "debian");
+    debootstrap(dir.path(), "");
+    let cache = dir.path().join("cache/templates");
+    fs::create_dir_all(&cache).unwrap();
+    // No process has a number beyond the kernel's largest.
+    for name in ["aa.4194305.partial", "bb.1.partial", "cc.tar"] {
+        fs::write(cache.join(name), "half").unwrap();
+    }
+    let source = TemplateSource::Debian {
+        suite: "trixie".into(),
+        packages: Vec::new(),
+    };
+    storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    assert!(!cache.join("aa.4194305.partial").exists());
+    assert!(cache.join("bb.1.partial").exists() && cache.join("cc.tar").exists());
+}
+
+#[tokio::test]
+async fn a_builder_that_is_not_installed_is_named_with_its_package() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let source = TemplateSource::Debian {
+        suite: "trixie".into(),
+        packages: Vec::new(),
+    };
+    let error = storage
+        .ensure_image(&source, None, &|_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`mmdebstrap` is not installed: on Debian, install the package `mmdebstrap`"
     );
 }
 
@@ -255,7 +335,7 @@ async fn a_build_that_fails_tells_what_it_said_and_leaves_nothing() {
         .unwrap_err();
     assert_eq!(
         error.to_string(),
-        "`mmdebstrap` failed (exit status: 25): E: no such suite"
+        "`mmdebstrap` failed (exit status: 25): no such suite"
     );
     assert_eq!(
         fs::read_dir(dir.path().join("cache/templates"))
