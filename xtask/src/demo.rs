@@ -33,8 +33,8 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     }
     if keep && told.is_ok() {
         desktop.keep();
-    } else {
-        desktop.stop();
+        return Ok(());
     }
-    told
+    let stopped = desktop.stop();
+    told.and(stopped)
 }

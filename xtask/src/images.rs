@@ -1,5 +1,6 @@
 //! Building the programs, each the way it ships.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -32,10 +33,18 @@ impl Profile {
 /// The agent runs in any template, so it must not need that template's libraries.
 const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
 
+/// `cargo build`: a person sees how far it is, a log does not get a line for each crate.
+fn build_words() -> &'static [&'static str] {
+    if std::io::stderr().is_terminal() {
+        &["build"]
+    } else {
+        &["build", "--quiet"]
+    }
+}
+
 /// Builds every program into one folder and returns it.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
-    let quiet = ["build", "--quiet"];
-    run(cargo().args(quiet).args(profile.arguments()).args([
+    run(cargo().args(build_words()).args(profile.arguments()).args([
         "-p",
         "bulkheadd",
         "-p",
@@ -44,7 +53,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
         "bulkhead-cli",
     ]))?;
     run(cargo()
-        .args(quiet)
+        .args(build_words())
         .args(profile.arguments())
         .args(["-p", "qube-agent", "--target", AGENT_TARGET])
         .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;

@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
-use crate::process::{Options, capture, run};
+use crate::process::{Options, capture};
 
 /// A Debian package and what it is for.
 pub(crate) type Package = (&'static str, &'static str);
@@ -13,10 +13,13 @@ const PACKAGES: &[Package] = &[
     ("bubblewrap", "the embedded hypervisor's namespaces"),
     ("g++", "libFuzzer, for the fuzz targets"),
     ("gcc", "linking"),
+    ("git", "tests of the repository's own rules"),
     ("libc6-dev", "linking, also statically for the agent"),
     ("libsqlite3-dev", "bulkheadd's journal and generations"),
     ("mmdebstrap", "Debian templates"),
     ("pkg-config", "finding the libraries above"),
+    ("procps", "`kill`, with which demo and tests end daemons"),
+    ("uidmap", "Debian templates that an ordinary user builds"),
 ];
 
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
@@ -47,12 +50,22 @@ pub(crate) fn install(packages: &[Package]) -> Result<()> {
         "--no-install-recommends",
     ];
     install.extend(&missing);
-    if as_root(&install).is_err() {
-        // A list that was never fetched, or is too old to name the versions the mirror has.
-        as_root(&["apt-get", "update", "--quiet=2"])?;
-        as_root(&install)?;
-    }
-    Ok(())
+    let become_root = Root::find()?;
+    // The list may never have been fetched, or be too old to name the versions the mirror has.
+    let done = become_root.run(&install).or_else(|_| {
+        become_root.run(&["apt-get", "update", "--quiet=2"])?;
+        become_root.run(&install)
+    });
+    done.map_err(|error| anyhow!("{error:#}\n{}", by_hand(&missing)))
+}
+
+/// What a person does who may become root where we cannot.
+fn by_hand(missing: &[&str]) -> String {
+    format!(
+        "hint: as root, run this, and then the same command again:\n  \
+         apt-get update && apt-get install --no-install-recommends {}",
+        missing.join(" ")
+    )
 }
 
 fn missing(packages: &[Package]) -> Result<Vec<&'static str>> {
@@ -75,22 +88,55 @@ fn missing(packages: &[Package]) -> Result<Vec<&'static str>> {
         .collect())
 }
 
-fn as_root(words: &[&str]) -> Result<()> {
-    let uid = capture(Command::new("id").arg("-u"))?;
-    let is_root = uid.stdout.trim_ascii() == b"0";
-    let mut command = if is_root {
-        Command::new("env")
-    } else {
-        Command::new("sudo")
-    };
-    command
-        .arg("DEBIAN_FRONTEND=noninteractive")
-        .args(words)
-        .stdout(std::process::Stdio::null());
-    match run(&mut command) {
-        Err(error) if !is_root => {
-            bail!("{error}\nhint: run this as root: {}", words.join(" "))
-        }
-        outcome => outcome,
+/// How commands are run as root.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Root {
+    /// We are.
+    Already,
+    /// By sudo, which may ask for a password.
+    Sudo,
+    /// Not at all.
+    Never,
+}
+
+impl Root {
+    fn find() -> Result<Self> {
+        let uid = capture(Command::new("id").arg("-u"))?;
+        Ok(if uid.stdout.trim_ascii() == b"0" {
+            Self::Already
+        } else if Command::new("sudo").arg("--version").output().is_ok() {
+            Self::Sudo
+        } else {
+            Self::Never
+        })
+    }
+
+    /// Runs `words`; what they say is told only if they fail.
+    fn run(self, words: &[&str]) -> Result<()> {
+        let mut command = match self {
+            Self::Already => Command::new("env"),
+            Self::Sudo => Command::new("sudo"),
+            Self::Never => bail!("only root can install packages, and there is no `sudo`"),
+        };
+        command.stdin(std::process::Stdio::inherit());
+        capture(command.arg("DEBIAN_FRONTEND=noninteractive").args(words)).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Root, by_hand};
+
+    #[test]
+    fn who_cannot_become_root_is_told_what_to_type() {
+        let error = Root::Never.run(&["apt-get", "update"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "only root can install packages, and there is no `sudo`"
+        );
+        assert_eq!(
+            by_hand(&["gcc", "uidmap"]).lines().last(),
+            Some("  apt-get update && apt-get install --no-install-recommends gcc uidmap")
+        );
     }
 }

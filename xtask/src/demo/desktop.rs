@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::process::root;
+use crate::process::{capture, root};
 
 /// How long the daemon may take until it answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -63,8 +63,10 @@ impl Desktop {
         };
         if let Err(error) = desktop.wait_until_it_answers() {
             desktop.show_log();
-            desktop.stop();
-            return Err(error);
+            return Err(match desktop.stop() {
+                Ok(()) => error,
+                Err(also) => error.context(format!("{also:#}")),
+            });
         }
         println!("bulkheadd runs on {}", desktop.scratch.display());
         desktop.steps.push(Step {
@@ -200,20 +202,24 @@ impl Desktop {
         );
     }
 
-    /// Stops the qubes and the daemon and removes the folder.
-    pub(super) fn stop(mut self) {
-        let stopped = self.bulkhead(&["stop", "--all"]).output();
-        let quiet = stopped.is_ok_and(|output| output.status.success());
-        let terminated = Command::new("kill")
-            .arg(self.daemon.id().to_string())
-            .status();
-        if terminated.is_ok_and(|status| status.success()) && self.daemon.wait().is_ok() && quiet {
-            if let Err(error) = std::fs::remove_dir_all(&self.scratch) {
-                eprintln!("cannot remove {}: {error}", self.scratch.display());
-            }
-        } else {
-            eprintln!("could not stop everything; see {}", self.scratch.display());
+    /// Stops the qubes and the daemon and removes the folder. What cannot be stopped stays, with
+    /// everything that tells why.
+    pub(super) fn stop(mut self) -> Result<()> {
+        self.end().with_context(|| {
+            format!("not everything is stopped; see {}", self.scratch.display())
+        })?;
+        std::fs::remove_dir_all(&self.scratch)
+            .with_context(|| format!("cannot remove {}", self.scratch.display()))
+    }
+
+    fn end(&mut self) -> Result<()> {
+        if self.daemon.try_wait()?.is_some() {
+            return Ok(());
         }
+        capture(&mut self.bulkhead(&["stop", "--all"]))?;
+        capture(Command::new("kill").arg(self.daemon.id().to_string()))?;
+        self.daemon.wait()?;
+        Ok(())
     }
 }
 
