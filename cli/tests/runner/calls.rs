@@ -323,8 +323,8 @@ fn audit_shows_what_was_decided() {
     2024-02-29 12:34:56  deny   qubes.VMShell  work -> vault  by policy (30-desktop.policy:8)
     ");
     insta::assert_snapshot!(fake.tell(&["audit", "--json", "-n", "1", "--decision", "deny"]), @r#"
-    {"time":1709210096123,"source":"work","requested_target":"vault","target":"vault","service":"qubes.Filecopy","decision":"allow","by":"policy","rule":"30-desktop.policy:8"}
-    {"time":1709210096123,"source":"work","requested_target":"vault","target":"","service":"qubes.VMShell","decision":"deny","by":"policy","rule":"30-desktop.policy:8"}
+    {"time":1709210096123,"source":"work","requested_target":"vault","target":"vault","service":"qubes.Filecopy","decision":"allow","by":"policy","rule":"30-desktop.policy:8","count":1}
+    {"time":1709210096123,"source":"work","requested_target":"vault","target":"","service":"qubes.VMShell","decision":"deny","by":"policy","rule":"30-desktop.policy:8","count":1}
     "#);
     insta::assert_snapshot!(fake.asked().join("\n"), @r#"
     audit_tail {"last":50,"qube":null,"service":null,"decision":null}
