@@ -97,10 +97,11 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
         io::ErrorKind::PermissionDenied => {
             failure.hint("Only root and members of the group bulkhead may talk to it.")
         }
-        _ => failure.hint(
-            "Start it with `systemctl start bulkheadd`, or say where it listens with --socket or \
-             $BULKHEAD_SOCKET.",
-        ),
+        _ => failure
+            .hint(
+                "Start it with `systemctl start bulkheadd`, or `bulkheadd --system FILE` by hand.",
+            )
+            .hint("If it listens elsewhere, say where with --socket or $BULKHEAD_SOCKET."),
     }
 }
 

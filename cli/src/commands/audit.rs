@@ -85,6 +85,7 @@ fn tell(record: &AuditRecord, json: bool, paint: Paint) -> Result<String, Failur
     let asked = line(&record.requested_target);
     let target = match line(&record.target) {
         target if target.is_empty() || target == asked => asked,
+        target if asked.is_empty() => target,
         target => format!("{target} (asked for {asked})"),
     };
     let many = record.since.map(|since| {
@@ -138,11 +139,18 @@ mod tests {
             since: Some(1_709_210_000_000),
             ..denied.clone()
         };
-        let lines = [record(), denied, counted].map(|r| tell(&r, false, Paint::NEVER).unwrap());
+        let disposable = AuditRecord {
+            requested_target: String::new(),
+            target: "disp7".into(),
+            ..record()
+        };
+        let lines =
+            [record(), denied, counted, disposable].map(|r| tell(&r, false, Paint::NEVER).unwrap());
         insta::assert_snapshot!(lines.concat(), @r"
         2024-02-29 12:34:56  allow  qubes.Filecopy+x  work -> vault (asked for @default)  by user (policy/30.policy:4)
         2024-02-29 12:34:56  deny   qubes.Filecopy+x  work -> vault  by policy (policy/30.policy:4)
         2024-02-29 12:34:56  deny   qubes.Filecopy+x  work -> vault  by policy (policy/30.policy:4)  4321 calls since 2024-02-29 12:33:20
+        2024-02-29 12:34:56  allow  qubes.Filecopy+x  work -> disp7  by user (policy/30.policy:4)
         ");
     }
 

@@ -35,7 +35,8 @@ fn no_daemon_is_told_with_a_way_out() {
     [stderr]
     error: no daemon answers at `$TEST/bus`
     caused by: No such file or directory (os error 2)
-    hint: Start it with `systemctl start bulkheadd`, or say where it listens with --socket or $BULKHEAD_SOCKET.
+    hint: Start it with `systemctl start bulkheadd`, or `bulkheadd --system FILE` by hand.
+    hint: If it listens elsewhere, say where with --socket or $BULKHEAD_SOCKET.
     [exit 1]
     ");
     // An earlier daemon's socket, left behind.
@@ -44,14 +45,16 @@ fn no_daemon_is_told_with_a_way_out() {
     [stderr]
     error: no daemon answers at `$TEST/bus`
     caused by: Connection refused (os error 111)
-    hint: Start it with `systemctl start bulkheadd`, or say where it listens with --socket or $BULKHEAD_SOCKET.
+    hint: Start it with `systemctl start bulkheadd`, or `bulkheadd --system FILE` by hand.
+    hint: If it listens elsewhere, say where with --socket or $BULKHEAD_SOCKET.
     [exit 1]
     ");
     insta::assert_snapshot!(tell(&["run", "work", "--", "true"]), @r"
     [stderr]
     error: no daemon answers at `$TEST/bus`
     caused by: Connection refused (os error 111)
-    hint: Start it with `systemctl start bulkheadd`, or say where it listens with --socket or $BULKHEAD_SOCKET.
+    hint: Start it with `systemctl start bulkheadd`, or `bulkheadd --system FILE` by hand.
+    hint: If it listens elsewhere, say where with --socket or $BULKHEAD_SOCKET.
     [exit 125]
     ");
 }
@@ -70,7 +73,8 @@ fn a_path_that_is_no_socket_or_too_long_is_told() {
     [stderr]
     error: no daemon answers at `$TEST/bus`
     caused by: Connection refused (os error 111)
-    hint: Start it with `systemctl start bulkheadd`, or say where it listens with --socket or $BULKHEAD_SOCKET.
+    hint: Start it with `systemctl start bulkheadd`, or `bulkheadd --system FILE` by hand.
+    hint: If it listens elsewhere, say where with --socket or $BULKHEAD_SOCKET.
     [exit 1]
     ");
     let shown = tell(&format!("/{long}")).replace(&long, "LONG");
@@ -78,7 +82,8 @@ fn a_path_that_is_no_socket_or_too_long_is_told() {
     [stderr]
     error: no daemon answers at `/LONG`
     caused by: path must be shorter than SUN_LEN
-    hint: Start it with `systemctl start bulkheadd`, or say where it listens with --socket or $BULKHEAD_SOCKET.
+    hint: Start it with `systemctl start bulkheadd`, or `bulkheadd --system FILE` by hand.
+    hint: If it listens elsewhere, say where with --socket or $BULKHEAD_SOCKET.
     [exit 1]
     ");
 }

@@ -47,6 +47,6 @@ pub fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ApiErr
             "a message is not what this version expects",
         )
         .because(&error)
-        .hint("use `bulkhead` and `bulkheadd` of the same release")
+        .hint("Use `bulkhead` and `bulkheadd` of the same release.")
     })
 }

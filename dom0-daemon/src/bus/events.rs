@@ -71,7 +71,7 @@ impl Topics {
                     bulkhead_api::ErrorKind::Invalid,
                     format!("there is no topic `{}`", name.escape_debug()),
                 )
-                .hint("topics are qubes, asks, changes and audit")
+                .hint("Topics are qubes, asks, changes and audit.")
             })?;
             bits |= Self::bit(topic);
         }

@@ -56,7 +56,7 @@ fn row(name: &str) -> QubeRow {
 fn missing(qube: &QubeName) -> ApiError {
     let mut error = ApiError::new(ErrorKind::NotFound, format!("there is no qube `{qube}`"));
     error.causes.push("nobody declared it".into());
-    error.hint("list them with `bulkhead ls`")
+    error.hint("List them with `bulkhead ls`.")
 }
 
 #[async_trait]

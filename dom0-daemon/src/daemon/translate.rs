@@ -46,7 +46,7 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
     };
     let made = ApiError::from_error(kind, error);
     match error {
-        MachineError::NoSuchQube(_) => made.hint("list them with `bulkhead ls`"),
+        MachineError::NoSuchQube(_) => made.hint("List them with `bulkhead ls`."),
         MachineError::NotRunning(name) => {
             made.hint(format!("start it with `bulkhead start {name}`"))
         }
@@ -92,8 +92,8 @@ pub(super) fn runtime(error: &RuntimeError) -> ApiError {
         RuntimeError::AgentTimeout { name, .. } | RuntimeError::Ended(name) => {
             made.hint(format!("its console: `bulkhead logs {name}`"))
         }
-        RuntimeError::NoSuchAsk(_) => made.hint("list what waits with `bulkhead ask list`"),
-        RuntimeError::TargetMissing(_) => made.hint("name one with --target"),
+        RuntimeError::NoSuchAsk(_) => made.hint("List what waits with `bulkhead ask list`."),
+        RuntimeError::TargetMissing(_) => made.hint("Name one with --target."),
         _ => made,
     }
 }
