@@ -10,6 +10,7 @@
 mod world;
 
 use bulkhead_api::call::{Answer, AuditFilter, CallRequest};
+use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::qube::{Qube, QubeKind};
 use world::{World, eventually, name, qube, running, serve};
@@ -148,6 +149,40 @@ async fn a_question_is_withdrawn_when_its_qube_ends() {
     world.runtime.kill_qube(&name("work")).await.unwrap();
     assert!(world.runtime.asks().is_empty());
     drop(connection);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_withdrawn_when_its_caller_is_killed() {
+    let world = two_running().await;
+    world
+        .service("vault", "test.Asked", "echo started >/run/started")
+        .await;
+    let mut events = world.events.subscribe();
+    let begin = "qrexec-client-vm vault test.Asked >/dev/null 2>&1 & echo $! >/run/asker";
+    assert_eq!(world.sh("work", begin).await, (0, String::new()));
+    eventually("the question", || world.runtime.asks().len() == 1).await;
+    let ask = world.runtime.asks().remove(0);
+    let kill = "kill -9 $(cat /run/asker)";
+    assert_eq!(world.sh("work", kill).await, (0, String::new()));
+    eventually("its withdrawal", || world.runtime.asks().is_empty()).await;
+    let outcome = loop {
+        if let Event::AskRemoved { id, outcome } = events.recv().await.unwrap() {
+            assert_eq!(id, ask.id);
+            break outcome;
+        }
+    };
+    assert_eq!(outcome, "withdrawn");
+    let (decision, by, rule) = last_rule(&world);
+    assert_eq!(
+        (decision.as_str(), by.as_str()),
+        ("deny", "caller"),
+        "{rule}"
+    );
+    // Too late.
+    let answer = world.runtime.answer(ask.id, Answer::Allow, None, "me");
+    assert!(answer.is_err());
+    let look = world.sh("vault", "ls /run/started 2>&1").await;
+    assert_ne!(look.0, 0, "{look:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -74,7 +74,7 @@ fuzz_target!(|data: &[u8]| {
                         assert!(request.target.len() < 64 && request.source.len() < 64);
                     }
                     DaemonEvent::Terminated(end) => assert!((513..=768).contains(&end.port)),
-                    DaemonEvent::Connected { .. } => {}
+                    DaemonEvent::Connected { .. } | DaemonEvent::Withdrawn(_) => {}
                 }
             }
         }

@@ -132,6 +132,13 @@ impl Control {
                     rate.take(now);
                     self.ask(trigger, next, queue);
                 }
+                DaemonEvent::Withdrawn(ident) => {
+                    rate.take(now);
+                    let of_it = |_: &RequestId, pending: &mut Ident| *pending == ident;
+                    for (request, _) in self.pending.extract_if(.., of_it) {
+                        queue.push(&FromRelay::CallWithdrawn { request });
+                    }
+                }
                 DaemonEvent::Terminated(endpoint) => {
                     let Endpoint { domain, port } = endpoint;
                     // One that this relay did not make is invented, or from before its time: the
@@ -183,13 +190,18 @@ impl Control {
         self.send(&bytes)
     }
 
-    /// Answers a request; nothing happens where it is unknown or answered.
+    /// Answers a request. Where it was taken back, nobody will use what was opened for it.
     pub(crate) fn answer(
         &mut self,
         request: RequestId,
         endpoint: Option<Endpoint>,
+        queue: &mut Queue,
     ) -> Result<(), AgentError> {
         let Some(ident) = self.pending.remove(&request) else {
+            if let Some(endpoint) = endpoint.filter(|endpoint| !self.live.contains(endpoint)) {
+                let Endpoint { domain, port } = endpoint;
+                queue.push(&FromRelay::ConnectionTerminated { domain, port });
+            }
             return Ok(());
         };
         let bytes = match endpoint {

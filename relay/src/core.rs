@@ -98,10 +98,10 @@ impl Core {
                     domain: connect_domain,
                     port: connect_port,
                 };
-                return self.with_agent(|agent| agent.answer(request, Some(endpoint)));
+                return self.answer(request, Some(endpoint));
             }
             ToRelay::CallRefused { request } => {
-                return self.with_agent(|agent| agent.answer(request, None));
+                return self.answer(request, None);
             }
             ToRelay::ClientPort {
                 client,
@@ -119,6 +119,15 @@ impl Core {
         self.database
             .change(path, value, &mut self.queue)
             .map_err(|e| chain(&e))
+    }
+
+    fn answer(&mut self, request: RequestId, endpoint: Option<Endpoint>) -> Result<(), String> {
+        // Apart from the rest while it is written to.
+        let mut queue = std::mem::take(&mut self.queue);
+        let done = self.with_agent(|agent| agent.answer(request, endpoint, &mut queue));
+        queue.append(&mut self.queue);
+        self.queue = queue;
+        done
     }
 
     /// The daemon's commands are for an agent that is up; one that has just gone has already been

@@ -25,6 +25,12 @@ impl Queue {
         }
     }
 
+    /// Takes over what is in another one, behind what is here.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        self.packets.append(&mut other.packets);
+        self.bytes += std::mem::take(&mut other.bytes);
+    }
+
     pub(crate) fn has_room(&self) -> bool {
         self.bytes < QUEUE_HIGH
     }

@@ -119,6 +119,11 @@ pub enum FromRelay {
         /// Claimed source of a relayed call (protocol 4), else empty.
         requested_source: String,
     },
+    /// A call that waits for its answer is taken back: its caller is gone.
+    CallWithdrawn {
+        /// Which call.
+        request: RequestId,
+    },
     /// A data connection ended.
     ConnectionTerminated {
         /// The other domain.

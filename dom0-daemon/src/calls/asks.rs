@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bulkhead_api::call::{Answer, Ask};
 use bulkhead_api::event::Event;
+use bulkhead_wire::relay::RequestId;
 
-use super::Request;
+use super::{CALLER_GONE, Request, Verdict};
 use crate::runtime::{Inner, Run, Runtime, RuntimeError};
 
 /// Questions that one qube may have open: enough for a person, too few to bury the others.
@@ -94,6 +95,26 @@ impl Asks {
             .collect();
         for id in gone {
             removed(inner, id, "withdrawn");
+        }
+    }
+}
+
+impl Inner {
+    /// The caller of a request is gone: no answer may start anything any more.
+    pub(crate) fn call_withdrawn(&self, run: &Run, epoch: u64, request: RequestId) {
+        self.calls.forsake(run.domid.0, (epoch, request));
+        let mut gone: Vec<(u64, Open)> = {
+            let is_it = |open: &Open| {
+                open.run.domid == run.domid
+                    && (open.request.epoch, open.request.id) == (epoch, request)
+            };
+            let mut open = self.calls.asks.open();
+            open.extract_if(.., |_, open| is_it(open)).collect()
+        };
+        for (id, open) in gone.drain(..) {
+            let rule = format!("{}: {CALLER_GONE}", open.ask.rule);
+            self.record(run, &open.request, Verdict::deny("caller", rule));
+            removed(self, id, "withdrawn");
         }
     }
 }

@@ -74,6 +74,12 @@ struct Connection {
     life: Option<std::io::PipeWriter>,
 }
 
+/// Names a request of one qube: its relay's epoch, and its number there.
+type Ticket = (u64, RequestId);
+
+/// Why a call whose caller left is refused.
+const CALLER_GONE: &str = "its caller went away";
+
 /// Names a connection: who is the vchan server (the caller), who the client, and the port.
 type Key = (u32, u32, u32);
 
@@ -81,8 +87,8 @@ type Key = (u32, u32, u32);
 struct Connections {
     ports: Ports,
     open: HashMap<Key, Connection>,
-    /// Calls under way that are not connections yet, by caller.
-    pending: HashMap<u32, usize>,
+    /// Calls under way that are not connections yet, by caller, and whether it still waits.
+    pending: HashMap<u32, HashMap<Ticket, bool>>,
 }
 
 impl Connections {
@@ -160,21 +166,33 @@ impl Calls {
         self.asks.withdraw(inner, domid);
     }
 
-    /// Counts a call of `caller` that is under way; false where that is one too many.
-    fn begin(&self, caller: u32) -> bool {
+    /// Notes a call of `caller` that is under way; false where that is one too many.
+    fn begin(&self, caller: u32, ticket: Ticket) -> bool {
         let mut connections = self.connections();
         let pending = connections.pending.entry(caller).or_default();
-        let room = *pending < PENDING_PER_QUBE;
+        let room = pending.len() < PENDING_PER_QUBE;
         if room {
-            *pending += 1;
+            pending.insert(ticket, true);
         }
         room
     }
 
-    fn finish(&self, caller: u32) {
-        if let Some(pending) = self.connections().pending.get_mut(&caller) {
-            *pending = pending.saturating_sub(1);
+    /// The caller no longer waits for a call that may be under way. It counts until it is over.
+    fn forsake(&self, caller: u32, ticket: Ticket) {
+        let mut connections = self.connections();
+        let pending = connections.pending.get_mut(&caller);
+        if let Some(waits) = pending.and_then(|pending| pending.get_mut(&ticket)) {
+            *waits = false;
         }
+    }
+
+    /// A call is under way no more; whether its caller still waits for it.
+    fn finish(&self, caller: u32, ticket: Ticket) -> bool {
+        let mut connections = self.connections();
+        let pending = connections.pending.get_mut(&caller);
+        pending
+            .and_then(|pending| pending.remove(&ticket))
+            .unwrap_or_default()
     }
 }
 
@@ -184,6 +202,17 @@ struct Verdict<'a> {
     decision: &'a str,
     by: &'a str,
     rule: String,
+}
+
+impl<'a> Verdict<'a> {
+    fn deny(by: &'a str, rule: String) -> Self {
+        Self {
+            target: String::new(),
+            decision: "deny",
+            by,
+            rule,
+        }
+    }
 }
 
 /// The pipe of a client, and why its connection is over.
@@ -234,16 +263,7 @@ impl Inner {
                 },
             );
         }
-        self.record(
-            run,
-            request,
-            Verdict {
-                target: String::new(),
-                decision: "deny",
-                by,
-                rule,
-            },
-        );
+        self.record(run, request, Verdict::deny(by, rule));
     }
 
     /// A guest asks for a call. Does not wait.
@@ -280,7 +300,8 @@ impl Inner {
                 return;
             }
         }
-        if !self.calls.begin(run.domid.0) {
+        let ticket = (request.epoch, request.id);
+        if !self.calls.begin(run.domid.0, ticket) {
             let rule = format!("more than {PENDING_PER_QUBE} calls are under way");
             self.refuse(run, &request, "limit", rule);
             return;
@@ -288,16 +309,24 @@ impl Inner {
         let Some(inner) = self.own() else { return };
         let (run, by) = (Arc::clone(run), by.to_owned());
         tokio::spawn(async move {
-            match inner.bring_target(&allow).await {
-                Ok((target, disposable)) => {
+            let brought = inner.bring_target(&allow).await;
+            let waits = inner.calls.finish(run.domid.0, ticket);
+            match brought {
+                Ok((target, disposable)) if waits => {
                     inner.connect(&run, &target, &request, &allow, &by, disposable);
+                }
+                Ok((_, disposable)) => {
+                    let rule = format!("{}: {CALLER_GONE}", allow.rule);
+                    inner.record(&run, &request, Verdict::deny("caller", rule));
+                    if let Some(name) = disposable {
+                        inner.end_disposable(name, None);
+                    }
                 }
                 Err(error) => {
                     let rule = format!("{}: {}", allow.rule, crate::runtime::chain(&error));
                     inner.refuse(&run, &request, &by, rule);
                 }
             }
-            inner.calls.finish(run.domid.0);
         });
     }
 
@@ -530,12 +559,18 @@ mod tests {
     #[test]
     fn one_call_under_way_too_many_is_refused() {
         let calls = Calls::new();
-        for _ in 0..PENDING_PER_QUBE {
-            assert!(calls.begin(1));
+        let ticket = |number: usize| (0, RequestId(number as u64));
+        for number in 0..PENDING_PER_QUBE {
+            assert!(calls.begin(1, ticket(number)));
         }
-        assert!(!calls.begin(1));
-        assert!(calls.begin(2), "another qube has its own count");
-        calls.finish(1);
-        assert!(calls.begin(1));
+        let late = ticket(PENDING_PER_QUBE);
+        assert!(!calls.begin(1, late));
+        assert!(calls.begin(2, late), "another qube has its own count");
+        // One that is taken back counts until it is over.
+        calls.forsake(1, ticket(0));
+        assert!(!calls.begin(1, late));
+        assert!(!calls.finish(1, ticket(0)));
+        assert!(calls.begin(1, late));
+        assert!(calls.finish(1, late));
     }
 }

@@ -64,6 +64,7 @@ pub(super) fn check(message: &FromRelay) -> Result<(), &'static str> {
         FromRelay::Ready { .. }
         | FromRelay::Failed { .. }
         | FromRelay::AgentLost { .. }
+        | FromRelay::CallWithdrawn { .. }
         | FromRelay::ClientGone { .. }
         | FromRelay::DbSynchronised
         | FromRelay::DbLost { .. }

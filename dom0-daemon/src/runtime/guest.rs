@@ -70,6 +70,7 @@ impl RelayEvents for GuestEvents {
                     requested_source,
                 },
             ),
+            FromRelay::CallWithdrawn { request } => inner.call_withdrawn(&run, epoch, request),
             FromRelay::ConnectionTerminated { domain, port } => {
                 inner.connection_terminated(run.domid.0, domain, port);
             }

@@ -3,7 +3,7 @@
 //! ```text
 //! reading --whole trigger--> waiting --dom0: connect--> connected --closed--> gone (told to dom0)
 //!    |                          |--dom0: refused / link lost--> gone
-//!    +--garbage, closed--> gone +--closed--> gone (told to dom0 once it connects)
+//!    +--garbage, closed--> gone +--closed--> gone (taken back; told to dom0 if it connects)
 //! ```
 
 use std::collections::BTreeMap;
@@ -35,6 +35,8 @@ pub(super) enum Heard {
     Nothing,
     /// It asks for a call.
     Request(UntrustedTrigger),
+    /// It is gone before its request was answered.
+    Withdrawn,
     /// It is gone; its connection, if it had one.
     Gone(Option<(Endpoint, u64)>),
 }
@@ -81,7 +83,7 @@ impl Clients {
         };
         match client.read() {
             Ok(heard) => {
-                if matches!(heard, Heard::Gone(_)) {
+                if matches!(heard, Heard::Gone(_) | Heard::Withdrawn) {
                     self.all.remove(&slot);
                 }
                 heard
@@ -128,10 +130,13 @@ impl Client {
             };
             let State::Reading = self.state else {
                 // Nothing may follow a request, so this is the end in any case.
-                return Ok(Heard::Gone(match self.state {
-                    State::Connected { endpoint, session } => Some((endpoint, session)),
-                    _ => None,
-                }));
+                return Ok(match self.state {
+                    State::Connected { endpoint, session } => {
+                        Heard::Gone(Some((endpoint, session)))
+                    }
+                    State::Waiting => Heard::Withdrawn,
+                    State::Reading => Heard::Gone(None),
+                });
             };
             if n == 0 {
                 return Ok(Heard::Gone(None));
@@ -190,6 +195,17 @@ mod tests {
         drop(near);
         assert!(matches!(clients.hear(0), Heard::Gone(Some((e, 1))) if e == endpoint));
         assert!(!clients.connect(0, endpoint, 1));
+    }
+
+    #[test]
+    fn a_program_that_leaves_while_it_waits_takes_its_request_back() {
+        let mut clients = Clients::default();
+        let mut near = pair(&mut clients);
+        near.write_all(&trigger("a")).unwrap();
+        assert!(matches!(clients.hear(0), Heard::Request(_)));
+        drop(near);
+        assert!(matches!(clients.hear(0), Heard::Withdrawn));
+        assert_eq!(clients.iter().count(), 0);
     }
 
     #[test]

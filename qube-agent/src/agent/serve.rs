@@ -214,7 +214,17 @@ impl Server {
         match self.clients.hear(slot) {
             Heard::Nothing | Heard::Gone(None) => {}
             Heard::Gone(Some((endpoint, session))) => self.terminated(endpoint, session),
+            Heard::Withdrawn => self.withdraw(slot),
             Heard::Request(request) => self.on_request(slot, &request),
+        }
+    }
+
+    /// Tells dom0 that nobody waits for the answer any more. A lost line tells it as well.
+    fn withdraw(&mut self, slot: u32) {
+        if let Some(line) = &mut self.line
+            && let Some(Ok(message)) = line.link().map(|l| l.withdraw(&Ident::for_slot(slot)))
+        {
+            line.say(&message);
         }
     }
 

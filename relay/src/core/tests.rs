@@ -104,6 +104,44 @@ fn a_call_is_asked_for_and_answered_once() {
 }
 
 #[test]
+fn a_request_that_is_taken_back_is_told_once_and_an_answer_on_its_way_opens_nothing() {
+    let (mut core, mut agent) = connected();
+    let withdraw = |slot| agent_withdraws(slot);
+    core.control_receive(
+        &[ask(3), ask(4), withdraw(3), withdraw(3), withdraw(9)].concat(),
+        NOW,
+    );
+    let told = packets(&mut core);
+    let request = RequestId(0);
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told[2], FromRelay::CallWithdrawn { request });
+    // The daemon had decided before it heard of that.
+    let allowed = |request, connect_port| ToRelay::CallAllowed {
+        request,
+        connect_domain: 9,
+        connect_port,
+    };
+    core.command(allowed(request, 514)).unwrap();
+    let ended = FromRelay::ConnectionTerminated {
+        domain: 9,
+        port: 514,
+    };
+    assert_eq!(packets(&mut core), [ended]);
+    assert_eq!(agent_events(&mut core, &mut agent), []);
+    // The other one is as before.
+    core.command(allowed(RequestId(1), 516)).unwrap();
+    core.command(allowed(RequestId(1), 516)).unwrap();
+    assert_eq!(packets(&mut core), []);
+    assert_eq!(agent_events(&mut core, &mut agent).len(), 1);
+}
+
+fn agent_withdraws(slot: u32) -> Vec<u8> {
+    let mut trigger = Trigger::ask("", "@default", bulkhead_wire::qrexec::trigger::WITHDRAW);
+    trigger.ident = Ident::for_slot(slot);
+    trigger.encode(Version::V4).unwrap()
+}
+
+#[test]
 fn one_request_past_the_limit_is_refused_at_once_and_a_place_is_freed() {
     let (mut core, mut agent) = connected();
     let max = u32::try_from(PENDING_REQUESTS_MAX).unwrap();

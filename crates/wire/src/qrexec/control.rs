@@ -16,7 +16,7 @@ use super::frame::message;
 use super::{
     CONTROL_BODY_MAX, DATA_PORT_MAX, DATA_PORT_MIN, Endpoint, FrameError, FrameReader, IDENT_LEN,
     Ident, Kind, Version, VersionError, hello,
-    trigger::{Trigger, TriggerError, UntrustedTrigger},
+    trigger::{Trigger, TriggerError, UntrustedTrigger, WITHDRAW},
 };
 use thiserror::Error;
 
@@ -186,6 +186,17 @@ impl AgentLink {
         Ok(request.forward(version, ident)?)
     }
 
+    /// Takes back the request `ident`, whose caller is gone before it was answered.
+    ///
+    /// # Errors
+    /// [`ControlError::NotUp`].
+    pub fn withdraw(&self, ident: &Ident) -> Result<Vec<u8>, ControlError> {
+        let version = self.version.ok_or(ControlError::NotUp)?;
+        let mut request = Trigger::ask("", "@default", WITHDRAW);
+        request.ident = ident.clone();
+        Ok(request.encode(version)?)
+    }
+
     /// Says that the data channel to `endpoint` has ended.
     #[must_use]
     pub fn terminated(endpoint: Endpoint) -> Vec<u8> {
@@ -210,6 +221,8 @@ pub enum DaemonEvent {
     },
     /// The guest wants a call.
     Request(Trigger),
+    /// It takes back this request, if there is one.
+    Withdrawn(Ident),
     /// A data channel has ended. The port is in range; whether the guest may speak for it is for
     /// the caller to check.
     Terminated(Endpoint),
@@ -285,7 +298,11 @@ impl DaemonLink {
                 if request.version() != version && !tolerates(version, kind) {
                     return Err(ControlError::Unexpected { kind, version });
                 }
-                Ok(Some(DaemonEvent::Request(request.validate()?)))
+                let request = request.validate()?;
+                Ok(Some(match request.service.as_str() {
+                    WITHDRAW => DaemonEvent::Withdrawn(request.ident),
+                    _ => DaemonEvent::Request(request),
+                }))
             }
             Kind::ConnectionTerminated => {
                 let malformed = ControlError::Malformed {
@@ -485,6 +502,18 @@ mod tests {
             fresh.trigger(&raw, &Ident::for_slot(5)),
             Err(ControlError::NotUp)
         );
+    }
+
+    #[test]
+    fn a_request_is_taken_back_in_each_version() {
+        let ident = Ident::for_slot(5);
+        for version in [2, 3, 4] {
+            let sent = agent(version).withdraw(&ident).unwrap();
+            let seen = tell(&mut daemon(version), &sent);
+            assert_eq!(seen, Ok(Some(DaemonEvent::Withdrawn(ident.clone()))));
+        }
+        let (fresh, _) = AgentLink::start();
+        assert_eq!(fresh.withdraw(&ident), Err(ControlError::NotUp));
     }
 
     #[test]

@@ -14,6 +14,11 @@ use super::frame::message;
 use super::{CONTROL_BODY_MAX, FrameError, IDENT_LEN, Ident, Kind, SERVICE_FIELD_MAX, Version};
 use thiserror::Error;
 
+/// Service that takes back the request of the same identifier, whose caller is gone. It is asked
+/// for like any other, so that a dom0 which does not know it refuses a call that nobody waits for
+/// and the link goes on; one that knows it answers nothing.
+pub const WITHDRAW: &str = "bulkhead.Withdraw";
+
 const NAME_LEN: usize = 64;
 const V2_SERVICE_LEN: usize = 64;
 const V2_TARGET_LEN: usize = 32;
