@@ -10,7 +10,9 @@
 )]
 
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -275,6 +277,33 @@ fn with_input(mut command: Command, input: &[u8]) -> Ended {
         code: output.status.code().unwrap_or(-1),
         out: String::from_utf8_lossy(&output.stdout).into_owned(),
         err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+#[test]
+fn an_interrupted_command_ends_in_its_qube_too() {
+    let machine = Machine::start();
+    machine.must(&["apply", "--yes", "-m", "first"]);
+    for (signal, code) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
+        let mut command = machine.command(&["run", "work", "--", "echo begun; exec sleep 7654"]);
+        let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut begun = [0; 6];
+        running
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut begun)
+            .unwrap();
+        let id = running.id().to_string();
+        let killed = Command::new("kill").args(["-s", signal, &id]).status();
+        assert!(killed.unwrap().success());
+        // What a shell shows as 128 and the number of the signal.
+        assert_eq!(running.wait().unwrap().signal(), Some(code));
+        let end = Instant::now() + PATIENCE;
+        while machine.run(&["run", "work", "--", "pgrep -x sleep"]).code == 0 {
+            assert!(Instant::now() < end, "it sleeps on after {signal}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }
 

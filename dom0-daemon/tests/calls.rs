@@ -249,6 +249,28 @@ async fn dom0_calls_a_service() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_is_hung_up_on_when_its_client_goes_away() {
+    let world = World::new(qubes(), POLICY).await;
+    world.start("work").await;
+    let script = "\
+        trap 'echo hup >/run/$1; exit' HUP
+        # Or the shell says that its sleep was ended to whom nobody listens, and dies of that.
+        exec 2>/dev/null
+        echo ready
+        while :; do sleep 0.1; done";
+    world.service("work", "test.Wait", script).await;
+    for (mark, input) in [("idle", 0), ("full", 4 << 20)] {
+        let request = world.request("work", &format!("/run/qubes-rpc/test.Wait {mark}"));
+        let connection = world.runtime.run_command(request, "me").await.unwrap();
+        let begun = tokio::task::spawn_blocking(move || world::leave(connection, input));
+        begun.await.unwrap();
+        let look = format!("while [ ! -s /run/{mark} ]; do sleep 0.05; done; cat /run/{mark}");
+        let (_, said) = world.sh("work", &look).await;
+        assert_eq!(said, "hup\n", "{mark}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_policy_with_errors_is_refused_and_at_first_start_denies_everything() {
     let world = two_running().await;
     world.service("vault", "test.Echo", "echo ok").await;

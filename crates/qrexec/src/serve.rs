@@ -20,11 +20,17 @@ use crate::launch::{self, Diagnostics};
 use crate::lookup::{Folders, LookupError, Service};
 use crate::pump::{self, Ending, Input, LocalChild, Options, PumpError, Streams, Switch};
 
+/// Source of calls that a person in dom0 makes.
+const DOM0: &str = "dom0";
 const SESSION_SERVICE: &str = "qubes.WaitForSession";
 
 /// How long a caller may take to close its channel after it was told the exit code. It may be in
 /// the middle of sending what the service did not want.
 pub const LINGER: Duration = Duration::from_millis(500);
+
+/// How long a service that dom0 called may go on when dom0 has gone away, before it is hung up on:
+/// it sees the ends of its streams and may want to clear up. A command is hung up on at once.
+pub const HANG_UP_GRACE: Duration = Duration::from_secs(2);
 
 /// What to run.
 #[derive(Debug, Clone, Copy)]
@@ -100,6 +106,7 @@ pub trait Host {
 enum Prepared {
     Process {
         command: Box<Command>,
+        hang_up: Option<Duration>,
     },
     Socket {
         socket: OwnedFd,
@@ -170,8 +177,10 @@ pub fn serve(
         .map_err(ServeError::from)
         .and_then(|command| prepare(&command, host));
     let outcome = match prepared {
-        Ok(Prepared::Process { command }) if just_exec => serve_detached(channel, command),
-        Ok(Prepared::Process { command }) => serve_process(channel, command, host),
+        Ok(Prepared::Process { command, .. }) if just_exec => serve_detached(channel, command),
+        Ok(Prepared::Process { command, hang_up }) => {
+            serve_process(channel, command, hang_up, host)
+        }
         Ok(Prepared::Socket { socket, config }) => {
             serve_socket(channel, socket, &config, just_exec)
         }
@@ -198,6 +207,8 @@ fn prepare(command: &command::Command, host: &dyn Host) -> Result<Prepared, Serv
             launch::set_environment(&mut shell, None);
             return Ok(Prepared::Process {
                 command: Box::new(shell),
+                // A person at a terminal, for whom it ends as a remote shell does.
+                hang_up: Some(Duration::ZERO),
             });
         }
         What::Service(call) => call,
@@ -217,6 +228,7 @@ fn prepare(command: &command::Command, host: &dyn Host) -> Result<Prepared, Serv
             launch::set_environment(&mut program, Some(call));
             return Ok(Prepared::Process {
                 command: Box::new(program),
+                hang_up: (call.source == DOM0).then_some(HANG_UP_GRACE),
             });
         }
         _ if config.user_conflicts_with_socket() => {
@@ -249,7 +261,12 @@ fn introduce(
     stream.write_all(&text).map_err(ServeError::Start)
 }
 
-fn serve_process(channel: &mut dyn Channel, mut command: Box<Command>, host: &dyn Host) -> Served {
+fn serve_process(
+    channel: &mut dyn Channel,
+    mut command: Box<Command>,
+    hang_up: Option<Duration>,
+    host: &dyn Host,
+) -> Served {
     let switch = Switch::new().map_err(ServeError::Start)?;
     let (streams, child) =
         launch::start(&mut command, host.diagnostics()).map_err(ServeError::Start)?;
@@ -258,6 +275,7 @@ fn serve_process(channel: &mut dyn Channel, mut command: Box<Command>, host: &dy
     host.running(pid, &switch);
     let mut options = Options::new(Role::Service);
     options.switch = Some(switch);
+    options.hang_up = hang_up;
     let ending = pump::run(channel, streams, Some(child), options);
     host.ended(pid);
     Ok(ending)

@@ -325,6 +325,34 @@ fn converse(mut stream: UnixStream) -> (i32, String) {
     }
 }
 
+/// A client that sends as many bytes as the command takes without reading them, up to `input`,
+/// and is gone once the command has said something.
+pub(crate) fn leave(connection: DataConnection, input: usize) {
+    let listener = UnixListener::from(OwnedFd::from(connection.listener));
+    let (mut stream, _) = listener.accept().unwrap();
+    send(&mut stream, 0x300, &3u32.to_le_bytes());
+    let mut header = [0; 8];
+    while header[..4] != 0x191u32.to_le_bytes() {
+        stream.read_exact(&mut header).unwrap();
+        let length = u32::from_le_bytes(header[4..].try_into().unwrap());
+        stream.read_exact(&mut vec![0; length as usize]).unwrap();
+    }
+    let pause = Some(Duration::from_millis(300));
+    stream.set_write_timeout(pause).unwrap();
+    for _ in 0..input / 4096 {
+        let message = [
+            &0x190u32.to_le_bytes()[..],
+            &4096u32.to_le_bytes(),
+            &[0; 4096],
+        ]
+        .concat();
+        if stream.write_all(&message).is_err() {
+            return;
+        }
+    }
+    assert_eq!(input, 0, "it took everything");
+}
+
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     while !holds() {

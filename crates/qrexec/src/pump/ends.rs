@@ -5,12 +5,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bulkhead_wire::qrexec::EXIT_DISCONNECTED;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// What a descriptor is, as far as moving bytes cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,7 +191,7 @@ fn writable(fd: impl AsFd) -> bool {
 }
 
 fn ready(fd: impl AsFd, flags: PollFlags) -> bool {
-    let now = rustix::event::Timespec::default();
+    let now = Timespec::default();
     poll(&mut [PollFd::new(&fd, flags)], Some(&now)).is_ok_and(|n| n > 0)
 }
 
@@ -229,7 +231,7 @@ impl LocalChild {
     /// # Errors
     /// What opening its pidfd said.
     pub fn new(child: Child) -> io::Result<Self> {
-        let pid = rustix::process::Pid::from_child(&child);
+        let pid = Pid::from_child(&child);
         let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
         Ok(Self { child, pidfd })
     }
@@ -243,6 +245,22 @@ impl LocalChild {
     /// Its exit code once it has ended.
     pub(super) fn ended(&mut self) -> Option<i32> {
         readable(&self.pidfd).then(|| self.wait())
+    }
+
+    /// Tells the process and its group, whose leader it must be, that the caller has hung up,
+    /// unless it ends by itself within `grace`.
+    pub(super) fn hang_up(&self, grace: Duration) {
+        let grace = Timespec::try_from(grace).unwrap_or_default();
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        // A wait that is cut short is a short grace.
+        if poll(&mut ended, Some(&grace)).is_ok_and(|n| n > 0) {
+            return;
+        }
+        // Nobody has waited for it, so the number is still its own.
+        let group = Pid::from_child(&self.child);
+        for signal in [Signal::HUP, Signal::CONT] {
+            let _ = kill_process_group(group, signal);
+        }
     }
 
     /// Waits for its end; 128 + n where signal n ended it.

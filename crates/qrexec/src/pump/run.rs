@@ -1,6 +1,7 @@
 //! Puts both directions, the local process and the rules of ending together.
 
 use std::io;
+use std::time::Duration;
 
 use bulkhead_vchan::Channel;
 use bulkhead_vchan::channel::Wants;
@@ -40,6 +41,8 @@ pub struct Options {
     pub failed: bool,
     /// Set when the service wants its standard input for both directions.
     pub switch: Option<Switch>,
+    /// Hang up on a service whose caller goes away first and that has not ended this long after.
+    pub hang_up: Option<Duration>,
 }
 
 impl Options {
@@ -57,6 +60,7 @@ impl Options {
             exit_code: 0,
             failed: false,
             switch: None,
+            hang_up: None,
         }
     }
 }
@@ -109,6 +113,7 @@ pub fn run(
     options: Options,
 ) -> Result<Ending, PumpError> {
     let mut child = child;
+    let hang_up = options.hang_up;
     let mut pump = Pump::new(streams, options);
     let outcome = pump.serve(channel, &mut child);
     let mut ending = pump.ending;
@@ -121,6 +126,9 @@ pub fn run(
     if let Some(child) = &mut child
         && ending.local.is_none()
     {
+        if let Some(grace) = hang_up.filter(|_| ending.cut || outcome.is_err()) {
+            child.hang_up(grace);
+        }
         ending.local = Some(child.wait());
     }
     outcome.map(|()| ending)
@@ -151,6 +159,8 @@ struct Pump {
     main_open: bool,
     exit_sent: bool,
     errors_turn: bool,
+    /// The peer is gone, while what it sent before cannot be read yet.
+    hung_up: bool,
     ending: Ending,
 }
 
@@ -174,6 +184,7 @@ impl Pump {
             errors: streams.errors,
             exit_sent: false,
             errors_turn: false,
+            hung_up: false,
             ending: Ending::default(),
             options,
         }
@@ -204,7 +215,7 @@ impl Pump {
             if self.is_over(channel, child) {
                 return Ok(());
             }
-            if receiving == Receiving::Gone {
+            if receiving == Receiving::Gone || self.hung_up {
                 self.ending.cut = self.is_service() || self.ending.remote.is_none();
                 return Ok(());
             }
@@ -485,7 +496,8 @@ impl Pump {
         let flags = |wanted: bool, flag| if wanted { flag } else { PollFlags::empty() };
         let mut fds = Vec::with_capacity(8);
         // A hang-up is reported whatever one asks for, so ask only when it can be acted on.
-        let channel_at = (wants.read || wants.write).then(|| {
+        let asks = wants.read || wants.write;
+        let channel_at = (asks || self.options.hang_up.is_some()).then(|| {
             fds.push(PollFd::from_borrowed_fd(
                 channel.fd(),
                 channel.poll_flags(wants),
@@ -534,6 +546,7 @@ impl Pump {
         let output_gone = seen(output_at).intersects(PollFlags::HUP | PollFlags::ERR);
         let switched = !seen(switch_at).is_empty();
         let on_channel = !seen(channel_at).is_empty();
+        self.hung_up = !asks && seen(channel_at).contains(PollFlags::HUP);
         drop(fds);
         if on_channel {
             channel.acknowledge().map_err(PumpError::Channel)?;
