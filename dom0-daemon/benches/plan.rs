@@ -1,4 +1,5 @@
-//! From the text of a description to a plan: `cargo bench -p bulkheadd --bench plan`.
+//! From the text of a description to a plan: `cargo bench -p bulkheadd --bench plan`, or
+//! `cargo xtask bench plan` for the figures alone.
 //!
 //! `text_to_plan` is what a person waits for at `bulkhead plan` on a machine that has nothing yet
 //! (every qube is added, half of them start); `text_to_no_plan` on one that is as described.
@@ -31,8 +32,76 @@ use tokio::sync::Mutex;
 
 const SYSTEM: &str = "/system.ron";
 
+/// Instead of the benchmarks: print what `cargo xtask bench` looks at.
+const FIGURES: &str = "--figures";
+/// How often each figure is taken.
+const ROUNDS: usize = 15;
+/// Qubes of a large system, and of one ten times that.
+const QUBES: [usize; 2] = [1_000, 10_000];
+
+/// Followed by a number of qubes: one plan of a new machine, for a profiler.
+const ONCE: &str = "--once";
+
 fn main() {
-    divan::main();
+    let words: Vec<String> = std::env::args().collect();
+    let after_once = words.iter().skip_while(|word| *word != ONCE).nth(1);
+    if let Some(qubes) = after_once.and_then(|count| count.parse().ok()) {
+        let (observed, lock) = (Observed::default(), Lock::default());
+        let made = plan(
+            &read(&text(qubes)),
+            &lock,
+            &observed,
+            PlanOptions::default(),
+        );
+        println!("{} steps", made.expect("a plan").steps.len());
+    } else if words.iter().any(|word| word == FIGURES) {
+        figures();
+    } else {
+        divan::main();
+    }
+}
+
+/// What the plan is made against.
+#[derive(Debug, Clone, Copy)]
+enum Against {
+    /// A machine that has nothing yet.
+    Nothing,
+    /// One that is as described.
+    Same,
+}
+
+/// Milliseconds from text to plan: the fastest and the median of some rounds.
+fn text_to_plan_ms(qubes: usize, against: Against) -> (f64, f64) {
+    let text = text(qubes);
+    let (observed, lock) = match against {
+        Against::Nothing => (Observed::default(), Lock::default()),
+        Against::Same => settled(&read(&text)),
+    };
+    let mut all: Vec<f64> = (0..ROUNDS)
+        .map(|_| {
+            let start = std::time::Instant::now();
+            let made = plan(&read(&text), &lock, &observed, PlanOptions::default());
+            let took = start.elapsed();
+            let made = made.expect("a plan");
+            assert_eq!(made.steps.is_empty(), matches!(against, Against::Same));
+            took.as_secs_f64() * 1e3
+        })
+        .collect();
+    all.sort_by(f64::total_cmp);
+    let at = |index: usize| all.get(index).copied().unwrap_or(f64::NAN);
+    (at(0), at(ROUNDS / 2))
+}
+
+fn figures() {
+    for (name, against) in [("new", Against::Nothing), ("same", Against::Same)] {
+        let [one, ten] = QUBES.map(|qubes| {
+            let (fastest, median) = text_to_plan_ms(qubes, against);
+            println!("figure plan_{name}_{qubes} {median:.3} ms");
+            println!("figure plan_{name}_{qubes}_best {fastest:.3} ms");
+            fastest / qubes as f64
+        });
+        println!("figure plan_{name}_growth {:.3} x", ten / one);
+    }
 }
 
 /// Qubes as people write them: a netvm for every ten, half of the others started with the machine.
