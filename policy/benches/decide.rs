@@ -1,6 +1,8 @@
-//! Decisions per second and rules parsed per second: `cargo bench -p bulkhead-policy`.
+//! Decisions per second and rules parsed per second: `cargo bench -p bulkhead-policy`, or
+//! `cargo xtask bench policy` for the figures alone.
 
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 use bulkhead_model::qube::PolicyText;
 use bulkhead_policy::{Engine, QubeView, Request, SystemView};
@@ -8,8 +10,46 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use uuid::Uuid;
 
+/// Instead of the benchmarks: print what `cargo xtask bench` looks at.
+const FIGURES: &str = "--figures";
+/// How long each figure is taken.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 fn main() {
-    divan::main();
+    if std::env::args().any(|word| word == FIGURES) {
+        figures();
+    } else {
+        divan::main();
+    }
+}
+
+/// How often a second something of `items` items can be done.
+fn rate(items: usize, mut act: impl FnMut()) -> f64 {
+    let (start, mut done) = (Instant::now(), 0);
+    while start.elapsed() < PATIENCE {
+        act();
+        done += items;
+    }
+    done as f64 / start.elapsed().as_secs_f64()
+}
+
+fn figures() {
+    let [count, _] = RULES;
+    let engine = Engine::parse(&rules(count)).expect("the rules parse");
+    let (view, calls) = (machine(), calls());
+    let mixed = rate(calls.len(), || {
+        for (call, source, target) in &calls {
+            black_box(engine.decide(&Request::new(call, source, target), &view));
+        }
+    });
+    println!("figure mixed_{count} {mixed:.0} /s");
+    let request = Request::new("demo.S7", "qube1", "qube2");
+    let denied = rate(calls.len(), || {
+        for _ in 0..calls.len() {
+            black_box(engine.decide(black_box(&request), &view));
+        }
+    });
+    println!("figure denied_{count} {denied:.0} /s");
 }
 
 const QUBES: u128 = 100;
