@@ -34,7 +34,10 @@ Commands:
             --fuzz-seconds N
                             seconds per fuzz target (default 3; 60 with --all)
   check   everything that needs no run: format, lints, documentation, licences
-  bench   all benchmarks; their figures belong in docs/performance.md
+  bench   what is to be fast or small, measured on what ships; prints the table of
+          docs/performance.md
+            NAME ...        only these benchmarks: plan, qubes, call, filecopy, relay, policy
+            --json          the table and every figure as JSON
 ";
 
 fn main() -> ExitCode {
