@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::super::{ProgressFn, StorageError, hex};
-use super::program::{spawn, tail, wait};
+use super::program::{spawn_tidy, tail, wait};
 use super::{DirStorageConfig, failed};
 
 const PROGRAM: &str = "mmdebstrap";
@@ -89,14 +89,17 @@ impl Debian {
         }
         // After `--` nothing is an option, whatever the description says.
         command.arg("--").arg(suite).arg(at);
-        let mut child = spawn(PROGRAM, command.stdin(Stdio::null()).stdout(Stdio::null()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let (mut child, interrupt) = spawn_tidy(PROGRAM, &mut command)?;
         let told = |line: &str| {
             if let Some(text) = line.strip_prefix("I: ") {
                 progress(text);
             }
         };
         let lines = tail(child.stderr.take(), told).await;
-        wait(PROGRAM, &mut child, || reasons(&lines)).await
+        let ended = wait(PROGRAM, &mut child, || reasons(&lines)).await;
+        interrupt.disarm();
+        ended
     }
 
     /// Removes what daemons that were killed had built so far. The cache is shared, so only what

@@ -276,6 +276,32 @@ async fn two_builds_of_one_tree_are_one() {
 }
 
 #[tokio::test]
+async fn a_build_that_nobody_waits_for_is_left_to_clean_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let script = "d=$(dirname \"$0\")\ntrap 'rm \"$d/mess\"; exit 1' INT\ntouch \"$d/mess\"\n\
+                  while :; do sleep 0.01; done";
+    debootstrap(dir.path(), script);
+    let source = TemplateSource::Debian {
+        suite: "trixie".into(),
+        packages: Vec::new(),
+    };
+    let mess = dir.path().join("mess");
+    let until = async |there: bool| {
+        while mess.exists() != there {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        built = storage.ensure_image(&source, None, &|_| {}) => panic!("it cannot end: {built:?}"),
+        () = until(true) => {}
+    }
+    let patience = std::time::Duration::from_secs(60);
+    let cleaned = tokio::time::timeout(patience, until(false)).await;
+    assert!(cleaned.is_ok(), "it was killed and not interrupted");
+}
+
+#[tokio::test]
 async fn what_a_killed_daemon_had_built_so_far_goes_and_a_running_ones_stays() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
