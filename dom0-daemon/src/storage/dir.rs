@@ -40,22 +40,26 @@ pub struct DirStorageConfig {
 }
 
 impl DirStorageConfig {
-    /// State in `state_dir`, everything else as usual on this machine: the cache is the user's, or
-    /// `/var/cache/bulkhead` for root.
+    /// State in `state_dir`, everything else as usual on this machine: the cache is what the
+    /// service manager gave us, else the user's, or `/var/cache/bulkhead` for root.
     pub fn new(state_dir: PathBuf) -> Self {
-        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-        let user = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(home);
-        let system = PathBuf::from("/var/cache");
-        let base = if rustix::process::geteuid().is_root() {
-            system
-        } else {
-            user.unwrap_or(system)
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let ours = |base: PathBuf| base.join("bulkhead");
+        let user = || {
+            let home = || Some(PathBuf::from(set("HOME")?).join(".cache"));
+            set("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)
+        };
+        let given = set("CACHE_DIRECTORY")
+            // It may be a list; the first is the one that is meant for everything.
+            .and_then(|list| std::env::split_paths(&list).next());
+        let cache_dir = match given {
+            Some(given) => given,
+            None if rustix::process::geteuid().is_root() => ours("/var/cache".into()),
+            None => ours(user().unwrap_or_else(|| "/var/cache".into())),
         };
         Self {
             state_dir,
-            cache_dir: base.join("bulkhead"),
+            cache_dir,
             mmdebstrap: "mmdebstrap".into(),
         }
     }
