@@ -19,7 +19,7 @@ use machine::{Machine, Outcome, Place, at, description, exit_code, figure, part,
 const LARGE: u64 = 256 << 20;
 const FILES: usize = 10_000;
 const SMALL: usize = 1024;
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 /// Empty files; the start is short and varies.
 const STARTS: usize = 20;
 /// Room in memory for what a qube sends or receives: files on a tmpfs count as its own.

@@ -23,6 +23,8 @@ pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 /// The daemon may take this long until it answers; on the slowest machine it takes a second.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// Lines of the daemon's log that are shown when something fails.
+const LOG_SHOWN: usize = 20;
 /// A bench, as it calls itself in a qube.
 const INSIDE: &str = "--inside";
 /// Under which everyone may pass: each qube of root's daemon runs under a user of its own.
@@ -136,7 +138,10 @@ impl Machine {
 
     fn log(&self) -> String {
         let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-        format!("log of bulkheadd:\n{log}")
+        let lines: Vec<&str> = log.lines().collect();
+        let last = lines.len().saturating_sub(LOG_SHOWN);
+        let shown = lines.get(last..).unwrap_or_default().join("\n");
+        format!("the end of bulkheadd's log:\n{shown}")
     }
 
     /// Puts the running bench into a qube, which may not see where it is.
