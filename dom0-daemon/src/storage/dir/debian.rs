@@ -9,10 +9,15 @@ use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
 use super::super::{ProgressFn, StorageError, hex};
-use super::program::{spawn_tidy, tail, wait};
+use super::program::{follow, spawn_tidy, wait};
 use super::{DirStorageConfig, failed};
 
 const PROGRAM: &str = "mmdebstrap";
+
+/// What the names of a tree that is being built, and of what is said about it, end in. Before it
+/// comes the number of the process that builds it.
+const PARTIAL: &str = "partial";
+const LOG: &str = "log";
 
 /// How old a tree may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,13 +68,14 @@ impl Debian {
         fs::create_dir_all(&self.cache)
             .map_err(|error| failed(&self.cache, "creating folder", error))?;
         self.remove_dead();
-        let partial = tar.with_extension(format!("{}.partial", std::process::id()));
+        let partial = tar.with_extension(format!("{}.{PARTIAL}", std::process::id()));
         let built = self.build(suite, &packages, &partial, progress).await;
         let built = built.and_then(|()| {
             fs::rename(&partial, &tar).map_err(|error| failed(&tar, "storing", error))
         });
+        // The first error is the one to tell; what stays goes with a later build.
+        let _ = fs::remove_file(partial.with_extension(LOG));
         if built.is_err() {
-            // The first error is the one to tell.
             let _ = fs::remove_file(&partial);
         }
         built.map(|()| tar)
@@ -90,13 +96,16 @@ impl Debian {
         // After `--` nothing is an option, whatever the description says.
         command.arg("--").arg(suite).arg(at);
         command.stdin(Stdio::null()).stdout(Stdio::null());
-        let (mut child, interrupt) = spawn_tidy(PROGRAM, &mut command)?;
+        let log = at.with_extension(LOG);
+        let opened = fs::File::create(&log).and_then(|to| Ok((to, fs::File::open(&log)?)));
+        let (to, from) = opened.map_err(|error| failed(&log, "creating", error))?;
+        let (mut child, interrupt) = spawn_tidy(PROGRAM, &mut command, to)?;
         let told = |line: &str| {
             if let Some(text) = line.strip_prefix("I: ") {
                 progress(text);
             }
         };
-        let lines = tail(child.stderr.take(), told).await;
+        let lines = follow(&mut child, from, told).await;
         let ended = wait(PROGRAM, &mut child, || reasons(&lines)).await;
         interrupt.disarm();
         ended
@@ -112,8 +121,10 @@ impl Debian {
                 .map(Path::new)
                 .and_then(Path::extension)
                 .and_then(|pid| pid.to_str()?.parse::<u32>().ok());
-            let partial = path.extension().is_some_and(|end| end == "partial");
-            if let Some(pid) = builder.filter(|_| partial)
+            let ours = path
+                .extension()
+                .is_some_and(|end| end == PARTIAL || end == LOG);
+            if let Some(pid) = builder.filter(|_| ours)
                 && !Path::new("/proc").join(pid.to_string()).exists()
                 && let Err(error) = fs::remove_file(&path)
             {

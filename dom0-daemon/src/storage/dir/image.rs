@@ -325,10 +325,7 @@ async fn unpack(mut packer: Command, root: &Path) -> Result<(), StorageError> {
         .stdout(Stdio::null());
     let mut unpacker = spawn("tar", &mut command)?;
     drop(command);
-    let (packed, unpacked) = tokio::join!(
-        tail(packer.stderr.take(), |_| {}),
-        tail(unpacker.stderr.take(), |_| {})
-    );
+    let (packed, unpacked) = tokio::join!(tail(packer.stderr.take()), tail(unpacker.stderr.take()));
     // A full disk shows where it is written to, so that side speaks first.
     wait("tar", &mut unpacker, || unpacked.join("; "))
         .await

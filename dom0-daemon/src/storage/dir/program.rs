@@ -1,6 +1,9 @@
 //! The programs that pack, unpack and build trees.
 
+use std::fs::File;
+use std::io::Read;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
@@ -11,18 +14,23 @@ use super::super::StorageError;
 /// Last lines that are kept of what a program says: enough for an error and what led to it.
 const LINES_KEPT: usize = 20;
 
+/// How often a log is looked at: a person reads no faster.
+const FOLLOW_EVERY: Duration = Duration::from_millis(100);
+
 /// Starts a program that is killed where nobody waits for it any more.
 pub(super) fn spawn(program: &'static str, command: &mut Command) -> Result<Child, StorageError> {
-    start(program, command.kill_on_drop(true))
+    start(program, command.kill_on_drop(true).stderr(Stdio::piped()))
 }
 
 /// Starts a program that cleans up after itself: where nobody waits for it any more it is
-/// interrupted, with everything that it started, as by Ctrl-C.
+/// interrupted, with everything that it started, as by Ctrl-C. What it says goes to the file `log`:
+/// a pipe that nobody reads any more would end it before it has cleaned up.
 pub(super) fn spawn_tidy(
     program: &'static str,
     command: &mut Command,
+    log: File,
 ) -> Result<(Child, Interrupt), StorageError> {
-    let child = start(program, command.process_group(0))?;
+    let child = start(program, command.process_group(0).stderr(log))?;
     let group = child.id().and_then(|pid| pid.try_into().ok());
     Ok((child, Interrupt(group.and_then(Pid::from_raw))))
 }
@@ -50,7 +58,6 @@ impl Drop for Interrupt {
 
 fn start(program: &'static str, command: &mut Command) -> Result<Child, StorageError> {
     command
-        .stderr(Stdio::piped())
         .env("LC_ALL", "C")
         .spawn()
         .map_err(|source| match source.kind() {
@@ -62,23 +69,45 @@ fn start(program: &'static str, command: &mut Command) -> Result<Child, StorageE
         })
 }
 
-/// Reads to the end, hands each line to `each`, and keeps the last ones.
-pub(super) async fn tail(
-    stream: Option<impl AsyncRead + Unpin>,
-    each: impl Fn(&str),
-) -> Vec<String> {
+/// Reads to the end and keeps the last lines.
+pub(super) async fn tail(stream: Option<impl AsyncRead + Unpin>) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     if let Some(stream) = stream {
         let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
-            each(&line);
-            if kept.len() == LINES_KEPT {
-                kept.remove(0);
-            }
-            kept.push(line);
+            keep(&mut kept, line);
         }
     }
     kept
+}
+
+/// Waits for the end, hands each line that comes into `log` meanwhile to `each`, and returns the
+/// last ones.
+pub(super) async fn follow(child: &mut Child, mut log: File, each: impl Fn(&str)) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    let mut unfinished = Vec::new();
+    loop {
+        // Whether it has ended is known before the log is read to its end.
+        let ended = tokio::time::timeout(FOLLOW_EVERY, child.wait()).await;
+        // What cannot be read cannot be shown; how it ended is told all the same.
+        let _ = log.read_to_end(&mut unfinished);
+        while let Some(end) = unfinished.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = unfinished.drain(..=end).collect();
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            each(&line);
+            keep(&mut kept, line);
+        }
+        if ended.is_ok() {
+            return kept;
+        }
+    }
+}
+
+fn keep(kept: &mut Vec<String>, line: String) {
+    if kept.len() == LINES_KEPT {
+        kept.remove(0);
+    }
+    kept.push(line);
 }
 
 /// Waits for the end; `detail` says what went wrong if it is a bad one.

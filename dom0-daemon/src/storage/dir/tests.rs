@@ -279,7 +279,7 @@ async fn two_builds_of_one_tree_are_one() {
 async fn a_build_that_nobody_waits_for_is_left_to_clean_up() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
-    let script = "d=$(dirname \"$0\")\ntrap 'rm \"$d/mess\"; exit 1' INT\ntouch \"$d/mess\"\n\
+    let script = "d=$(dirname \"$0\")\ntrap 'echo E: stopped >&2; rm \"$d/mess\"; exit 1' INT\ntouch \"$d/mess\"\n\
                   while :; do sleep 0.01; done";
     debootstrap(dir.path(), script);
     let source = TemplateSource::Debian {
@@ -310,7 +310,12 @@ async fn what_a_killed_daemon_had_built_so_far_goes_and_a_running_ones_stays() {
     let cache = dir.path().join("cache/templates");
     fs::create_dir_all(&cache).unwrap();
     // No process has a number beyond the kernel's largest.
-    for name in ["aa.4194305.partial", "bb.1.partial", "cc.tar"] {
+    for name in [
+        "aa.4194305.partial",
+        "aa.4194305.log",
+        "bb.1.partial",
+        "cc.tar",
+    ] {
         fs::write(cache.join(name), "half").unwrap();
     }
     let source = TemplateSource::Debian {
@@ -319,6 +324,7 @@ async fn what_a_killed_daemon_had_built_so_far_goes_and_a_running_ones_stays() {
     };
     storage.ensure_image(&source, None, &|_| {}).await.unwrap();
     assert!(!cache.join("aa.4194305.partial").exists());
+    assert!(!cache.join("aa.4194305.log").exists());
     assert!(cache.join("bb.1.partial").exists() && cache.join("cc.tar").exists());
 }
 
