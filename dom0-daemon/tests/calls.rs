@@ -329,6 +329,33 @@ async fn a_qube_that_litters_and_lies_in_its_folder_harms_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_control_socket_that_is_made_anew_in_a_loop_is_attached_a_few_times() {
+    let world = World::new(qubes(), POLICY).await;
+    world.start("work").await;
+    let script = r#"
+import os, socket
+path, attached = "/run/vchan/vchan.1.0.512.sock", 0
+for _ in range(200):
+    if os.path.lexists(path):
+        os.unlink(path)
+    control = socket.socket(socket.AF_UNIX)
+    control.bind(path)
+    control.listen()
+    control.settimeout(0.02)
+    try:
+        control.accept()
+        attached += 1
+    except OSError:
+        pass
+print(attached)
+"#;
+    let (code, said) = world.sh("work", &format!("python3 -c '{script}'")).await;
+    assert_eq!(code, 0, "{said}");
+    let attached: u32 = said.trim().parse().unwrap();
+    assert!(attached < 40, "attached {attached} times of 200");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_socket_that_a_qube_made_itself_is_no_connection_to_the_next_daemon() {
     let world = two_running().await;
     // What no rule allows: a way from work to vault, prepared before the daemon starts again.

@@ -43,6 +43,10 @@ pub const ASK_TIMEOUT: Duration = Duration::from_secs(300);
 /// included: as many as the reference keeps pending per qube.
 pub const PENDING_PER_QUBE: usize = 256;
 
+/// Disposables that may run for calls of one qube at a time: more than a person has in view, and
+/// each takes the memory of a whole qube.
+pub const DISPOSABLES_PER_QUBE: usize = 32;
+
 /// A call that a guest asks for, cleaned by its relay and checked again.
 #[derive(Debug, Clone)]
 pub(crate) struct Request {
@@ -83,15 +87,36 @@ const CALLER_GONE: &str = "its caller went away";
 /// Names a connection: who is the vchan server (the caller), who the client, and the port.
 type Key = (u32, u32, u32);
 
+/// A call whose target is being brought up.
+#[derive(Debug)]
+struct UnderWay {
+    /// Its caller has not gone away.
+    waits: bool,
+    /// It is to a new disposable.
+    disposable: bool,
+}
+
 #[derive(Debug, Default)]
 struct Connections {
     ports: Ports,
     open: HashMap<Key, Connection>,
-    /// Calls under way that are not connections yet, by caller, and whether it still waits.
-    pending: HashMap<u32, HashMap<Ticket, bool>>,
+    /// Calls under way that are not connections yet, by caller.
+    pending: HashMap<u32, HashMap<Ticket, UnderWay>>,
 }
 
 impl Connections {
+    /// How many disposables run, or are being started, for calls of `caller`.
+    fn disposables(&self, caller: u32) -> usize {
+        let open = self.open.iter();
+        let open = open.filter(|((from, ..), c)| *from == caller && c.disposable.is_some());
+        let pending = self
+            .pending
+            .get(&caller)
+            .into_iter()
+            .flat_map(HashMap::values);
+        open.count() + pending.filter(|call| call.disposable).count()
+    }
+
     /// Notes a connection under a free port, if there is one.
     fn add(&mut self, from: u32, to: u32, connection: Connection) -> Option<u32> {
         let port = self.ports.allocate(from, to)?;
@@ -166,23 +191,33 @@ impl Calls {
         self.asks.withdraw(inner, domid);
     }
 
-    /// Notes a call of `caller` that is under way; false where that is one too many.
-    fn begin(&self, caller: u32, ticket: Ticket) -> bool {
+    /// Notes a call of `caller` that is under way to `target`.
+    ///
+    /// # Errors
+    /// Why it is one too many.
+    fn begin(&self, caller: u32, ticket: Ticket, target: &Destination) -> Result<(), String> {
+        let disposable = matches!(target, Destination::NewDisposable { .. });
         let mut connections = self.connections();
-        let pending = connections.pending.entry(caller).or_default();
-        let room = pending.len() < PENDING_PER_QUBE;
-        if room {
-            pending.insert(ticket, true);
+        if disposable && connections.disposables(caller) >= DISPOSABLES_PER_QUBE {
+            return Err(format!(
+                "more than {DISPOSABLES_PER_QUBE} disposables run for its calls"
+            ));
         }
-        room
+        let pending = connections.pending.entry(caller).or_default();
+        if pending.len() >= PENDING_PER_QUBE {
+            return Err(format!("more than {PENDING_PER_QUBE} calls are under way"));
+        }
+        let waits = true;
+        pending.insert(ticket, UnderWay { waits, disposable });
+        Ok(())
     }
 
     /// The caller no longer waits for a call that may be under way. It counts until it is over.
     fn forsake(&self, caller: u32, ticket: Ticket) {
         let mut connections = self.connections();
         let pending = connections.pending.get_mut(&caller);
-        if let Some(waits) = pending.and_then(|pending| pending.get_mut(&ticket)) {
-            *waits = false;
+        if let Some(call) = pending.and_then(|pending| pending.get_mut(&ticket)) {
+            call.waits = false;
         }
     }
 
@@ -192,7 +227,7 @@ impl Calls {
         let pending = connections.pending.get_mut(&caller);
         pending
             .and_then(|pending| pending.remove(&ticket))
-            .unwrap_or_default()
+            .is_some_and(|call| call.waits)
     }
 }
 
@@ -301,8 +336,8 @@ impl Inner {
             }
         }
         let ticket = (request.epoch, request.id);
-        if !self.calls.begin(run.domid.0, ticket) {
-            let rule = format!("more than {PENDING_PER_QUBE} calls are under way");
+        if let Err(why) = self.calls.begin(run.domid.0, ticket, &allow.target) {
+            let rule = format!("{}: {why}", allow.rule);
             self.refuse(run, &request, "limit", rule);
             return;
         }
@@ -556,21 +591,65 @@ mod tests {
         }
     }
 
+    fn qube() -> Destination {
+        Destination::Qube {
+            name: "vault".into(),
+            uuid: uuid::Uuid::nil(),
+        }
+    }
+
+    fn new_disposable() -> Destination {
+        Destination::NewDisposable {
+            base: "dvm".into(),
+            uuid: uuid::Uuid::nil(),
+        }
+    }
+
     #[test]
     fn one_call_under_way_too_many_is_refused() {
         let calls = Calls::new();
         let ticket = |number: usize| (0, RequestId(number as u64));
+        let begin = |caller, ticket| calls.begin(caller, ticket, &qube()).is_ok();
         for number in 0..PENDING_PER_QUBE {
-            assert!(calls.begin(1, ticket(number)));
+            assert!(begin(1, ticket(number)));
         }
         let late = ticket(PENDING_PER_QUBE);
-        assert!(!calls.begin(1, late));
-        assert!(calls.begin(2, late), "another qube has its own count");
+        assert!(!begin(1, late));
+        assert!(begin(2, late), "another qube has its own count");
         // One that is taken back counts until it is over.
         calls.forsake(1, ticket(0));
-        assert!(!calls.begin(1, late));
+        assert!(!begin(1, late));
         assert!(!calls.finish(1, ticket(0)));
-        assert!(calls.begin(1, late));
+        assert!(begin(1, late));
         assert!(calls.finish(1, late));
+    }
+
+    #[test]
+    fn one_disposable_too_many_is_refused_whether_others_run_or_are_being_started() {
+        let calls = Calls::new();
+        let ticket = |number: usize| (0, RequestId(number as u64));
+        let begin = |caller, ticket| calls.begin(caller, ticket, &new_disposable());
+        for number in 0..DISPOSABLES_PER_QUBE {
+            begin(1, ticket(number)).unwrap();
+            // Half of them have come up.
+            if number % 2 == 0 {
+                assert!(calls.finish(1, ticket(number)));
+                let connection = Connection {
+                    disposable: Some(QubeName::new("disp1").unwrap()),
+                    life: None,
+                };
+                let to = u32::try_from(number).unwrap() + 10;
+                calls.connections().add(1, to, connection).unwrap();
+            }
+        }
+        let late = ticket(DISPOSABLES_PER_QUBE);
+        assert!(begin(1, late).unwrap_err().contains("32 disposables"));
+        assert!(
+            calls.begin(1, late, &qube()).is_ok(),
+            "others are not held up"
+        );
+        assert!(begin(2, late).is_ok());
+        calls.finish(1, ticket(1));
+        assert!(begin(1, ticket(99)).is_ok());
     }
 }

@@ -35,6 +35,7 @@ mod check;
 mod folder;
 mod link;
 mod pace;
+mod said;
 
 /// Pause before a relay that died is replaced; doubled each time up to [`RESPAWN_MAX`].
 const RESPAWN_FIRST: Duration = Duration::from_millis(100);
@@ -194,16 +195,21 @@ impl Keeper {
         let clients = listen_at(&self.spec.clients)?;
         let mut command = Command::new(&self.spec.program);
         let number = inherit::pass_on(command.as_std_mut(), far);
-        let child = command
+        let mut child = command
             .args(["--fd", &number.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(Stdio::piped())
             .env_clear()
             .current_dir("/")
             .kill_on_drop(true)
             .spawn()?;
         // With it goes our copy of the far end: a relay that ends is noticed.
         drop(command);
+        if let Some(stderr) = child.stderr.take() {
+            // Ends with the relay.
+            tokio::spawn(said::log(self.spec.qube.clone(), stderr));
+        }
         let link = Link::new(near)?;
         let setup = ToRelay::Setup {
             qube: self.spec.qube.clone(),
@@ -260,7 +266,8 @@ impl Keeper {
                 Event::Message(Err(error)) => return error.to_string(),
                 Event::Names(Ok(news)) => {
                     if self.names(news).await {
-                        attach_at = Some(Instant::now());
+                        // At once, unless it is made anew in a loop.
+                        attach_at = Some(pace.attach_at(Instant::now()));
                     }
                 }
                 Event::Names(Err(error)) => return format!("its folder is gone: {error}"),

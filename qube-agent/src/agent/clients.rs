@@ -46,6 +46,16 @@ pub(super) enum Heard {
 pub(super) struct Clients {
     all: BTreeMap<u32, Client>,
     next: u32,
+    malformed: u64,
+}
+
+/// Requests that cannot be understood are logged one by one up to this many: a program that makes
+/// mistakes is found by them. Any user of the qube could fill its log with more.
+const MALFORMED_LOGGED: u64 = 16;
+
+/// Whether the `count`th mistake has a line: the first ones, then each time they have doubled.
+fn is_logged(count: u64) -> bool {
+    count <= MALFORMED_LOGGED || count.is_power_of_two()
 }
 
 impl Clients {
@@ -89,10 +99,14 @@ impl Clients {
                 heard
             }
             Err(problem) => {
-                eprintln!(
-                    "{}: request of a local program dropped: {problem}",
-                    super::NAME
-                );
+                self.malformed += 1;
+                if is_logged(self.malformed) {
+                    eprintln!(
+                        "{}: request {} of a local program that was dropped: {problem}",
+                        super::NAME,
+                        self.malformed
+                    );
+                }
                 self.all.remove(&slot);
                 Heard::Gone(None)
             }
@@ -227,6 +241,16 @@ mod tests {
             );
             assert_eq!(clients.iter().count(), 0);
         }
+    }
+
+    #[test]
+    fn a_million_mistakes_have_a_few_lines() {
+        assert!((1..=MALFORMED_LOGGED).all(is_logged));
+        assert!(!is_logged(MALFORMED_LOGGED + 1));
+        assert_eq!(
+            (1..=1_000_000).filter(|count| is_logged(*count)).count(),
+            31
+        );
     }
 
     #[test]

@@ -1,0 +1,96 @@
+//! What a relay writes to standard error: into the log, with the qube's name, and not too often.
+//!
+//! A relay has read guest bytes. Should it ever write about them, or be taken over, it must not
+//! fill the log or pass for the daemon itself.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::process::ChildStderr;
+use tokio::time::Instant;
+
+use super::check::printable;
+
+/// Lines of one relay that are logged at once: a panic with its place, some times over.
+pub(super) const LINES_BURST: u32 = 16;
+/// One more line each time this has passed.
+pub(super) const LINE_INTERVAL: Duration = Duration::from_secs(10);
+/// Bytes of a line that are kept; the rest is passed over.
+const LINE_MAX: usize = 400;
+/// Bytes read at once, and the pause after them: a relay that writes without end costs us nothing.
+const CHUNK: usize = 4096;
+const CHUNK_PAUSE: Duration = Duration::from_millis(10);
+
+/// Decides which lines are logged.
+#[derive(Debug)]
+struct Lines {
+    rested: Instant,
+    dropped: u64,
+}
+
+impl Lines {
+    fn new(now: Instant) -> Self {
+        Self {
+            rested: now,
+            dropped: 0,
+        }
+    }
+
+    /// Whether there is room for a line; how many there was none for before it.
+    fn room(&mut self, now: Instant) -> Option<u64> {
+        let rested = self.rested.max(now) + LINE_INTERVAL;
+        if rested - now > LINE_INTERVAL * LINES_BURST {
+            self.dropped += 1;
+            return None;
+        }
+        self.rested = rested;
+        Some(std::mem::take(&mut self.dropped))
+    }
+}
+
+/// Reads to the end: a relay that is well never waits for us.
+pub(super) async fn log(qube: String, mut stderr: ChildStderr) {
+    let mut lines = Lines::new(Instant::now());
+    let mut line = Vec::new();
+    let mut tell = |line: &mut Vec<u8>| {
+        let said = std::mem::take(line);
+        if said.is_empty() {
+            return;
+        }
+        if let Some(dropped) = lines.room(Instant::now()) {
+            let said = printable(&String::from_utf8_lossy(&said));
+            tracing::warn!(%qube, said, dropped, "relay says");
+        }
+    };
+    let mut chunk = [0; CHUNK];
+    // One that cannot be read from any more is told by its other socket.
+    while let Ok(n @ 1..) = stderr.read(&mut chunk).await {
+        for byte in chunk.get(..n).unwrap_or_default() {
+            match byte {
+                b'\n' => tell(&mut line),
+                byte if line.len() < LINE_MAX => line.push(*byte),
+                _ => {}
+            }
+        }
+        tokio::time::sleep(CHUNK_PAUSE).await;
+    }
+    tell(&mut line);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_line_past_the_burst_is_counted_and_told_with_the_next() {
+        let now = Instant::now();
+        let mut lines = Lines::new(now);
+        for _ in 0..LINES_BURST {
+            assert_eq!(lines.room(now), Some(0));
+        }
+        assert_eq!(lines.room(now), None);
+        assert_eq!(lines.room(now), None);
+        assert_eq!(lines.room(now + LINE_INTERVAL), Some(2));
+        assert_eq!(lines.room(now + LINE_INTERVAL), None);
+    }
+}
