@@ -154,6 +154,14 @@ pub enum MachineError {
     /// It must run for that.
     #[error("qube `{0}` does not run")]
     NotRunning(QubeName),
+    /// Others that run have their network from it.
+    #[error("qube `{name}` provides network to {}, which run", list(.by))]
+    InUse {
+        /// Its name.
+        name: QubeName,
+        /// Those others, by name.
+        by: Vec<QubeName>,
+    },
     /// It cannot be started as it is declared.
     #[error("qube `{name}` cannot be started: {why}")]
     NotStartable {
@@ -192,6 +200,11 @@ pub enum MachineError {
         #[source]
         source: std::io::Error,
     },
+}
+
+fn list(names: &[QubeName]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    names.join(", ")
 }
 
 /// What an apply does to qubes. An apply never calls two methods for one qube at the same time;

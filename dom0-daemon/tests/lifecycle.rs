@@ -16,10 +16,39 @@ use bulkhead_api::qube::QubeState;
 use bulkhead_model::qube::{Memory, Mib, Qube, RestartRule};
 use bulkheadd::hypervisor::Hypervisor;
 use bulkheadd::machine::{LiveChange, Machine, MachineError, Reason, Stopped};
+use bulkheadd::runtime::Dependents;
 use world::{PATIENCE, World, eventually, name, qube, running};
 
 fn state(world: &World, text: &str) -> QubeState {
     world.runtime.info(&name(text)).unwrap().row.state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_qube_that_others_have_their_network_from_is_not_stopped() {
+    let net = Qube {
+        provides_network: true,
+        ..qube("net")
+    };
+    let work = Qube {
+        netvm: Some(name("net")),
+        ..qube("work")
+    };
+    let world = World::new(vec![net, work], "").await;
+    world.start("work").await;
+    let stop = |text, dependents| {
+        let (runtime, name) = (world.runtime.clone(), name(text));
+        async move { runtime.stop_qube(&name, None, dependents).await }
+    };
+    let refused = stop("net", Dependents::Respect).await.unwrap_err();
+    let said = refused.to_string();
+    assert_eq!(said, "qube `net` provides network to `work`, which run");
+    assert_eq!(running(&world).await.len(), 2);
+    stop("net", Dependents::CutOff).await.unwrap();
+    assert_eq!(running(&world).await, ["work"]);
+    world.start("net").await;
+    stop("work", Dependents::Respect).await.unwrap();
+    stop("net", Dependents::Respect).await.unwrap();
+    assert!(running(&world).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +82,11 @@ async fn every_change_of_state_is_told_in_order() {
         .set_paused(&name("work"), false)
         .await
         .unwrap();
-    world.runtime.stop_qube(&name("work"), None).await.unwrap();
+    world
+        .runtime
+        .stop_qube(&name("work"), None, Dependents::Respect)
+        .await
+        .unwrap();
     let mut seen = Vec::new();
     while seen.last() != Some(&QubeState::Stopped) {
         let event = tokio::time::timeout(PATIENCE, events.recv()).await.unwrap();
@@ -66,7 +99,11 @@ async fn every_change_of_state_is_told_in_order() {
     let expect = "starting running paused running stopping stopped";
     assert_eq!(seen.join(" "), expect);
     // Doing again what is done changes nothing.
-    world.runtime.stop_qube(&name("work"), None).await.unwrap();
+    world
+        .runtime
+        .stop_qube(&name("work"), None, Dependents::Respect)
+        .await
+        .unwrap();
     world.runtime.kill_qube(&name("work")).await.unwrap();
     let paused = world.runtime.set_paused(&name("work"), true).await;
     assert!(matches!(paused, Err(MachineError::NotRunning(_))));
@@ -81,7 +118,7 @@ async fn a_qube_that_does_not_stop_in_time_is_killed() {
     let timeout = Some(Duration::ZERO);
     world
         .runtime
-        .stop_qube(&name("work"), timeout)
+        .stop_qube(&name("work"), timeout, Dependents::Respect)
         .await
         .unwrap();
     assert!(running(&world).await.is_empty());
@@ -113,7 +150,7 @@ async fn only_a_qube_whose_rule_says_so_starts_again_after_a_crash() {
     // Stopped by a person it stays so.
     world
         .runtime
-        .stop_qube(&name("phoenix"), None)
+        .stop_qube(&name("phoenix"), None, Dependents::Respect)
         .await
         .unwrap();
     assert_eq!(state(&world, "phoenix"), QubeState::Stopped);
@@ -159,7 +196,11 @@ async fn a_stop_by_a_person_is_remembered_by_the_next_daemon_until_it_starts_aga
     for text in ["work", "vault"] {
         world.start(text).await;
     }
-    world.runtime.stop_qube(&name("work"), None).await.unwrap();
+    world
+        .runtime
+        .stop_qube(&name("work"), None, Dependents::Respect)
+        .await
+        .unwrap();
     let list = world.hypervisor_pids().await;
     rustix::process::kill_process(list["vault"], rustix::process::Signal::KILL).unwrap();
     eventually("its death", || state(&world, "vault") == QubeState::Failed).await;

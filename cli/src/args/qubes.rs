@@ -62,6 +62,9 @@ pub(crate) struct StopArgs {
     /// Seconds until a qube that has not stopped is ended [default: what the qube declares]
     #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) timeout: Option<u32>,
+    /// Stop a qube too while others that run have their network from it
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

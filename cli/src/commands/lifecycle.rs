@@ -18,12 +18,16 @@ const AT_ONCE: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Change {
     Start,
-    /// Seconds until it is ended; 0 for its own timeout.
-    Stop(u32),
+    Stop {
+        /// Seconds until it is ended; 0 for its own timeout.
+        timeout: u32,
+        /// Whatever needs it.
+        force: bool,
+    },
     Kill,
     Pause,
     Unpause,
-    /// As [`Change::Stop`].
+    /// With a timeout as [`Change::Stop`] has.
     Restart(u32),
 }
 
@@ -32,7 +36,7 @@ impl Change {
     fn doing(self) -> &'static str {
         match self {
             Self::Start => "Starting",
-            Self::Stop(_) => "Stopping",
+            Self::Stop { .. } => "Stopping",
             Self::Kill => "Ending",
             Self::Pause => "Freezing",
             Self::Unpause => "Resuming",
@@ -44,7 +48,7 @@ impl Change {
         let proxy = &client.proxy;
         match self {
             Self::Start => proxy.start(qube).await,
-            Self::Stop(timeout) => proxy.stop(qube, timeout).await,
+            Self::Stop { timeout, force } => proxy.stop(qube, timeout, force).await,
             Self::Kill => proxy.kill(qube).await,
             Self::Pause => proxy.pause(qube).await,
             Self::Unpause => proxy.unpause(qube).await,
@@ -83,14 +87,28 @@ fn is_startable(row: &QubeRow) -> bool {
 }
 
 pub(crate) async fn stop(client: Client, args: StopArgs) -> Result<Exit, Failure> {
-    let change = Change::Stop(args.timeout.unwrap_or(0));
+    let change = Change::Stop {
+        timeout: args.timeout.unwrap_or(0),
+        force: args.force,
+    };
     let mut tally = Tally::default();
-    if args.which.all {
-        for wave in waves(client.proxy.list().await?) {
-            many(&client, change, wave, &mut tally).await;
+    let SomeQubes { all, mut qubes } = args.which;
+    // One alone is in no order with others.
+    let mut ordered = Vec::new();
+    if all || qubes.len() > 1 {
+        let mut rows = client.proxy.list().await?;
+        if !all {
+            rows.retain(|row| qubes.contains(&row.name));
         }
-    } else {
-        many(&client, change, args.which.qubes, &mut tally).await;
+        ordered = waves(rows);
+        // What does not run, or is not there at all, is the daemon's to say.
+        qubes.retain(|name| !ordered.iter().flatten().any(|other| other == name));
+    }
+    if !qubes.is_empty() {
+        ordered.insert(0, qubes);
+    }
+    for wave in ordered {
+        many(&client, change, wave, &mut tally).await;
     }
     tally.end()
 }

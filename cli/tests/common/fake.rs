@@ -319,10 +319,11 @@ impl Manager {
         self.simple("start", qube)
     }
 
-    fn stop(&self, qube: &str, timeout: u32) -> Result<(), ApiError> {
+    fn stop(&self, qube: &str, timeout: u32, force: bool) -> Result<(), ApiError> {
+        let force = if force { " force" } else { "" };
         match timeout {
-            0 => self.simple("stop", qube),
-            seconds => self.simple("stop", &format!("{qube} {seconds}")),
+            0 => self.simple("stop", &format!("{qube}{force}")),
+            seconds => self.simple("stop", &format!("{qube} {seconds}{force}")),
         }
     }
 

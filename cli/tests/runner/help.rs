@@ -332,6 +332,7 @@ fn of_commands_about_qubes() {
           --all                All of them
       -t, --timeout <SECONDS>  Seconds until a qube that has not stopped is ended [default: what the
                                qube declares]
+          --force              Stop a qube too while others that run have their network from it
       -h, --help               Print help
 
 

@@ -124,6 +124,20 @@ fn stop_all_takes_the_network_away_last() {
 }
 
 #[test]
+fn several_are_stopped_in_order_and_force_is_passed_on() {
+    let fake = fake();
+    assert_eq!(fake.tell(&["stop", "sys-firewall", "work"]), "");
+    assert_eq!(fake.tell(&["stop", "--force", "sys-firewall"]), "");
+    let expected = [
+        "list",
+        "stop work",
+        "stop sys-firewall",
+        "stop sys-firewall force",
+    ];
+    assert_eq!(fake.asked(), expected);
+}
+
+#[test]
 fn start_all_starts_what_a_person_uses() {
     let fake = fake();
     assert_eq!(fake.tell(&["start", "--all"]), "");

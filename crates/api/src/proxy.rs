@@ -30,8 +30,9 @@ pub trait Manager1 {
     /// Starts a qube and what it needs; returns once its agent has connected.
     fn start(&self, qube: &str) -> Result<(), ApiError>;
 
-    /// Asks a qube to stop and waits; 0 seconds means its own shutdown timeout.
-    fn stop(&self, qube: &str, timeout_seconds: u32) -> Result<(), ApiError>;
+    /// Asks a qube to stop and waits; 0 seconds means its own shutdown timeout. Without `force` it
+    /// is refused while others that run have their network from it.
+    fn stop(&self, qube: &str, timeout_seconds: u32, force: bool) -> Result<(), ApiError>;
 
     /// Ends a qube at once.
     fn kill(&self, qube: &str) -> Result<(), ApiError>;

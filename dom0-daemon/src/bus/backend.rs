@@ -14,6 +14,7 @@ use serde_json::Value;
 use std::os::fd::OwnedFd;
 
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
+use crate::runtime::Dependents;
 
 /// Who asks, as the kernel or the bus daemon says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
     /// Starts it; returns once its agent has connected.
     async fn start(&self, qube: &QubeName) -> Result<(), ApiError>;
     /// Asks it to stop and waits; no timeout means its own.
-    async fn stop(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError>;
+    async fn stop(
+        &self,
+        qube: &QubeName,
+        timeout: Option<Duration>,
+        dependents: Dependents,
+    ) -> Result<(), ApiError>;
     /// Ends it at once.
     async fn kill(&self, qube: &QubeName) -> Result<(), ApiError>;
     /// Freezes it.

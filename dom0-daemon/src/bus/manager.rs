@@ -16,6 +16,7 @@ use super::backend::Backend;
 use super::events::{Events, Topics, emit};
 use super::listener::HangUp;
 use super::served::caller;
+use crate::runtime::Dependents;
 
 /// How long a client may leave a signal unread before it is hung up on.
 const SIGNAL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -102,9 +103,14 @@ impl Manager {
         self.backend.start(&qube_name(&qube)?).await
     }
 
-    async fn stop(&self, qube: String, timeout_seconds: u32) -> Result<(), ApiError> {
+    async fn stop(&self, qube: String, timeout_seconds: u32, force: bool) -> Result<(), ApiError> {
         let name = qube_name(&qube)?;
-        self.backend.stop(&name, seconds(timeout_seconds)).await
+        let dependents = match force {
+            true => Dependents::CutOff,
+            false => Dependents::Respect,
+        };
+        let timeout = seconds(timeout_seconds);
+        self.backend.stop(&name, timeout, dependents).await
     }
 
     async fn kill(&self, qube: String) -> Result<(), ApiError> {

@@ -24,6 +24,7 @@ use zbus::connection::Builder;
 use super::listener::{CONNECTIONS_MAX, CONNECTIONS_RESERVED};
 use super::{Backend, Caller, Events, Gate, Listener};
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
+use crate::runtime::Dependents;
 
 /// Long enough for a loaded machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -71,8 +72,13 @@ impl Backend for Fake {
         self.note(format!("start {qube}"));
         Ok(())
     }
-    async fn stop(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError> {
-        self.note(format!("stop {qube} {timeout:?}"));
+    async fn stop(
+        &self,
+        qube: &QubeName,
+        timeout: Option<Duration>,
+        dependents: Dependents,
+    ) -> Result<(), ApiError> {
+        self.note(format!("stop {qube} {timeout:?} {dependents:?}"));
         Ok(())
     }
     async fn kill(&self, qube: &QubeName) -> Result<(), ApiError> {
@@ -205,13 +211,13 @@ async fn answers_with_native_types_and_named_errors() {
     let error = proxy.kill("nope").await.unwrap_err();
     assert_eq!(error, missing(&QubeName::new("nope").unwrap()));
     proxy.start("work").await.unwrap();
-    proxy.stop("work", 0).await.unwrap();
+    proxy.stop("work", 0, false).await.unwrap();
     proxy.restart("work", 3).await.unwrap();
     proxy.answer(9, Answer::Allow, "").await.unwrap();
     insta::assert_debug_snapshot!(*served.fake.asked.lock().unwrap(), @r#"
     [
         "start work",
-        "stop work None",
+        "stop work None Respect",
         "restart work Some(3s)",
         "answer 9 Allow None",
     ]

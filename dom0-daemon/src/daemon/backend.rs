@@ -24,7 +24,7 @@ use crate::ops::{
     RollbackRequest,
 };
 use crate::plan::render::{Colour, render};
-use crate::runtime::Runtime;
+use crate::runtime::{Dependents, Runtime};
 
 /// The assembled daemon.
 #[derive(Debug)]
@@ -96,8 +96,13 @@ impl Backend for Daemon {
         done.map_err(|error| translate::runtime(&error))
     }
 
-    async fn stop(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError> {
-        let done = self.runtime.stop_qube(qube, timeout).await;
+    async fn stop(
+        &self,
+        qube: &QubeName,
+        timeout: Option<Duration>,
+        dependents: Dependents,
+    ) -> Result<(), ApiError> {
+        let done = self.runtime.stop_qube(qube, timeout, dependents).await;
         done.map_err(|error| translate::machine(&error))
     }
 

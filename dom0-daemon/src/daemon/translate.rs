@@ -39,7 +39,9 @@ pub(super) fn operations(error: &OperationsError) -> ApiError {
 pub(super) fn machine(error: &MachineError) -> ApiError {
     let kind = match error {
         MachineError::NoSuchQube(_) => ErrorKind::NotFound,
-        MachineError::NotRunning(_) | MachineError::NotStartable { .. } => ErrorKind::WrongState,
+        MachineError::NotRunning(_)
+        | MachineError::InUse { .. }
+        | MachineError::NotStartable { .. } => ErrorKind::WrongState,
         MachineError::Policy(_) => ErrorKind::Description,
         MachineError::Hypervisor { source, .. } => hypervisor(source),
         MachineError::Storage { .. } | MachineError::Io { .. } => ErrorKind::Host,
@@ -50,6 +52,9 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
         MachineError::NotRunning(name) => {
             made.hint(format!("start it with `bulkhead start {name}`"))
         }
+        MachineError::InUse { name, .. } => made
+            .hint("stop those first; `bulkhead stop` takes several and knows the order")
+            .hint(format!("or cut them off: `bulkhead stop --force {name}`")),
         MachineError::Hypervisor {
             source: HypervisorError::Unsupported { remedy, .. },
             ..

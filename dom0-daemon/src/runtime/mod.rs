@@ -62,6 +62,15 @@ pub struct RuntimeConfig {
     pub ask_timeout: Duration,
 }
 
+/// What becomes of running qubes that have their network from one that is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dependents {
+    /// It does not stop while there are any.
+    Respect,
+    /// They lose it.
+    CutOff,
+}
+
 /// What everything here shares.
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -465,13 +474,21 @@ impl Runtime {
     /// Asks a qube to stop and waits; without a timeout it has its own.
     ///
     /// # Errors
-    /// Where there is no such qube, or the hypervisor refuses.
+    /// Where there is no such qube, others need it, or the hypervisor refuses.
     pub async fn stop_qube(
         &self,
         name: &QubeName,
         timeout: Option<Duration>,
+        dependents: Dependents,
     ) -> Result<(), MachineError> {
         self.known(name)?;
+        if dependents == Dependents::Respect {
+            let by = self.inner.state().running_clients(name);
+            if !by.is_empty() {
+                let name = name.clone();
+                return Err(MachineError::InUse { name, by });
+            }
+        }
         let timeout = timeout.unwrap_or_else(|| self.inner.shutdown_timeout(name));
         self.stop(name, timeout, Reason::Person).await
     }
@@ -505,7 +522,8 @@ impl Runtime {
         name: &QubeName,
         timeout: Option<Duration>,
     ) -> Result<(), RuntimeError> {
-        self.stop_qube(name, timeout).await?;
+        // It comes back, so those that need it are not cut off for good.
+        self.stop_qube(name, timeout, Dependents::CutOff).await?;
         self.start_qube(name).await
     }
 

@@ -132,6 +132,14 @@ impl State {
         self.qubes.get(name)?.run.as_ref()
     }
 
+    /// Others that run and have their network from `name`.
+    pub(crate) fn running_clients(&self, name: &QubeName) -> Vec<QubeName> {
+        let running = self.qubes.values().filter(|entry| entry.run.is_some());
+        let specs = running.filter_map(|entry| entry.spec.as_ref());
+        let clients = specs.filter(|spec| spec.netvm.as_ref() == Some(name) && spec.name != *name);
+        clients.map(|spec| spec.name.clone()).collect()
+    }
+
     /// The image that a qube's root is made of.
     pub(crate) fn image_of(&self, qube: &Qube) -> Option<ImageDigest> {
         let declared = self.declared.as_ref()?;
