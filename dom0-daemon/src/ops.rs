@@ -126,12 +126,15 @@ impl Operations {
     }
 
     /// Call once after [`Operations::recover`]: on the first start since the machine booted, starts
-    /// what the current generation wants running. A mere restart of the daemon changes nothing.
+    /// what the current generation wants running, once no apply is under way. A mere restart of the
+    /// daemon changes nothing.
     pub async fn bring_up(&self) -> Result<Option<ApplyReport>, OperationsError> {
         let boot_id = tokio::fs::read_to_string(BOOT_ID).await.unwrap_or_default();
         if !generation::note_boot(&self.database, boot_id.trim()).await? {
             return Ok(None);
         }
+        // Somebody's apply may have come first; what it makes current is what is brought up.
+        let changing = Arc::clone(&self.changing).lock_owned().await;
         let Some(current) = generation::current(&self.database).await? else {
             return Ok(None);
         };
@@ -146,7 +149,8 @@ impl Operations {
             rollback_of: None,
             lock: Some(current.lock),
         };
-        self.carry_out(intent, true, None).await.map(Some)
+        let done = self.carry_out_in(changing, intent, true, None).await;
+        done.map(Some)
     }
 
     /// Progress of every apply from now on, whoever asked for it. A receiver that lags loses the
@@ -380,8 +384,19 @@ impl Operations {
         allow_destroy: bool,
         expect: Option<&str>,
     ) -> Result<ApplyReport, OperationsError> {
-        let began = Instant::now();
         let changing = self.begin_changing()?;
+        self.carry_out_in(changing, intent, allow_destroy, expect)
+            .await
+    }
+
+    async fn carry_out_in(
+        &self,
+        changing: OwnedMutexGuard<()>,
+        intent: Intent,
+        allow_destroy: bool,
+        expect: Option<&str>,
+    ) -> Result<ApplyReport, OperationsError> {
+        let began = Instant::now();
         let Prepared {
             plan,
             observed,

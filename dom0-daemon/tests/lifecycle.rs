@@ -15,12 +15,24 @@ use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::qube::{Memory, Mib, Qube, RestartRule};
 use bulkheadd::hypervisor::Hypervisor;
-use bulkheadd::machine::{LiveChange, Machine, MachineError, Reason, Stopped};
+use bulkheadd::machine::{LiveChange, LiveProperty, Machine, MachineError, Reason, Stopped};
 use bulkheadd::runtime::Dependents;
 use world::{PATIENCE, World, eventually, name, qube, running};
 
 fn state(world: &World, text: &str) -> QubeState {
     world.runtime.info(&name(text)).unwrap().row.state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_what_this_machine_can_change_is_offered_as_a_live_change() {
+    let world = World::new(vec![qube("work")], "").await;
+    world.start("work").await;
+    let domid = world.hypervisor.list().await.unwrap()[0].spec.domid;
+    let live = world.runtime.observe().await.unwrap().live;
+    let memory = world.hypervisor.set_memory(domid, Mib(300)).await;
+    assert_eq!(live.contains(&LiveProperty::Memory), memory.is_ok());
+    let vcpus = world.hypervisor.set_vcpus(domid, 1).await;
+    assert_eq!(live.contains(&LiveProperty::Vcpus), vcpus.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

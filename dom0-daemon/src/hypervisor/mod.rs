@@ -196,6 +196,10 @@ pub trait Hypervisor: Send + Sync + Debug {
     async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError>;
     /// Changes the number of processors of a running domain.
     async fn set_vcpus(&self, domid: DomId, vcpus: u32) -> Result<(), HypervisorError>;
+    /// Whether the memory limit of a running domain can be changed on this machine.
+    fn can_set_memory(&self) -> bool;
+    /// Whether the number of processors of a running domain can be changed on this machine.
+    fn can_set_vcpus(&self) -> bool;
     /// What really runs, also right after a restart of the daemon.
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError>;
     /// Events from now on.

@@ -649,8 +649,6 @@ impl Machine for Runtime {
         let state = self.inner.state();
         let mut seen = MachineState {
             live: [
-                LiveProperty::Memory,
-                LiveProperty::Vcpus,
                 LiveProperty::NetVm,
                 LiveProperty::Services,
                 LiveProperty::Features,
@@ -658,6 +656,13 @@ impl Machine for Runtime {
             .into(),
             ..MachineState::default()
         };
+        // What cannot be changed while a qube runs takes effect at its next start, and plans say so.
+        if self.inner.hypervisor.can_set_memory() {
+            seen.live.insert(LiveProperty::Memory);
+        }
+        if self.inner.hypervisor.can_set_vcpus() {
+            seen.live.insert(LiveProperty::Vcpus);
+        }
         for (name, entry) in &state.qubes {
             if let (Some(run), Some(spec)) = (&entry.run, &entry.spec) {
                 let running = RunningQube {

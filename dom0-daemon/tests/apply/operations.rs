@@ -521,3 +521,32 @@ async fn the_machine_comes_up_with_its_generation_once_per_boot() {
     );
     assert!(operations.generations().await.unwrap()[0].booted);
 }
+
+#[tokio::test]
+async fn bringing_the_machine_up_waits_for_an_apply_under_way() {
+    let (_dir, world) = world();
+    let mut machine = FakeMachine::new(world.machine());
+    let gate = Arc::new(Semaphore::new(0));
+    machine.gate = Some(Arc::clone(&gate));
+    let operations = Arc::new(world.operations_with(machine));
+    let mut progress = operations.progress();
+    let apply = {
+        let operations = Arc::clone(&operations);
+        tokio::spawn(async move { operations.apply(&everything(), "alice").await })
+    };
+    progress.recv().await.unwrap();
+    let up = {
+        let operations = Arc::clone(&operations);
+        tokio::spawn(async move { operations.bring_up().await })
+    };
+    // Longer than it takes to be refused; where it is slower than that, it has less to wait for.
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gate.add_permits(Semaphore::MAX_PERMITS);
+    assert_eq!(apply.await.unwrap().unwrap().outcome, ApplyOutcome::Done);
+    // What alice applied is what there is to bring up, and it is up.
+    let up = up.await.unwrap().unwrap().unwrap();
+    assert_eq!(
+        (up.outcome, up.generation),
+        (ApplyOutcome::Nothing, Some(1))
+    );
+}

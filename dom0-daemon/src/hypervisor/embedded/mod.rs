@@ -361,7 +361,7 @@ impl Hypervisor for Embedded {
     }
 
     async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError> {
-        if !self.shared.cgroups.has(Controller::Memory) {
+        if !self.can_set_memory() {
             return Err(HypervisorError::NotPossible {
                 hypervisor: NAME,
                 operation: "change memory limits without a memory cgroup".to_owned(),
@@ -374,7 +374,7 @@ impl Hypervisor for Embedded {
     }
 
     async fn set_vcpus(&self, domid: DomId, vcpus: u32) -> Result<(), HypervisorError> {
-        if !self.shared.cgroups.has(Controller::Cpu) {
+        if !self.can_set_vcpus() {
             return Err(HypervisorError::NotPossible {
                 hypervisor: NAME,
                 operation: "change processor limits without a cpu cgroup".to_owned(),
@@ -384,6 +384,14 @@ impl Hypervisor for Embedded {
             let doing = format!("setting the processor limit of domain {domid}");
             domain.group.set_vcpus(vcpus).map_err(io_error(doing))
         })
+    }
+
+    fn can_set_memory(&self) -> bool {
+        self.shared.cgroups.has(Controller::Memory)
+    }
+
+    fn can_set_vcpus(&self) -> bool {
+        self.shared.cgroups.has(Controller::Cpu)
     }
 
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError> {
