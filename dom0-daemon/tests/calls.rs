@@ -9,6 +9,9 @@
 
 mod world;
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+
 use bulkhead_api::call::{Answer, AuditFilter, CallRequest};
 use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
@@ -401,6 +404,24 @@ async fn a_disposable_without_its_call_is_ended_by_the_next_daemon() {
     // Nothing is left of its connection that the next daemon could wait for the end of.
     let only = || names(&world) == [lasting.to_string()];
     eventually("one disposable to be gone", only).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disposable_whose_command_outlives_the_daemon_ends_with_it() {
+    let world = World::new(qubes(), POLICY).await;
+    let mut request = world.request("dvm", "sleep 99");
+    request.disposable = true;
+    let connection = world.runtime.run_command(request, "me").await.unwrap();
+    let listener = UnixListener::from(OwnedFd::from(connection.listener));
+    let (client, _) = listener.accept().unwrap();
+    let disposables = |world: &World| {
+        let rows = world.runtime.list().into_iter();
+        rows.filter(|row| row.kind == "disposable").count()
+    };
+    let world = world.reopen(POLICY).await;
+    assert_eq!(disposables(&world), 1, "it goes on");
+    drop(client);
+    eventually("the disposable to be gone", || disposables(&world) == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -66,13 +66,6 @@ pub(super) struct Order {
     pub(super) just_exec: bool,
 }
 
-/// A call that has ended: where, and on which of the agent's links to dom0 it was ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended {
-    pub(super) endpoint: Endpoint,
-    pub(super) session: u64,
-}
-
 #[derive(Debug)]
 pub(super) struct Calls {
     dir: SocketDir,
@@ -80,8 +73,8 @@ pub(super) struct Calls {
     fork_server: Option<ForkServer>,
     wake: Wake,
     running: usize,
-    sender: Sender<Ended>,
-    receiver: Receiver<Ended>,
+    sender: Sender<Endpoint>,
+    receiver: Receiver<Endpoint>,
 }
 
 impl Calls {
@@ -104,7 +97,7 @@ impl Calls {
     }
 
     /// Starts serving; false if there is no room for another call.
-    pub(super) fn start(&mut self, order: Order, session: u64) -> bool {
+    pub(super) fn start(&mut self, order: Order) -> bool {
         if self.running >= CALLS_MAX {
             eprintln!(
                 "{}: {CALLS_MAX} calls are running, one more is dropped",
@@ -121,7 +114,7 @@ impl Calls {
         let started = thread.spawn(move || {
             let channel = serve_order(&dir, &host, fork_server.as_ref(), order);
             // Without a receiver the agent has ended.
-            let _ = sender.send(Ended { endpoint, session });
+            let _ = sender.send(endpoint);
             wake.wake();
             if let Some(channel) = channel {
                 channel.linger(LINGER);
@@ -143,8 +136,8 @@ impl Calls {
         }
     }
 
-    /// Calls that have ended since.
-    pub(super) fn ended(&mut self) -> Vec<Ended> {
+    /// Where calls have ended since.
+    pub(super) fn ended(&mut self) -> Vec<Endpoint> {
         let ended: Vec<_> = self.receiver.try_iter().collect();
         self.running -= ended.len();
         ended

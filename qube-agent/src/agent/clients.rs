@@ -25,7 +25,7 @@ pub(super) struct Client {
 enum State {
     Reading,
     Waiting,
-    Connected { endpoint: Endpoint, session: u64 },
+    Connected(Endpoint),
 }
 
 /// What became of a program.
@@ -38,7 +38,7 @@ pub(super) enum Heard {
     /// It is gone before its request was answered.
     Withdrawn,
     /// It is gone; its connection, if it had one.
-    Gone(Option<(Endpoint, u64)>),
+    Gone(Option<Endpoint>),
 }
 
 /// All of them, by slot. A slot is never used twice while the agent runs.
@@ -114,7 +114,7 @@ impl Clients {
     }
 
     /// Tells a program where to connect; false if it is gone.
-    pub(super) fn connect(&mut self, slot: u32, endpoint: Endpoint, session: u64) -> bool {
+    pub(super) fn connect(&mut self, slot: u32, endpoint: Endpoint) -> bool {
         let Some(client) = self.all.get_mut(&slot) else {
             return false;
         };
@@ -122,7 +122,7 @@ impl Clients {
             self.all.remove(&slot);
             return false;
         }
-        client.state = State::Connected { endpoint, session };
+        client.state = State::Connected(endpoint);
         true
     }
 
@@ -145,9 +145,7 @@ impl Client {
             let State::Reading = self.state else {
                 // Nothing may follow a request, so this is the end in any case.
                 return Ok(match self.state {
-                    State::Connected { endpoint, session } => {
-                        Heard::Gone(Some((endpoint, session)))
-                    }
+                    State::Connected(endpoint) => Heard::Gone(Some(endpoint)),
                     State::Waiting => Heard::Withdrawn,
                     State::Reading => Heard::Gone(None),
                 });
@@ -205,10 +203,10 @@ mod tests {
             domain: 5,
             port: 513,
         };
-        assert!(clients.connect(0, endpoint, 1));
+        assert!(clients.connect(0, endpoint));
         drop(near);
-        assert!(matches!(clients.hear(0), Heard::Gone(Some((e, 1))) if e == endpoint));
-        assert!(!clients.connect(0, endpoint, 1));
+        assert!(matches!(clients.hear(0), Heard::Gone(Some(e)) if e == endpoint));
+        assert!(!clients.connect(0, endpoint));
     }
 
     #[test]

@@ -55,24 +55,21 @@ impl Line {
         }
     }
 
-    /// Takes dom0's connection if it is there; whether it was.
-    pub(super) fn accept(self) -> (Self, bool) {
+    /// Takes dom0's connection if it is there.
+    pub(super) fn accept(self) -> Self {
         match self {
             Self::Offered(listener) => match listener.try_accept() {
                 Ok(channel) => {
                     let (link, hello) = AgentLink::start();
-                    (
-                        Self::Taken {
-                            channel,
-                            link,
-                            queue: hello.to_vec(),
-                        },
-                        true,
-                    )
+                    Self::Taken {
+                        channel,
+                        link,
+                        queue: hello.to_vec(),
+                    }
                 }
-                Err((listener, _)) => (Self::Offered(listener), false),
+                Err((listener, _)) => Self::Offered(listener),
             },
-            taken => (taken, false),
+            taken => taken,
         }
     }
 

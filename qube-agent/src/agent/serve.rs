@@ -38,8 +38,9 @@ pub(super) struct Server {
     wake: Wake,
     /// None only while a line is being replaced.
     line: Option<Line>,
-    /// Counts lines: what was agreed on one means nothing on the next.
-    session: u64,
+    /// Ends of connections that dom0 could not be told of, for want of a line: each is one of a
+    /// call or of a program, of which there are only so many.
+    untold: Vec<Endpoint>,
     programs: UnixListener,
     trigger_path: PathBuf,
     clients: Clients,
@@ -66,7 +67,7 @@ impl Server {
             dir,
             wake,
             line: Some(line),
-            session: 0,
+            untold: Vec::new(),
             programs,
             trigger_path,
             clients,
@@ -127,16 +128,18 @@ impl Server {
 
     fn tell_ended(&mut self) {
         for ended in self.calls.ended() {
-            self.terminated(ended.endpoint, ended.session);
+            self.terminated(ended);
         }
     }
 
-    /// Tells dom0 of an end, unless it belongs to an earlier line.
-    fn terminated(&mut self, endpoint: Endpoint, session: u64) {
-        if session == self.session
-            && let Some(line) = &mut self.line
-        {
-            line.say(&AgentLink::terminated(endpoint));
+    /// Tells dom0 of an end, or notes it for the next line: a connection may outlive the line it
+    /// was ordered on, and dom0 may wait for its end.
+    fn terminated(&mut self, endpoint: Endpoint) {
+        match &mut self.line {
+            Some(line) if line.link().is_some_and(|link| link.version().is_some()) => {
+                line.say(&AgentLink::terminated(endpoint));
+            }
+            _ => self.untold.push(endpoint),
         }
     }
 
@@ -144,10 +147,7 @@ impl Server {
         let Some(line) = self.line.take() else {
             return Ok(());
         };
-        let (mut line, taken) = line.accept();
-        if taken {
-            self.session += 1;
-        }
+        let mut line = line.accept();
         let heard = line.hear();
         self.line = Some(line);
         match heard {
@@ -161,7 +161,11 @@ impl Server {
 
     fn on_command(&mut self, event: AgentEvent) {
         match event {
-            AgentEvent::Connected { .. } => {}
+            AgentEvent::Connected { .. } => {
+                for endpoint in std::mem::take(&mut self.untold) {
+                    self.terminated(endpoint);
+                }
+            }
             AgentEvent::Execute {
                 endpoint,
                 cmdline,
@@ -172,16 +176,15 @@ impl Server {
                     cmdline,
                     just_exec,
                 };
-                if !self.calls.start(order, self.session) {
-                    self.terminated(endpoint, self.session);
+                if !self.calls.start(order) {
+                    self.terminated(endpoint);
                 }
             }
             AgentEvent::Connect { endpoint, ident } => {
-                let session = self.session;
                 let found = slot(&ident);
-                if !found.is_some_and(|slot| self.clients.connect(slot, endpoint, session)) {
+                if !found.is_some_and(|slot| self.clients.connect(slot, endpoint)) {
                     // Whoever asked is gone: nobody will use the port.
-                    self.terminated(endpoint, session);
+                    self.terminated(endpoint);
                 }
             }
             AgentEvent::Refused { ident } => {
@@ -213,7 +216,7 @@ impl Server {
     fn on_client(&mut self, slot: u32) {
         match self.clients.hear(slot) {
             Heard::Nothing | Heard::Gone(None) => {}
-            Heard::Gone(Some((endpoint, session))) => self.terminated(endpoint, session),
+            Heard::Gone(Some(endpoint)) => self.terminated(endpoint),
             Heard::Withdrawn => self.withdraw(slot),
             Heard::Request(request) => self.on_request(slot, &request),
         }
