@@ -11,160 +11,40 @@
 
 use std::fs;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::ops::Deref;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-/// Longest wait for something that comes soon; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+use bulkhead_testing::{Ended, TestDaemon, ended, wait_for};
 
-/// Where the programs are: beside the command that is tested.
-fn programs() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_bulkhead")).parent().unwrap();
-    for name in [
-        "bulkheadd",
-        "bulkhead-relay",
-        "bulkhead-launch",
-        "qube-agent",
-    ] {
-        assert!(
-            folder.join(name).exists(),
-            "`{name}` is not in {}: run `cargo build -p bulkheadd -p bulkhead-relay` and put a \
-             statically linked qube-agent there, or run `cargo xtask test`, which does both",
-            folder.display()
-        );
+struct Machine(TestDaemon);
+
+impl Deref for Machine {
+    type Target = TestDaemon;
+
+    fn deref(&self) -> &TestDaemon {
+        &self.0
     }
-    folder.to_owned()
 }
 
-struct Machine {
-    folder: tempfile::TempDir,
-    daemon: Child,
-}
-
-/// How a command ended and what it wrote.
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
+const SYSTEM: &str = "description/system.ron";
 
 impl Machine {
     /// A daemon that serves the example desktop.
     fn start() -> Self {
-        // Short, because socket paths are; and open to pass through, because a qube of root's
-        // daemon runs under a user of its own.
-        let folder = tempfile::Builder::new()
-            .prefix("bh")
-            .tempdir_in("/tmp")
-            .unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
+        let mut daemon = TestDaemon::new();
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/desktop");
-        copy(&example, &folder.path().join("description"));
-        let daemon = daemon(folder.path()).spawn().unwrap();
-        let mut machine = Self { folder, daemon };
-        let end = Instant::now() + PATIENCE;
-        while machine.run(&["ls"]).code != 0 {
-            let ended = machine.daemon.try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < end, "{}", machine.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        machine
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
-        command
-            .args(words)
-            .env_clear()
-            .env("BULKHEAD_SOCKET", self.folder.path().join("run/bus"))
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Ended {
-        ended(self.command(words))
-    }
-
-    /// Runs a command that must succeed; what it wrote.
-    #[track_caller]
-    fn must(&self, words: &[&str]) -> String {
-        let ended = self.run(words);
-        assert_eq!(ended.code, 0, "{words:?}: {ended:?}\n{}", self.log());
-        ended.out
-    }
-
-    fn json(&self, words: &[&str]) -> serde_json::Value {
-        serde_json::from_str(&self.must(words)).unwrap()
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    /// Waits for a call that needs an answer.
-    #[track_caller]
-    fn wait_for_ask(&self) -> String {
-        let end = Instant::now() + PATIENCE;
-        loop {
-            let asks = self.json(&["ask", "list", "--json"]);
-            if let Some(ask) = asks.as_array().unwrap().first() {
-                assert_eq!(ask["source"], "work");
-                return ask["id"].to_string();
-            }
-            assert!(Instant::now() < end, "nothing was asked\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        copy(&example, &daemon.path("description"));
+        daemon.start(daemon.daemon(SYSTEM));
+        Self(daemon)
     }
 
     fn edit(&self, file: &str, from: &str, to: &str) {
-        let path = self.folder.path().join("description").join(file);
+        let path = self.path("description").join(file);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.contains(from), "{text}");
         fs::write(path, text.replacen(from, to, 1)).unwrap();
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.run(&["stop", "--all", "--timeout", "5"]);
-        let id = self.daemon.id().to_string();
-        let _ = Command::new("kill").arg(id).status();
-        let _ = self.daemon.wait();
-    }
-}
-
-fn daemon(folder: &Path) -> Command {
-    let programs = programs();
-    let log = fs::File::options()
-        .create(true)
-        .append(true)
-        .open(folder.join("log"));
-    let log = log.unwrap();
-    let mut command = Command::new(programs.join("bulkheadd"));
-    command
-        .arg("--system")
-        .arg(folder.join("description/system.ron"))
-        .arg("--state-dir")
-        .arg(folder.join("state"))
-        .arg("--runtime-dir")
-        .arg(folder.join("run"))
-        .env("BULKHEAD_LIBEXEC", &programs)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log);
-    command
-}
-
-fn ended(mut command: Command) -> Ended {
-    let output = command.output().unwrap();
-    Ended {
-        code: output.status.code().unwrap_or(-1),
-        out: String::from_utf8_lossy(&output.stdout).into_owned(),
-        err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 
@@ -198,7 +78,7 @@ fn a_desktop_is_applied_used_changed_and_rolled_back() {
     }
 
     // Input, output, errors and the exit code.
-    let command = machine.command(&["run", "work", "--", "cat; echo oops >&2; exit 7"]);
+    let command = machine.client(&["run", "work", "--", "cat; echo oops >&2; exit 7"]);
     let ran = with_input(command, b"hello\n");
     assert_eq!(
         (ran.code, ran.out.as_str(), ran.err.as_str()),
@@ -208,7 +88,7 @@ fn a_desktop_is_applied_used_changed_and_rolled_back() {
     // A copy that is asked about and allowed, and one that is asked about and denied.
     for (answer, code) in [("allow", "0"), ("deny", "126")] {
         let script = format!("echo {answer} >{answer}; qvm-copy-to-vm vault {answer}; echo $?");
-        let copying = machine.command(&["run", "work", "--", &script]);
+        let copying = machine.client(&["run", "work", "--", &script]);
         let copying = std::thread::spawn(move || ended(copying));
         let id = machine.wait_for_ask();
         machine.must(&["ask", answer, &id]);
@@ -285,7 +165,7 @@ fn an_interrupted_command_ends_in_its_qube_too() {
     let machine = Machine::start();
     machine.must(&["apply", "--yes", "-m", "first"]);
     for (signal, code) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
-        let mut command = machine.command(&["run", "work", "--", "echo begun; exec sleep 7654"]);
+        let mut command = machine.client(&["run", "work", "--", "echo begun; exec sleep 7654"]);
         let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut begun = [0; 6];
         running
@@ -299,11 +179,10 @@ fn an_interrupted_command_ends_in_its_qube_too() {
         assert!(killed.unwrap().success());
         // What a shell shows as 128 and the number of the signal.
         assert_eq!(running.wait().unwrap().signal(), Some(code));
-        let end = Instant::now() + PATIENCE;
-        while machine.run(&["run", "work", "--", "pgrep -x sleep"]).code == 0 {
-            assert!(Instant::now() < end, "it sleeps on after {signal}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        wait_for("the sleep in the qube to end", || {
+            let found = machine.run(&["run", "work", "--", "pgrep -x sleep"]);
+            (found.code != 0).then_some(())
+        });
     }
 }
 
@@ -329,7 +208,7 @@ fn a_broken_description_changes_nothing() {
 #[test]
 fn a_second_daemon_refuses_and_the_first_goes_on() {
     let machine = Machine::start();
-    let second = daemon(machine.folder.path()).status().unwrap();
+    let second = machine.daemon(SYSTEM).status().unwrap();
     assert!(!second.success());
     machine.must(&["ls"]);
 }
@@ -339,7 +218,7 @@ fn a_second_apply_is_refused_or_comes_after_the_first() {
     let machine = Machine::start();
     let applies: Vec<_> = (0..4)
         .map(|_| {
-            let apply = machine.command(&["apply", "--yes"]);
+            let apply = machine.client(&["apply", "--yes"]);
             std::thread::spawn(move || ended(apply))
         })
         .collect();

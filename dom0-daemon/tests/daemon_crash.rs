@@ -13,139 +13,48 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use bulkhead_api::change::{
     ApplyOutcome, ApplyReport, ApplyRequest, PlanReply, PlanRequest, RollbackRequest, Status,
 };
 use bulkhead_api::proxy::Manager1Proxy;
-
-/// Longer than anything here takes on a slow machine; no test waits for it to pass.
-const PATIENCE: Duration = Duration::from_secs(60);
+use bulkhead_testing::{TestDaemon, wait_for};
 
 const NET: &str = r#""net": (label: "red", netvm: None, provides_network: true, autostart: true),"#;
 const WORK: &str = r#""work": (label: "blue", netvm: "net", autostart: true),"#;
 const MAIL: &str = r#""mail": (label: "green", netvm: "net", autostart: true),"#;
 
-/// Folder of our programs; those of other packages are built first, where cargo is at hand.
-fn programs() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_BIN_EXE_bulkheadd")).parent().unwrap();
-        if let Some(cargo) = std::env::var_os("CARGO") {
-            let mut build = Command::new(cargo);
-            build.args([
-                "build",
-                "--quiet",
-                "-p",
-                "bulkhead-relay",
-                "-p",
-                "qube-agent",
-            ]);
-            build.current_dir(env!("CARGO_MANIFEST_DIR"));
-            if folder.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success());
-        }
-        folder.to_owned()
-    })
-}
-
-struct Machine {
-    dir: tempfile::TempDir,
-    daemon: Option<Child>,
-}
+struct Machine(TestDaemon);
 
 impl Machine {
-    fn new() -> Self {
-        Self {
-            dir: tempfile::tempdir().unwrap(),
-            daemon: None,
-        }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
     fn describe(&self, qubes: &str) {
         let text = format!(
             r#"(defaults: (template: "host"), templates: {{ "host": (source: Host) }},
                 qubes: {{ {qubes} }})"#
         );
-        fs::write(self.path("system.ron"), text).unwrap();
+        fs::write(self.0.path("system.ron"), text).unwrap();
     }
 
     /// A new daemon, which takes over what runs; the old one is killed.
     async fn daemon(&mut self, crash_at: Option<&str>) -> Manager1Proxy<'static> {
-        self.kill();
-        let log = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("stderr"))
-            .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkheadd"));
-        command
-            .arg("--system")
-            .arg(self.path("system.ron"))
-            .arg("--state-dir")
-            .arg(self.path("state"))
-            .arg("--runtime-dir")
-            .arg(self.path("run"))
-            .arg("--no-system-bus")
-            .env("BULKHEAD_LIBEXEC", programs())
-            .stderr(Stdio::from(log));
+        self.0.kill();
+        let mut command = self.0.daemon("system.ron");
         if let Some(at) = crash_at {
             command.env("BULKHEAD_CRASH_AT", at);
         }
-        self.daemon = Some(command.spawn().unwrap());
-        let began = Instant::now();
-        loop {
-            if let Ok(stream) = UnixStream::connect(self.path("run/bus")) {
-                let builder = zbus::connection::Builder::unix_stream(stream).p2p();
-                if let Ok(connection) = builder.build().await {
-                    return Manager1Proxy::new(&connection).await.unwrap();
-                }
-            }
-            let ended = self.daemon.as_mut().unwrap().try_wait().unwrap();
-            assert!(
-                ended.is_none() && began.elapsed() < PATIENCE,
-                "{ended:?}: {}",
-                self.log()
-            );
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    fn kill(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            let _ = daemon.kill();
-            daemon.wait().unwrap();
-        }
+        self.0.start(command);
+        let stream = UnixStream::connect(self.0.path("run/bus")).unwrap();
+        let builder = zbus::connection::Builder::unix_stream(stream).p2p();
+        let connection = builder.build().await.unwrap();
+        Manager1Proxy::new(&connection).await.unwrap()
     }
 
     /// The daemon ends by itself, by SIGKILL.
     fn killed(&mut self, what: &str) {
-        let log = self.log();
-        let daemon = self.daemon.as_mut().unwrap();
-        let began = Instant::now();
-        while began.elapsed() < PATIENCE {
-            if let Some(status) = daemon.try_wait().unwrap() {
-                assert_eq!(status.signal(), Some(9), "{what}: {log}");
-                self.daemon = None;
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("{what}: was not killed: {}", self.log());
-    }
-
-    fn log(&self) -> String {
-        fs::read_to_string(self.path("stderr")).unwrap_or_default()
+        let process = self.0.process();
+        let status = wait_for(what, || process.try_wait().unwrap());
+        assert_eq!(status.signal(), Some(9), "{what}: {}", self.0.log());
+        self.0.forget();
     }
 
     /// What runs with which domain number, and which volumes hold the letter.
@@ -156,6 +65,7 @@ impl Machine {
         let mut letters = Vec::new();
         for qube in ["mail", "net", "work"] {
             if self
+                .0
                 .path(&format!("state/volumes/{qube}/private/letter"))
                 .exists()
             {
@@ -163,28 +73,6 @@ impl Machine {
             }
         }
         (running, letters)
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.kill();
-        // What still runs is ended by the records of the domains.
-        for domain in fs::read_dir(self.path("run/domains"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
-            let text = fs::read_to_string(domain.path().join("record.json"));
-            let record: serde_json::Value =
-                serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
-            let pid = record["process"]["pid"]
-                .as_i64()
-                .and_then(|pid| i32::try_from(pid).ok());
-            if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
     }
 }
 
@@ -237,7 +125,7 @@ async fn change(proxy: &Manager1Proxy<'_>, change: &Change) -> Result<ApplyRepor
 /// Kills the daemon before and after each step of the way from `base` to what `wanted` says.
 /// `starts` is how many domains that way creates, `kept` which letters there are in the end.
 async fn survive(base: &str, wanted: Change, runs: &[&str], starts: u32, kept: &[&str]) {
-    let mut machine = Machine::new();
+    let mut machine = Machine(TestDaemon::new());
     machine.describe(&format!("{NET}{WORK}"));
     let mut proxy = machine.daemon(None).await;
     assert_eq!(apply(&proxy).await.unwrap().outcome, ApplyOutcome::Done);
@@ -251,7 +139,7 @@ async fn survive(base: &str, wanted: Change, runs: &[&str], starts: u32, kept: &
         let report = apply(&proxy).await.unwrap();
         assert!(report.failures.is_empty(), "{report:?}");
         for qube in ["net", "work", "mail"] {
-            let volume = machine.path(&format!("state/volumes/{qube}/private"));
+            let volume = machine.0.path(&format!("state/volumes/{qube}/private"));
             if volume.exists() {
                 fs::write(volume.join("letter"), "dear").unwrap();
             }
@@ -281,7 +169,7 @@ async fn survive(base: &str, wanted: Change, runs: &[&str], starts: u32, kept: &
         proxy = machine.daemon(None).await;
         let (running, letters) = machine.picture(&proxy).await;
         let names: Vec<&str> = running.keys().map(String::as_str).collect();
-        assert_eq!(names, runs, "{what}: {}", machine.log());
+        assert_eq!(names, runs, "{what}: {}", machine.0.log());
         assert_eq!(letters, kept, "{what}");
         let fresh = running
             .iter()
@@ -297,7 +185,7 @@ async fn survive(base: &str, wanted: Change, runs: &[&str], starts: u32, kept: &
         assert!(
             most <= highest + attempts,
             "{what}: {highest} {running:?} {}",
-            machine.log()
+            machine.0.log()
         );
         highest = highest.max(most);
         let status: Status = serde_json::from_str(&proxy.status().await.unwrap()).unwrap();

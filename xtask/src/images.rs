@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::process::{cargo, run, target_dir};
+use crate::process::{Options, cargo, run, target_dir};
 
 /// How far the compiler goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -40,6 +40,19 @@ fn build_words() -> &'static [&'static str] {
     } else {
         &["build", "--quiet"]
     }
+}
+
+pub(crate) fn command(arguments: &[String]) -> Result<()> {
+    let mut options = Options::new(arguments);
+    let release = options.flag("--release");
+    options.finish()?;
+    let profile = if release {
+        Profile::Release
+    } else {
+        Profile::Dev
+    };
+    println!("programs in {}", build(profile)?.display());
+    Ok(())
 }
 
 /// Builds every program into one folder and returns it.

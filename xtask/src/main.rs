@@ -26,6 +26,7 @@ Commands:
   demo    bring up the example desktop, use it, change it, roll it back
             --keep          leave it running and print the commands to play on
             --release       as it ships: builds for some minutes longer, runs faster
+  build   every program as tests and the demo use it; with --release as it ships
   test    format, lints, unit and end-to-end tests, a short run of each fuzz target
             --all           also what takes long: licences, long fuzzing, Debian templates
             --qrexec-suite DIR
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         "setup" => setup::command(rest),
+        "build" => images::command(rest),
         "demo" => demo::command(rest),
         "test" => test::command(rest),
         "check" => check::command(rest),

@@ -6,9 +6,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::call::{DataConnection, RunRequest};
@@ -17,6 +15,8 @@ use bulkhead_model::qube::{
     Description, Label, Memory, Mib, PolicyText, Qube, QubeKind, RestartRule, Template,
     TemplateSource, VirtMode, Volume,
 };
+pub(crate) use bulkhead_testing::PATIENCE;
+use bulkhead_testing::{Programs, end_domains};
 use bulkheadd::bus::Events;
 use bulkheadd::db::Database;
 use bulkheadd::hypervisor::Hypervisor;
@@ -27,39 +27,8 @@ use bulkheadd::storage::dir::{DirStorage, DirStorageConfig};
 use bulkheadd::storage::{Storage, VolumeId};
 use tempfile::TempDir;
 
-/// Longer than anything here takes on a slow machine; no test waits for it to pass.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-
 pub(crate) fn name(text: &str) -> QubeName {
     QubeName::new(text).unwrap()
-}
-
-/// The folder of our programs. Those of other packages are built first, where cargo is at hand.
-pub(crate) fn programs() -> PathBuf {
-    static BUILT: OnceLock<()> = OnceLock::new();
-    let folder = Path::new(env!("CARGO_BIN_EXE_bulkhead-launch"))
-        .parent()
-        .unwrap();
-    BUILT.get_or_init(|| {
-        let Some(cargo) = std::env::var_os("CARGO") else {
-            return;
-        };
-        let mut build = Command::new(cargo);
-        build.args([
-            "build",
-            "--quiet",
-            "-p",
-            "bulkhead-relay",
-            "-p",
-            "qube-agent",
-        ]);
-        build.current_dir(env!("CARGO_MANIFEST_DIR"));
-        if folder.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(build.status().unwrap().success());
-    });
-    folder.to_owned()
 }
 
 pub(crate) fn qube(text: &str) -> Qube {
@@ -117,7 +86,7 @@ impl World {
     }
 
     pub(crate) async fn open(dir: Arc<TempDir>, qubes: Vec<Qube>, policy: &str) -> Self {
-        let programs = programs();
+        let programs = Programs::link(dir.path().join("libexec"));
         // Another test may have been first.
         let _ = tracing_subscriber::fmt()
             .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
@@ -127,8 +96,8 @@ impl World {
         std::fs::create_dir_all(&state_dir).unwrap();
         let hypervisor = Embedded::open(EmbeddedConfig {
             runtime_dir: runtime_dir.clone(),
-            launcher: programs.join("bulkhead-launch"),
-            agent: programs.join("qube-agent"),
+            launcher: programs.path("bulkhead-launch"),
+            agent: programs.path("qube-agent"),
             bwrap: None,
             tasks_max: QUBE_TASKS_MAX,
         })
@@ -141,7 +110,7 @@ impl World {
             RuntimeConfig {
                 state_dir: state_dir.clone(),
                 runtime_dir,
-                relay: programs.join("bulkhead-relay"),
+                relay: programs.path("bulkhead-relay"),
                 startup_timeout: PATIENCE,
                 ask_timeout: PATIENCE,
             },
@@ -257,29 +226,7 @@ impl Drop for World {
         if Arc::strong_count(&self.dir) > 1 {
             return;
         }
-        let domains = std::fs::read_dir(self.dir.path().join("run/domains"));
-        for domain in domains.into_iter().flatten().flatten() {
-            let text = std::fs::read_to_string(domain.path().join("record.json"));
-            let record: serde_json::Value =
-                serde_json::from_str(&text.unwrap_or_default()).unwrap_or_default();
-            let pid = record["process"]["pid"].as_i64().unwrap_or_default();
-            let pid = i32::try_from(pid)
-                .ok()
-                .and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid.filter(|pid| pid.as_raw_nonzero().get() > 1) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-            // Its watcher may be gone with the event loop, so its cgroups go here.
-            for folder in record["group"]["folders"].as_object().into_iter().flatten() {
-                let path = folder.1["path"].as_str().unwrap_or_default().to_owned();
-                for _ in 0..50 {
-                    if std::fs::remove_dir(&path).is_ok() || !Path::new(&path).exists() {
-                        break;
-                    }
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            }
-        }
+        end_domains(&self.dir.path().join("run"));
     }
 }
 

@@ -1,0 +1,42 @@
+//! Fixtures of end-to-end tests. Only tests depend on it.
+//!
+//! Nothing here builds: `cargo xtask build` puts the programs where [`Programs`] finds them, once
+//! and before the tests, so that no two tests build over each other.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what a fixture cannot do ends the test that uses it"
+)]
+
+mod daemon;
+mod domains;
+mod programs;
+
+use std::time::{Duration, Instant};
+
+pub use daemon::{Ended, TestDaemon, ended};
+pub use domains::end_domains;
+pub use programs::Programs;
+
+/// Longer than anything takes on a slow machine; only a test that fails waits for it.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often something that has no signal is looked at.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks again and again until there is an answer, which it returns.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "waited for {what}");
+        std::thread::sleep(PAUSE);
+    }
+}
