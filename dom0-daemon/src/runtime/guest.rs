@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use bulkhead_api::qube::QubeState;
+use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Qube;
 use bulkhead_wire::relay::{FromRelay, ToRelay};
 
@@ -47,8 +48,9 @@ impl RelayEvents for GuestEvents {
             }
             FromRelay::AgentConnected { version } => {
                 tracing::info!(qube = %run.name, version, "agent connected");
+                // Shown first: who waits for the agent goes on at once and may change the state.
+                inner.agent_changed(&run.name, true);
                 run.agent.send_replace(Agent::Connected(version));
-                inner.agent_changed(&run);
             }
             FromRelay::AgentLost { reason } => {
                 let reason = printable(&reason);
@@ -119,20 +121,19 @@ impl Inner {
         }
     }
 
-    /// Shows the state that follows from what is known of the agent.
-    pub(super) fn agent_changed(&self, run: &Run) {
-        let paused = {
-            let state = self.state();
-            let entry = state.qubes.get(&run.name);
-            entry.is_some_and(|e| e.paused || e.state == QubeState::Stopping)
-        };
-        if !paused {
-            let to = match *run.agent.borrow() {
-                Agent::Connected(_) => QubeState::Running,
-                Agent::Absent | Agent::Gone => QubeState::Starting,
-            };
-            self.set_state(&run.name, to);
+    /// Shows whether the qube's agent is there, unless it is paused or on its way down.
+    fn agent_changed(&self, name: &QubeName, connected: bool) {
+        let mut state = self.state();
+        let entry = state.qubes.get(name);
+        if entry.is_none_or(|entry| entry.paused || entry.state == QubeState::Stopping) {
+            return;
         }
+        let to = if connected {
+            QubeState::Running
+        } else {
+            QubeState::Starting
+        };
+        self.show(&mut state, name, to);
     }
 
     fn agent_lost(&self, run: &Arc<Run>) {
@@ -146,7 +147,7 @@ impl Inner {
             connected
         });
         if changed {
-            self.agent_changed(run);
+            self.agent_changed(&run.name, false);
         }
     }
 

@@ -189,8 +189,6 @@ impl Owner {
         match self.inner.bring_up(&qube, image, life).await {
             Ok(run) => {
                 self.began = Instant::now();
-                // The agent's news may still be on their way to the state that others see.
-                self.inner.agent_changed(&run);
                 self.run = Some(run);
                 Ok(())
             }
@@ -209,9 +207,14 @@ impl Owner {
             let _ = reply.send(Ok(()));
             return;
         };
+        // Shown first: else the agent's goodbye is taken for a loss, and the qube for one that starts.
+        self.inner.set_state(&self.name, QubeState::Stopping);
         if let Err(error) = self.inner.hypervisor.shutdown(run.domid).await
             && !matches!(error, HypervisorError::NoSuchDomain(_))
         {
+            if self.stopping.is_none() {
+                self.inner.goes_on(&self.name);
+            }
             let _ = reply.send(Err(self.hypervisor_error(error)));
             return;
         }
@@ -222,7 +225,6 @@ impl Owner {
             .map_or(deadline, |(at, _)| deadline.min(*at));
         self.stopping = Some((deadline, reason));
         self.waiting.push(reply);
-        self.inner.set_state(&self.name, QubeState::Stopping);
     }
 
     async fn kill(&mut self, reason: Reason, reply: Reply) {

@@ -168,13 +168,22 @@ impl Inner {
     }
 
     pub(crate) fn set_state(&self, name: &QubeName, to: QubeState) {
-        let mut state = self.state();
+        self.show(&mut self.state(), name, to);
+    }
+
+    fn show(&self, state: &mut State, name: &QubeName, to: QubeState) {
         if let Some(entry) = state.qubes.get_mut(name)
             && entry.state != to
         {
             entry.state = to;
-            self.publish(&state, name);
+            self.publish(state, name);
         }
+    }
+
+    /// Shows a qube as it is again whose stop was refused.
+    fn goes_on(&self, name: &QubeName) {
+        let paused = self.state().qubes.get(name).is_some_and(|e| e.paused);
+        self.set_paused(name, paused);
     }
 
     fn set_paused(&self, name: &QubeName, paused: bool) {
