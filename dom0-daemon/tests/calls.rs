@@ -79,7 +79,11 @@ async fn an_allowed_call_reaches_the_service_and_its_answer_the_caller() {
         "{call}"
     );
     assert_eq!(last_rule(&world).0, "allow");
-    // Nothing of the connection is left in either folder.
+    nothing_is_left(&world).await;
+}
+
+/// Of connections, in the folders of both qubes.
+async fn nothing_is_left(world: &World) {
     let left = |qube: &str| {
         let dir = world.dir.path().join("run/qubes").join(qube).join("vchan");
         let names = std::fs::read_dir(dir).unwrap();
@@ -95,6 +99,70 @@ async fn an_allowed_call_reaches_the_service_and_its_answer_the_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thousands_of_calls_use_the_same_ports_again_and_again() {
+    let world = two_running().await;
+    world.service("vault", "test.Echo", "cat").await;
+    let before = world.runtime.info(&name("vault")).unwrap().row.domid;
+    // Eight times as many as there are ports, four at a time.
+    let script = "for caller in 1 2 3 4; do (
+            n=0; while [ $n -lt 512 ]; do
+                n=$((n+1)); said=$(echo $caller.$n | qrexec-client-vm vault test.Echo) || exit 1
+                [ \"$said\" = $caller.$n ] || exit 2
+            done; echo all
+        ) & done; wait";
+    let all = "all\n".repeat(4);
+    assert_eq!(world.sh("work", script).await, (0, all));
+    nothing_is_left(&world).await;
+    let after = world.runtime.info(&name("vault")).unwrap().row.domid;
+    assert_eq!(before, after, "it is still the same qube");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_call_past_the_last_port_is_refused_and_the_ports_come_back() {
+    let world = two_running().await;
+    let hold = "while [ ! -e /tmp/go ]; do sleep 0.1; done; echo held";
+    world.service("vault", "test.Echo", hold).await;
+    // Of the 256 ports, half are for calls in this direction.
+    let (calls, ports) = (140, 128);
+    let script = format!(
+        "mkdir /tmp/refused; n=0; while [ $n -lt {calls} ]; do n=$((n+1)); (
+            qrexec-client-vm vault test.Echo </dev/null 2>/dev/null
+            [ $? = 126 ] && : >/tmp/refused/$n
+        ) & done; wait; ls /tmp/refused | wc -l"
+    );
+    let enough = format!(
+        "until [ $(ls /tmp/refused | wc -l) -ge {} ]; do sleep 0.1; done",
+        calls - ports
+    );
+    let release = async {
+        // Until then the call of it would start before what it waits for.
+        let made = "until [ -e /tmp/refused ]; do sleep 0.1; done; ";
+        assert_eq!(world.sh("work", &format!("{made}{enough}")).await.0, 0);
+        let (decision, by, rule) = last_rule(&world);
+        assert_eq!(
+            (decision.as_str(), by.as_str()),
+            ("deny", "policy"),
+            "{rule}"
+        );
+        assert!(
+            rule.contains("no port is free between it and vault"),
+            "{rule}"
+        );
+        world.sh("vault", "touch /tmp/go").await;
+    };
+    let ((), (code, said)) = tokio::join!(release, world.sh("work", &script));
+    assert_eq!(code, 0);
+    let held = said.matches("held\n").count();
+    let refused: usize = said.trim_start_matches("held\n").trim().parse().unwrap();
+    assert_eq!(held + refused, calls, "each is answered: {said}");
+    // dom0's own calls take a port or two of them.
+    assert!((ports - 3..=ports).contains(&held), "{held} were held");
+    nothing_is_left(&world).await;
+    let call = "qrexec-client-vm vault test.Echo </dev/null";
+    assert_eq!(world.sh("work", call).await, (0, "held\n".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_policy_does_not_allow_is_refused_with_126_and_recorded() {
     let world = two_running().await;
     world.service("vault", "test.Secret", "echo secret").await;
@@ -106,9 +174,12 @@ async fn what_policy_does_not_allow_is_refused_with_126_and_recorded() {
     ] {
         let (code, said) = world.sh("work", command).await;
         assert_eq!((code, said.as_str()), (126, ""), "{command}");
-        let (decision, _, rule) = last_rule(&world);
-        assert_eq!(decision, "deny");
-        assert!(rule.contains(why), "{command}: {rule}");
+        // The caller is told before the record is written.
+        eventually(why, || {
+            let (decision, _, rule) = last_rule(&world);
+            decision == "deny" && rule.contains(why)
+        })
+        .await;
     }
     // vault may not call at all.
     let (code, _) = world.sh("vault", "qrexec-client-vm work test.Echo").await;

@@ -16,6 +16,7 @@
 //! way is one decision in memory and two packets.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::io::Write;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -123,6 +124,16 @@ impl Connections {
         self.open.insert((from, to, port), connection);
         Some(port)
     }
+
+    /// The agent of `domain` says that a connection is over: `None` where it has none such, else
+    /// the connection, unless the other end has said so before. The port stays taken until it is
+    /// released, which is after the socket is gone: else the next connection's would go.
+    fn end(&mut self, domain: u32, peer: u32, port: u32) -> Option<Option<(Key, Connection)>> {
+        self.ports.holds(domain, peer, port).then(|| {
+            let mut keys = [(domain, peer, port), (peer, domain, port)].into_iter();
+            keys.find_map(|key| Some((key, self.open.remove(&key)?)))
+        })
+    }
 }
 
 /// Everything about calls that is kept.
@@ -224,10 +235,14 @@ impl Calls {
     /// A call is under way no more; whether its caller still waits for it.
     fn finish(&self, caller: u32, ticket: Ticket) -> bool {
         let mut connections = self.connections();
-        let pending = connections.pending.get_mut(&caller);
-        pending
-            .and_then(|pending| pending.remove(&ticket))
-            .is_some_and(|call| call.waits)
+        let Entry::Occupied(mut pending) = connections.pending.entry(caller) else {
+            return false;
+        };
+        let call = pending.get_mut().remove(&ticket);
+        if pending.get().is_empty() {
+            pending.remove();
+        }
+        call.is_some_and(|call| call.waits)
     }
 }
 
@@ -533,23 +548,14 @@ impl Inner {
 
     /// The agent of `domain` says that a connection is over.
     pub(crate) fn connection_terminated(&self, domain: u32, peer: u32, port: u32) {
-        let (key, connection) = {
-            let mut connections = self.calls.connections();
-            if !connections.ports.release(domain, peer, port) {
-                tracing::debug!(domain, peer, port, "end of a connection that is none");
-                return;
-            }
-            let keys = [(domain, peer, port), (peer, domain, port)];
-            let found = keys
-                .into_iter()
-                .find_map(|key| Some((key, connections.open.remove(&key)?)));
-            match found {
-                Some(found) => found,
-                // The other end has said so before.
-                None => return,
-            }
+        let Some(ended) = self.calls.connections().end(domain, peer, port) else {
+            tracing::debug!(domain, peer, port, "end of a connection that is none");
+            return;
         };
-        self.close(key, connection, "ended");
+        if let Some((key, connection)) = ended {
+            self.close(key, connection, "ended");
+        }
+        self.calls.connections().ports.release(domain, peer, port);
     }
 
     /// Clears up behind a connection.
@@ -571,85 +577,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_canonical_socket_names_are_read() {
-        assert_eq!(parse_socket_name("vchan.1.2.513.sock"), Some((1, 2, 513)));
-        for bad in [
-            "vchan.01.2.513.sock",
-            "vchan.1.2.sock",
-            "vchan.1.2.3.4.sock",
-            "vchan.1.2.+513.sock",
-            "vchan.1.2.99999999999.sock",
-            "xvchan.1.2.3.sock",
-            "vchan.1.2.513.sockx",
-            "vchan.../../etc.sock",
-        ] {
-            assert_eq!(parse_socket_name(bad), None, "{bad}");
-        }
-    }
-
-    fn qube() -> Destination {
-        Destination::Qube {
-            name: "vault".into(),
-            uuid: uuid::Uuid::nil(),
-        }
-    }
-
-    fn new_disposable() -> Destination {
-        Destination::NewDisposable {
-            base: "dvm".into(),
-            uuid: uuid::Uuid::nil(),
-        }
-    }
-
-    #[test]
-    fn one_call_under_way_too_many_is_refused() {
-        let calls = Calls::new();
-        let ticket = |number: usize| (0, RequestId(number as u64));
-        let begin = |caller, ticket| calls.begin(caller, ticket, &qube()).is_ok();
-        for number in 0..PENDING_PER_QUBE {
-            assert!(begin(1, ticket(number)));
-        }
-        let late = ticket(PENDING_PER_QUBE);
-        assert!(!begin(1, late));
-        assert!(begin(2, late), "another qube has its own count");
-        // One that is taken back counts until it is over.
-        calls.forsake(1, ticket(0));
-        assert!(!begin(1, late));
-        assert!(!calls.finish(1, ticket(0)));
-        assert!(begin(1, late));
-        assert!(calls.finish(1, late));
-    }
-
-    #[test]
-    fn one_disposable_too_many_is_refused_whether_others_run_or_are_being_started() {
-        let calls = Calls::new();
-        let ticket = |number: usize| (0, RequestId(number as u64));
-        let begin = |caller, ticket| calls.begin(caller, ticket, &new_disposable());
-        for number in 0..DISPOSABLES_PER_QUBE {
-            begin(1, ticket(number)).unwrap();
-            // Half of them have come up.
-            if number % 2 == 0 {
-                assert!(calls.finish(1, ticket(number)));
-                let connection = Connection {
-                    disposable: Some(QubeName::new("disp1").unwrap()),
-                    life: None,
-                };
-                let to = u32::try_from(number).unwrap() + 10;
-                calls.connections().add(1, to, connection).unwrap();
-            }
-        }
-        let late = ticket(DISPOSABLES_PER_QUBE);
-        assert!(begin(1, late).unwrap_err().contains("32 disposables"));
-        assert!(
-            calls.begin(1, late, &qube()).is_ok(),
-            "others are not held up"
-        );
-        assert!(begin(2, late).is_ok());
-        calls.finish(1, ticket(1));
-        assert!(begin(1, ticket(99)).is_ok());
-    }
-}
+mod tests;

@@ -49,6 +49,17 @@ impl Ports {
         }
     }
 
+    /// Whether `domain` has a connection to `peer` on this port.
+    pub(super) fn holds(&self, domain: u32, peer: u32, port: u32) -> bool {
+        let table = self.tables.get(&domain);
+        table.is_some_and(|table| table.get(&port) == Some(&peer))
+    }
+
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> usize {
+        self.tables.values().map(BTreeMap::len).sum()
+    }
+
     /// The agent of `domain` says that its connection to `peer` is over. False if there is none:
     /// a port is not freed on the word of the wrong one.
     pub(super) fn release(&mut self, domain: u32, peer: u32, port: u32) -> bool {

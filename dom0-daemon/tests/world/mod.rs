@@ -233,13 +233,16 @@ impl Drop for World {
 /// The requesting side of a data connection: no input, all of the output, the exit code.
 pub(crate) async fn serve(connection: DataConnection) -> (i32, String) {
     let listener = UnixListener::from(OwnedFd::from(connection.listener));
-    let serving = tokio::task::spawn_blocking(move || {
-        let (stream, _) = listener.accept().unwrap();
-        converse(stream)
-    });
-    tokio::time::timeout(PATIENCE, serving)
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+    // Waited for here: a thread that waits for what never comes would keep the test from failing.
+    let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await;
+    let (stream, _) = accepted.expect("the qube connects").unwrap();
+    let stream = stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    tokio::task::spawn_blocking(move || converse(stream))
         .await
-        .unwrap()
         .unwrap()
 }
 
