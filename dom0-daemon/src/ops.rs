@@ -29,6 +29,8 @@ use crate::storage::Storage;
 
 mod collect;
 mod error;
+#[cfg(test)]
+mod mirror;
 mod types;
 
 pub use error::OperationsError;
