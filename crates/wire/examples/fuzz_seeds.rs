@@ -1,0 +1,201 @@
+//! Writes what our own encoders make into the corpora of the fuzz targets: `fuzz_seeds FOLDER`.
+//!
+//! A fuzzer that begins with whole messages does not spend its time on finding their headers.
+
+#![forbid(unsafe_code)]
+
+use std::error::Error;
+use std::path::Path;
+
+use bulkhead_wire::filecopy::offer::{self, Offer};
+use bulkhead_wire::filecopy::{Dialect, Encoder, Entry, Kind as Item, Stamp};
+use bulkhead_wire::qrexec::control::{AgentLink, DaemonLink};
+use bulkhead_wire::qrexec::frame::message;
+use bulkhead_wire::qrexec::local::ClientCommand;
+use bulkhead_wire::qrexec::trigger::Trigger;
+use bulkhead_wire::qrexec::{Endpoint, HEADER_LEN, Ident, Kind, Version, hello, vmexec};
+use bulkhead_wire::qubesdb::message as db;
+use bulkhead_wire::qubesdb::path::DbPath;
+use bulkhead_wire::relay::{self, FromRelay, RequestId, ToRelay};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Body of a message at most, as far as seeds go.
+const BODY_MAX: u32 = 65_536;
+
+fn main() -> Outcome {
+    let folder = std::env::args_os()
+        .nth(1)
+        .ok_or("usage: fuzz_seeds FOLDER")?;
+    let folder = Path::new(&folder);
+    let mut seeds = qrexec()?;
+    seeds.extend(qubesdb()?);
+    seeds.extend(filecopy()?);
+    seeds.extend(packets()?);
+    for (number, (target, bytes)) in seeds.into_iter().enumerate() {
+        let corpus = folder.join(target);
+        std::fs::create_dir_all(&corpus)?;
+        std::fs::write(corpus.join(format!("seed-{number}")), bytes)?;
+    }
+    Ok(())
+}
+
+type Seeds = Vec<(&'static str, Vec<u8>)>;
+
+/// The targets that choose how a stream arrives and a mode take both from the first bytes.
+fn stream(mode: u8, bytes: &[u8]) -> Vec<u8> {
+    [&[6, mode], bytes].concat()
+}
+
+/// An operation of the relay's target: which one, and bytes for it.
+fn relay_op(op: u8, bytes: &[u8]) -> Vec<u8> {
+    let chunks = bytes.chunks(255).map(|part| {
+        let length = u8::try_from(part.len()).unwrap_or(u8::MAX);
+        [&[op, length], part].concat()
+    });
+    chunks.collect::<Vec<_>>().concat()
+}
+
+fn qrexec() -> Outcome<Seeds> {
+    let mut seeds = Seeds::new();
+    let end = Endpoint {
+        domain: 2,
+        port: 513,
+    };
+    let mut asked = Vec::new();
+    for (mode, version) in (0..).zip([Version::V2, Version::V3, Version::V4]) {
+        let mut trigger = Trigger::ask("", "vault", "qubes.Filecopy+x");
+        trigger.ident = Ident::for_slot(3);
+        let bytes = trigger.encode(version)?;
+        let body = bytes.get(HEADER_LEN..).ok_or("a trigger has a header")?;
+        seeds.push(("qrexec_trigger", [&[mode], body].concat()));
+        asked.extend(bytes);
+    }
+    let ended = AgentLink::terminated(end);
+    let guest = [&hello(Version::V4)[..], &asked, &ended].concat();
+    seeds.push(("qrexec_control", stream(0, &guest)));
+    let (mut greeted, mut reply) = (DaemonLink::new(), Vec::new());
+    greeted.push(&mut &hello(Version::V4)[..], &mut reply)?;
+    let execute = greeted.execute(end, b"user:QUBESRPC qubes.GetDate+ work", false)?;
+    let daemon = [&reply[..], &execute].concat();
+    seeds.push(("qrexec_control", stream(4, &daemon)));
+    let command = ClientCommand::Execute {
+        endpoint: end,
+        cmdline: b"user:true".to_vec(),
+        just_exec: true,
+    };
+    let client = [&hello(Version::V3)[..], &command.encode()?].concat();
+    seeds.push(("qrexec_control", stream(6, &client)));
+    for mode in 0..2 {
+        let mut data = hello(Version::V3).to_vec();
+        for kind in [Kind::Stdin, Kind::Stdout, Kind::Stderr] {
+            data.extend(message(kind, BODY_MAX, &[b"some bytes"])?);
+            data.extend(message(kind, BODY_MAX, &[])?);
+        }
+        data.extend(message(Kind::ExitCode, BODY_MAX, &[&7_u32.to_le_bytes()])?);
+        seeds.push(("qrexec_data", stream(mode, &data)));
+    }
+    let calls = [
+        relay_op(0, &asked),
+        relay_op(9, &[]),
+        relay_op(6, &[]),
+        relay_op(0, &ended),
+    ];
+    seeds.push(("relay_guest", calls.concat()));
+    seeds.push(("relay_guest", relay_op(8, &client)));
+    for line in [
+        "user:QUBESRPC qubes.Filecopy+a work",
+        "DEFAULT:nogui:QUBESRPC qubes.StartApp+xterm dom0 keyword adminvm",
+        "root:exec true",
+    ] {
+        seeds.push(("qrexec_command", line.into()));
+    }
+    let config =
+        "# how it runs\nforce-user=root\nwait-for-session=1\nskip-service-descriptor=true\n";
+    seeds.push(("qrexec_config", config.into()));
+    let words = ["ls", "-l", "a b", "\u{e9}"];
+    seeds.push(("vmexec", words.join("\n").into()));
+    seeds.push(("vmexec", vmexec::encode(&words).into()));
+    Ok(seeds)
+}
+
+fn qubesdb() -> Outcome<Seeds> {
+    let (name, folder, none) = (DbPath::new("/name")?, DbPath::new("/a/")?, DbPath::empty());
+    let mut said = Vec::new();
+    for (kind, path, data) in [
+        (db::Kind::MultiRead, &none, &b""[..]),
+        (db::Kind::MultiReadReply, &name, b"work"),
+        (db::Kind::MultiReadReply, &none, b""),
+        (db::Kind::Write, &name, b"other"),
+        (db::Kind::Remove, &name, b""),
+        (db::Kind::Read, &name, b""),
+        (db::Kind::List, &folder, b""),
+        (db::Kind::Watch, &name, b""),
+    ] {
+        db::encode(&mut said, kind, path, data);
+    }
+    let mut seeds = Seeds::new();
+    for mode in 0..2 {
+        seeds.push(("qubesdb_link", stream(mode, &said)));
+        seeds.push(("qubesdb_local", stream(mode, &said)));
+    }
+    seeds.push(("relay_guest", relay_op(4, &said)));
+    Ok(seeds)
+}
+
+fn filecopy() -> Outcome<Seeds> {
+    let mut seeds = Seeds::new();
+    let time = Stamp {
+        seconds: 1,
+        nanos: 2,
+    };
+    for (mode, dialect) in (0..).zip([Dialect::Plain, Dialect::Resumable]) {
+        let (mut encoder, mut out) = (Encoder::new(dialect), Vec::new());
+        let items: [(&[u8], Item, &[u8]); 4] = [
+            (b"d", Item::Directory, b""),
+            (b"d/file", Item::File { size: 5, offset: 0 }, b"bytes"),
+            (b"d/link", Item::Link { length: 4 }, b"file"),
+            (b"d", Item::Directory, b""),
+        ];
+        for (name, kind, content) in items {
+            let entry = Entry {
+                name,
+                kind,
+                permissions: 0o640,
+                atime: time,
+                mtime: time,
+            };
+            encoder.entry(&entry, &mut out)?;
+            encoder.content(content)?;
+            out.extend_from_slice(content);
+        }
+        encoder.end(&mut out)?;
+        seeds.push(("filecopy", stream(mode, &out)));
+    }
+    seeds.push(("filecopy", stream(0, &offer::encode(&Vec::<Offer>::new()))));
+    Ok(seeds)
+}
+
+fn packets() -> Outcome<Seeds> {
+    let request = FromRelay::CallRequest {
+        request: RequestId(7),
+        service: "qubes.Filecopy".into(),
+        target: "vault".into(),
+        requested_source: String::new(),
+    };
+    let setup = ToRelay::Setup {
+        qube: "work".into(),
+        domid: 7,
+        default_user: "user".into(),
+        serve_clients: true,
+    };
+    let write = ToRelay::DbWrite {
+        path: "/name".into(),
+        value: b"work".to_vec(),
+    };
+    Ok(vec![
+        ("relay_packets", relay::encode(&request)?),
+        ("relay_packets", relay::encode(&setup)?),
+        ("relay_packets", relay::encode(&write)?),
+    ])
+}
