@@ -260,7 +260,11 @@ impl Keeper {
                         _ => {}
                     }
                     self.events.message(epoch, message);
-                    tokio::time::sleep(wait).await;
+                    // Even a sleep of nothing lasts a tick of the clock, and a socket that the caller
+                    // has bound meanwhile would wait for it.
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
                 }
                 Event::Message(Ok(None)) => return "it ended".to_owned(),
                 Event::Message(Err(error)) => return error.to_string(),
