@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use bulkhead_qrexec::serve::{Host, LINGER};
+use bulkhead_qrexec::serve::{Host, LINGER, serve_connecting};
 use bulkhead_vchan::{DomId, Port, SocketChannel, SocketDir};
 use bulkhead_wire::qrexec::Endpoint;
 use bulkhead_wire::qrexec::command::Command;
@@ -144,7 +144,6 @@ impl Calls {
     }
 }
 
-/// Serves a call; the channel, if it came to that.
 /// Serves a call; its channel, if it came to that.
 fn serve_order(
     dir: &SocketDir,
@@ -164,11 +163,11 @@ fn serve_order(
     let domain = DomId::new(order.endpoint.domain)
         .inspect_err(|e| log(e))
         .ok()?;
-    let mut channel = dir
-        .connect(domain, port, deadline)
+    let connect = || dir.connect(domain, port, deadline);
+    let (channel, outcome) = serve_connecting(connect, command, order.just_exec, host)
         .inspect_err(|e| log(e))
         .ok()?;
-    match bulkhead_qrexec::serve::serve(&mut channel, command, order.just_exec, host) {
+    match outcome {
         Ok(ending) if ending.misdirected => {
             eprintln!(
                 "{}: a caller sent a stream that is not its to send",

@@ -263,6 +263,13 @@ impl LocalChild {
         }
     }
 
+    /// Kills it and the rest of its process group, which it leads.
+    pub fn kill_group(&self) {
+        // Not waited for, so its id is still its own. What has ended needs no killing, and what
+        // has become another user is not ours to kill.
+        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+    }
+
     /// Waits for its end; 128 + n where signal n ended it.
     pub fn wait(&mut self) -> i32 {
         let status = self.child.wait();
