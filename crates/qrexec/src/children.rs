@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
@@ -34,11 +35,24 @@ pub fn forget(pid: u32) {
     ours().remove(&pid);
 }
 
+/// How long somebody may take to wait for a child of ours that has ended, before it is in the way
+/// of seeing whether orphans have ended too.
+const GRACE: Duration = Duration::from_millis(2);
+
 /// Reaps every dead child that [`spawn`] did not start. For init processes.
 pub fn reap_orphans() {
     let dead = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-    let any = waitid(WaitId::All, dead | WaitIdOptions::NOWAIT);
-    if matches!(any, Ok(None) | Err(_)) {
+    let any = || match waitid(WaitId::All, dead | WaitIdOptions::NOWAIT) {
+        Ok(Some(_)) => true,
+        Ok(None) | Err(_) => false,
+    };
+    if !any() {
+        return;
+    }
+    // Almost always it is the service of a call that is about to tell its end, and soon nobody's
+    // business any more: looking for orphans now would only be in its way.
+    std::thread::sleep(GRACE);
+    if !any() {
         return;
     }
     // Listing takes long beside the rest, and whoever ends a call waits for the lock. Who is
@@ -95,7 +109,7 @@ mod tests {
         // Whenever it ends, reaping orphans must not take its exit code.
         for _ in 0..50 {
             reap_orphans();
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(child.wait().unwrap().code(), Some(7));
         forget(child.id());
