@@ -114,14 +114,10 @@ impl Folders {
     /// # Errors
     /// [`LookupError`].
     pub fn service(&self, call: &ServiceCall) -> Result<Service, LookupError> {
-        for name in call.file_names() {
-            for folder in &self.services {
-                if let Some(service) = service_at(&folder.join(&name), call)? {
-                    return Ok(service);
-                }
-            }
+        match find(&self.services, call)? {
+            Some((path, link)) => service_at(&path, &link, call),
+            None => Err(LookupError::NotFound(call.name.clone())),
         }
-        Err(LookupError::NotFound(call.name.clone()))
     }
 
     /// Reads the configuration of a call's service; the default if there is none.
@@ -129,15 +125,44 @@ impl Folders {
     /// # Errors
     /// [`LookupError`].
     pub fn config(&self, call: &ServiceCall) -> Result<ServiceConfig, LookupError> {
-        for name in call.file_names() {
-            for folder in &self.configs {
-                let path = folder.join(&name);
-                if link_status(&path)?.is_some() {
-                    return read_config(path);
-                }
+        match find(&self.configs, call)? {
+            Some((path, _)) => read_config(path),
+            None => Ok(ServiceConfig::default()),
+        }
+    }
+}
+
+/// The first file of a call, name by name, and its `lstat`. Whether a folder is there at all is
+/// asked once: most are not, on most systems, and every call waits for this.
+fn find(
+    folders: &[PathBuf],
+    call: &ServiceCall,
+) -> Result<Option<(PathBuf, Metadata)>, LookupError> {
+    let mut there: Vec<Option<bool>> = vec![None; folders.len()];
+    for name in call.file_names() {
+        for (folder, there) in folders.iter().zip(&mut there) {
+            if *there == Some(false) {
+                continue;
+            }
+            let path = folder.join(&name);
+            if let Some(link) = link_status(&path)? {
+                return Ok(Some((path, link)));
+            }
+            if there.is_none() {
+                *there = Some(is_there(folder)?);
             }
         }
-        Ok(ServiceConfig::default())
+    }
+    Ok(None)
+}
+
+/// Whether there is such a folder. One that is a broken link is not an absent one.
+fn is_there(folder: &Path) -> Result<bool, LookupError> {
+    match folder.symlink_metadata() {
+        Ok(status) if status.file_type().is_symlink() => examine(folder).map(|_| true),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+        // Whatever is wrong with it, nothing was found in it.
+        Ok(_) | Err(_) => Ok(true),
     }
 }
 
@@ -149,15 +174,7 @@ fn link_status(path: &Path) -> Result<Option<Metadata>, LookupError> {
     };
     match path.symlink_metadata() {
         Ok(status) => Ok(Some(status)),
-        Err(e) if nothing(&e) => {
-            // A folder that is a broken link is not an empty folder.
-            match path.parent().map(Path::symlink_metadata) {
-                Some(Ok(folder)) if folder.file_type().is_symlink() => {
-                    examine(path.parent().unwrap_or(path)).map(|_| None)
-                }
-                _ => Ok(None),
-            }
-        }
+        Err(e) if nothing(&e) => Ok(None),
         Err(source) => Err(LookupError::Examine {
             path: path.into(),
             source,
@@ -176,10 +193,7 @@ fn examine(path: &Path) -> Result<FileType, LookupError> {
     }
 }
 
-fn service_at(path: &Path, call: &ServiceCall) -> Result<Option<Service>, LookupError> {
-    let Some(link) = link_status(path)? else {
-        return Ok(None);
-    };
+fn service_at(path: &Path, link: &Metadata, call: &ServiceCall) -> Result<Service, LookupError> {
     if link.file_type().is_symlink() {
         let target = std::fs::read_link(path).map_err(|source| LookupError::Examine {
             path: path.into(),
@@ -188,12 +202,12 @@ fn service_at(path: &Path, call: &ServiceCall) -> Result<Option<Service>, Lookup
         if let Some(rest) = target.as_os_str().as_bytes().strip_prefix(TCP.as_bytes())
             && matches!(rest.first(), None | Some(b'/'))
         {
-            return address(rest, call).map(|address| Some(Service::Tcp(address)));
+            return address(rest, call).map(Service::Tcp);
         }
     }
     let kind = examine(path)?;
     if kind.is_socket() {
-        return Ok(Some(Service::Socket(path.into())));
+        return Ok(Service::Socket(path.into()));
     }
     let runnable = rustix::fs::accessat(
         rustix::fs::CWD,
@@ -202,7 +216,7 @@ fn service_at(path: &Path, call: &ServiceCall) -> Result<Option<Service>, Lookup
         rustix::fs::AtFlags::EACCESS,
     );
     if kind.is_file() && runnable.is_ok() {
-        return Ok(Some(Service::Program(path.into())));
+        return Ok(Service::Program(path.into()));
     }
     Err(LookupError::Kind(path.into()))
 }

@@ -21,28 +21,20 @@ pub struct User {
     pub shell: PathBuf,
 }
 
-/// The users and groups of a system.
+/// The users of a system.
 #[derive(Debug, Clone)]
 pub struct Users {
     passwd: String,
-    group: String,
 }
 
 impl Users {
-    /// Reads `/etc/passwd` and `/etc/group`; a missing file has no entries.
+    /// Reads `/etc/passwd`; a missing file has no entries.
     ///
     /// # Errors
     /// What reading said.
     pub fn read() -> io::Result<Self> {
-        let read = |path: &str| match std::fs::read(Path::new(path)) {
-            Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(e) => Err(e),
-        };
-        Ok(Self {
-            passwd: read("/etc/passwd")?,
-            group: read("/etc/group")?,
-        })
+        let passwd = text_of("/etc/passwd")?;
+        Ok(Self { passwd })
     }
 
     /// The user of that name.
@@ -55,23 +47,6 @@ impl Users {
     #[must_use]
     pub fn by_uid(&self, uid: u32) -> Option<User> {
         self.all().find(|user| user.uid == uid)
-    }
-
-    /// All groups of a user, the main one first.
-    #[must_use]
-    pub fn groups(&self, user: &User) -> Vec<u32> {
-        let mut out = vec![user.gid];
-        for line in self.group.lines() {
-            let fields: Vec<_> = line.split(':').collect();
-            if let [_, _, gid, members] = fields.as_slice()
-                && members.split(',').any(|member| member == user.name)
-                && let Ok(gid) = gid.parse()
-                && !out.contains(&gid)
-            {
-                out.push(gid);
-            }
-        }
-        out
     }
 
     fn all(&self) -> impl Iterator<Item = User> {
@@ -92,6 +67,37 @@ impl Users {
     }
 }
 
+/// All groups of a user, the main one first, as `/etc/group` has them.
+///
+/// # Errors
+/// What reading said; a missing file has no entries.
+pub fn groups(user: &User) -> io::Result<Vec<u32>> {
+    Ok(groups_in(&text_of("/etc/group")?, user))
+}
+
+fn groups_in(text: &str, user: &User) -> Vec<u32> {
+    let mut out = vec![user.gid];
+    for line in text.lines() {
+        let fields: Vec<_> = line.split(':').collect();
+        if let [_, _, gid, members] = fields.as_slice()
+            && members.split(',').any(|member| member == user.name)
+            && let Ok(gid) = gid.parse()
+            && !out.contains(&gid)
+        {
+            out.push(gid);
+        }
+    }
+    out
+}
+
+fn text_of(path: &str) -> io::Result<String> {
+    match std::fs::read(Path::new(path)) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(e),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,11 +108,11 @@ mod tests {
             passwd: "root:x:0:0:root:/root:/bin/bash\nbroken:x:1\nu:x:x:1::/:/bin/sh\n\
                 user:x:1000:1000::/home/user:\n"
                 .into(),
-            group: "a:x:5:user\nb:x:6:root,user\nmain:x:1000:user\nbad:x:7\n".into(),
         };
         let user = it.by_name("user").unwrap();
         assert_eq!((user.uid, user.shell.to_str()), (1000, Some("/bin/sh")));
-        assert_eq!(it.groups(&user), [1000, 5, 6]);
+        let group = "a:x:5:user\nb:x:6:root,user\nmain:x:1000:user\nbad:x:7\n";
+        assert_eq!(groups_in(group, &user), [1000, 5, 6]);
         assert_eq!(it.by_uid(0).unwrap().name, "root");
         assert!(it.by_name("u").is_none() && it.by_name("broken").is_none());
     }

@@ -12,7 +12,7 @@ use bulkhead_qrexec::launch::Diagnostics;
 use bulkhead_qrexec::lookup::Folders;
 use bulkhead_qrexec::pump::Switch;
 use bulkhead_qrexec::serve::{Host, Run, ServeError, start_session};
-use bulkhead_qrexec::users::{User, Users};
+use bulkhead_qrexec::users::{User, Users, groups};
 use bulkhead_wire::qrexec::command::ServiceCall;
 use rustix::process::{Pid, geteuid, getpgid};
 
@@ -98,7 +98,7 @@ impl Host for GuestHost {
             return Ok(if user.uid == 0 {
                 as_self(&user, what)
             } else {
-                as_other(&users, &user, what)
+                as_other(&user, what)?
             });
         }
         // A qube on somebody else's root may have no entry for its user, or another name in it;
@@ -197,9 +197,10 @@ fn as_self(user: &User, what: Run<'_>) -> Command {
 }
 
 /// Through our own program, which changes the user and is replaced by the service.
-fn as_other(users: &Users, user: &User, what: Run<'_>) -> Command {
+fn as_other(user: &User, what: Run<'_>) -> Result<Command, ServeError> {
     let (program, name, arguments) = parts(what, &user.shell, &login_name(user));
-    let groups: Vec<_> = users.groups(user).iter().map(u32::to_string).collect();
+    let groups = groups(user).map_err(ServeError::Start)?;
+    let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("run-as")
@@ -210,5 +211,5 @@ fn as_other(users: &Users, user: &User, what: Run<'_>) -> Command {
         .arg(name)
         .args(arguments);
     login(&mut command, user);
-    command
+    Ok(command)
 }

@@ -109,7 +109,14 @@ impl Outbound {
         let room = version.chunk_max() as usize;
         let size = self.end + HEADER_LEN + room;
         if self.buffer.len() < size {
-            self.buffer.resize(size, 0);
+            // Fresh from the system and so zero already: a call that says little touches little.
+            let mut larger = vec![0; size];
+            if let (Some(to), Some(from)) =
+                (larger.get_mut(..self.end), self.buffer.get(..self.end))
+            {
+                to.copy_from_slice(from);
+            }
+            self.buffer = larger;
         }
         let free = self.buffer.get_mut(self.end..size).unwrap_or_default();
         let Some((head, body)) = free.split_at_mut_checked(HEADER_LEN) else {
