@@ -122,6 +122,23 @@ fn decide_mixed(bencher: Bencher<'_, '_>, count: usize) {
         });
 }
 
+/// A prompt is worked out once for each service, argument and source, and then remembered.
+#[divan::bench(args = RULES)]
+fn decide_asked(bencher: Bencher<'_, '_>, count: usize) {
+    let text = rules(count).remove(0).text + "demo.Ask * @anyvm @anyvm ask\n";
+    let engine = Engine::parse(&[PolicyText {
+        origin: "bench.policy".to_owned(),
+        first_line: 1,
+        text,
+    }])
+    .expect("the rules parse");
+    let view = machine();
+    let request = Request::new("demo.Ask", "qube1", "");
+    bencher
+        .counter(ItemsCount::new(1_u32))
+        .bench_local(|| black_box(engine.decide(black_box(&request), &view)));
+}
+
 #[divan::bench(args = RULES)]
 fn decide_denied(bencher: Bencher<'_, '_>, count: usize) {
     let engine = Engine::parse(&rules(count)).expect("the rules parse");

@@ -1,21 +1,62 @@
 //! What a prompt offers, and what becomes of the answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::decision::{Allow, Ask, Deny, DenyReason, Destination};
-use crate::engine::{Grant, Matching, Place, deny_by};
-use crate::request::Call;
+use hashbrown::HashMap;
+
+use crate::decision::{Allow, Ask, Deny, DenyReason, Destination, Kin};
+use crate::engine::{Grant, Place, Spoken, destination_of, disposable_of};
+use crate::index::Named;
+use crate::request::{Call, Party};
 use crate::rule::{Action, Rule};
 use crate::token::{RedirectToken, TargetToken};
 use crate::view::{QubeIndex, SystemView};
 
-/// The prompt for `call`, for which the ask rule `rule` spoke. `matching` yields the rules that
-/// match all of the call but its target.
-pub(crate) fn ask<'a>(
-    rule: &Rule,
+/// What may be chosen, sorted by how it is displayed, or why nothing can be offered.
+pub(crate) type Offered = Result<Arc<[Destination]>, DenyReason>;
+
+/// Most lists that are kept; each has up to two entries for each qube.
+const OFFERS_MAX: usize = 4096;
+
+/// The lists worked out for one view. They depend on what rules name of service and argument and
+/// on the source, so that callers cannot make them many by calling odd services.
+#[derive(Debug, Default)]
+pub(crate) struct Offers(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    view: u64,
+    lists: HashMap<(Named, QubeIndex), Offered>,
+}
+
+impl Offers {
+    pub(crate) fn find(
+        &self,
+        named: Named,
+        source: Party<'_>,
+        view: &SystemView,
+        work_out: impl FnOnce() -> Offered,
+    ) -> Offered {
+        let index = source.index.ok_or(DenyReason::SourceIncomparable)?;
+        // A list is whole before it is put in, so a panic elsewhere leaves nothing half done.
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.view != view.number() || kept.lists.len() >= OFFERS_MAX {
+            kept.lists.clear();
+            kept.view = view.number();
+        }
+        (kept.lists.entry((named, index)))
+            .or_insert_with(work_out)
+            .clone()
+    }
+}
+
+/// The prompt for `call`, for which the ask rule `spoken` spoke. `offered` is what may be chosen
+/// if the rule itself does not say.
+pub(crate) fn ask(
+    spoken: Spoken<'_>,
     call: &Call<'_>,
     view: &SystemView,
-    matching: impl FnOnce() -> Matching<'a>,
+    offered: impl FnOnce() -> Offered,
 ) -> Result<Ask, DenyReason> {
     let Action::Ask {
         target,
@@ -23,77 +64,103 @@ pub(crate) fn ask<'a>(
         user,
         notify,
         autostart,
-    } = &rule.action
+    } = &spoken.rule.action
     else {
         return Err(DenyReason::NoChoice);
     };
-    let mut targets = match target {
-        Some(only) => only_choice(only, *autostart, view),
-        None => {
-            let mut choices = collect(matching(), call, view);
-            choices.retain(|place| *autostart || place.is_running(view));
-            choices
-                .into_iter()
-                .map(|place| place.destination(view))
-                .collect()
-        }
+    let targets = match target {
+        Some(only) => only_choice(only, *autostart, view)?,
+        None if *autostart => offered()?,
+        None => (offered()?.iter())
+            .filter(|target| runs(target, view))
+            .cloned()
+            .collect(),
     };
     if targets.is_empty() {
         return Err(DenyReason::NoChoice);
     }
-    targets.sort_by_cached_key(ToString::to_string);
     let preselected = default_target
         .as_ref()
-        .and_then(|token| place_of(token, call.source, view))
-        .map(|place| place.destination(view))
-        .filter(|wanted| targets.contains(wanted));
-    let source = view.get(call.source);
+        .and_then(|token| preselect(token, target.as_ref(), &targets, call, view));
+    let source = call.source.index.map(|source| view.get(source));
     Ok(Ask {
-        rule: rule.origin.clone(),
-        source: Arc::clone(&source.name),
-        guivm: source.guivm.clone(),
+        rule: spoken.rule.origin.clone(),
+        number: spoken.number,
+        source: match source {
+            Some(source) => Arc::clone(&source.name),
+            None => call.source.word.into(),
+        },
+        guivm: source.and_then(|source| source.guivm.clone()),
         targets,
         default_target: preselected,
-        user: user.clone(),
+        user: user.clone().filter(|user| !user.is_empty()),
         notify: *notify,
         autostart: *autostart,
         requested_target: call.requested_target.to_owned(),
-        source_uuid: source.uuid,
-        caller_uuid: view.get(call.caller).uuid,
+        source_uuid: source.map(|source| source.uuid),
+        caller_uuid: call.caller.index.map(|caller| view.get(caller).uuid),
         service: call.service.to_owned(),
         argument: call.argument.to_owned(),
+        rules: Kin(Arc::clone(spoken.rules)),
     })
 }
 
+fn runs(target: &Destination, view: &SystemView) -> bool {
+    match target {
+        Destination::Dom0 => true,
+        Destination::Qube { uuid, .. } => view
+            .find_uuid(*uuid)
+            .is_some_and(|qube| view.get(qube).running),
+        Destination::NewDisposable { .. } | Destination::Nothing { .. } => false,
+    }
+}
+
 /// `target=` of an ask rule is offered as it stands: not checked, `@dispvm` not expanded.
-fn only_choice(token: &RedirectToken, autostart: bool, view: &SystemView) -> Vec<Destination> {
-    let place = match token {
-        RedirectToken::Dispvm => None,
-        RedirectToken::AdminVm => Some(Place::Qube(QubeIndex::DOM0)),
-        RedirectToken::Qube(qube) => view.find_ref(qube).map(Place::Qube),
+fn only_choice(token: &RedirectToken, autostart: bool, view: &SystemView) -> Offered {
+    let nothing = || Destination::Nothing {
+        text: token.to_string().into(),
+    };
+    let only = match token {
+        RedirectToken::AdminVm => Destination::Dom0,
+        RedirectToken::Qube(qube) if qube.is_dom0() => Destination::Dom0,
+        RedirectToken::Qube(qube) => match view.find_ref(qube) {
+            Some(found) => destination_of(found, view),
+            None if autostart => nothing(),
+            None => return Err(DenyReason::ChoiceUnknown),
+        },
+        RedirectToken::Dispvm => nothing(),
         RedirectToken::DispvmOf(base) => view
             .find_ref(base)
             .filter(|base| view.get(*base).template_for_dispvms)
-            .map(Place::Disposable),
+            .map_or_else(nothing, |base| disposable_of(base, view)),
     };
-    if !autostart && !place.is_some_and(|place| place.is_running(view)) {
-        return Vec::new();
+    if autostart || runs(&only, view) {
+        Ok([only].into())
+    } else {
+        Ok([].into())
     }
-    vec![match place {
-        Some(place) => place.destination(view),
-        None => Destination::Nothing {
-            text: token.to_string().into(),
-        },
-    }]
 }
 
-fn place_of(token: &RedirectToken, source: QubeIndex, view: &SystemView) -> Option<Place> {
-    match token {
-        RedirectToken::AdminVm => Some(Place::Qube(QubeIndex::DOM0)),
-        RedirectToken::Qube(qube) => view.find_ref(qube).map(Place::Qube),
-        RedirectToken::Dispvm => view.disposable_base(source).map(Place::Disposable),
-        RedirectToken::DispvmOf(base) => view.find_ref(base).map(Place::Disposable),
-    }
+/// The choice that `default_target=` names, compared as words: a choice is shown by name, so a
+/// UUID preselects only what the rule's own `target=` gives by UUID.
+fn preselect(
+    token: &RedirectToken,
+    only: Option<&RedirectToken>,
+    targets: &[Destination],
+    call: &Call<'_>,
+    view: &SystemView,
+) -> Option<Destination> {
+    let word = match token {
+        RedirectToken::AdminVm => "dom0".to_owned(),
+        RedirectToken::Qube(qube) if qube.is_dom0() => "dom0".to_owned(),
+        RedirectToken::Dispvm => format!("@dispvm:{}", call.source.own_base(view)?.0),
+        RedirectToken::Qube(_) | RedirectToken::DispvmOf(_) => token.to_string(),
+    };
+    let shown = |target: &Destination| match (only, target) {
+        (_, Destination::Dom0) | (None, _) => target.is_shown_as(&word),
+        (Some(only), _) => only.to_string() == word,
+    };
+    targets.iter().find(|target| shown(target)).cloned()
 }
 
 /// What has been said about one possible choice. The first rule that names it says it.
@@ -105,12 +172,15 @@ enum Said {
 }
 
 /// Every possible choice, and what the rules so far said about it.
+#[derive(Debug)]
 struct Choices<'a> {
     view: &'a SystemView,
     qubes: Vec<Said>,
     disposables: Vec<Said>,
     /// `@dispvm`, which is one choice of its own until the end.
     own_disposable: Said,
+    /// `@adminvm`, which only its own word names; `dom0` is a qube like others.
+    adminvm: Said,
 }
 
 impl<'a> Choices<'a> {
@@ -121,6 +191,7 @@ impl<'a> Choices<'a> {
             qubes: vec![Said::Nothing; count],
             disposables: vec![Said::Nothing; count],
             own_disposable: Said::Nothing,
+            adminvm: Said::Nothing,
         }
     }
 
@@ -140,42 +211,44 @@ impl<'a> Choices<'a> {
         }
     }
 
-    fn say_redirect(&mut self, token: &RedirectToken, said: Said) {
-        match token {
-            RedirectToken::AdminVm => self.say_qube(QubeIndex::DOM0, said),
-            RedirectToken::Dispvm => Self::say_slot(Some(&mut self.own_disposable), said),
-            RedirectToken::Qube(qube) => {
-                if let Some(qube) = self.view.find_ref(qube) {
-                    self.say_qube(qube, said);
-                }
-            }
-            RedirectToken::DispvmOf(base) => {
-                if let Some(base) = self.view.find_ref(base) {
-                    self.say_disposable(base, said);
-                }
-            }
+    /// `@dispvm:BASE`, whose base must exist.
+    fn say_base(&mut self, base: &str, said: Said) -> Result<(), DenyReason> {
+        let base = self.view.find(base).ok_or(DenyReason::BaseUnknown)?;
+        self.say_disposable(base, said);
+        Ok(())
+    }
+
+    fn say_word(&mut self, word: &str, said: Said) {
+        if let Some(qube) = self.view.find(word) {
+            self.say_qube(qube, said);
         }
     }
 
-    fn say_target(&mut self, token: &TargetToken, said: Said) {
+    fn say_redirect(&mut self, token: &RedirectToken, said: Said) -> Result<(), DenyReason> {
+        match token {
+            RedirectToken::AdminVm => Self::say_slot(Some(&mut self.adminvm), said),
+            RedirectToken::Dispvm => Self::say_slot(Some(&mut self.own_disposable), said),
+            RedirectToken::Qube(qube) => self.say_word(qube.as_str(), said),
+            RedirectToken::DispvmOf(base) => self.say_base(base.as_str(), said)?,
+        }
+        Ok(())
+    }
+
+    fn say_target(&mut self, token: &TargetToken, said: Said) -> Result<(), DenyReason> {
         let view = self.view;
         match token {
             TargetToken::Wildcard | TargetToken::AnyVm => {
                 for qube in view.indices() {
-                    if !qube.is_dom0() || *token == TargetToken::Wildcard {
+                    if *token == TargetToken::Wildcard || view.dom0() != Some(qube) {
                         self.say_qube(qube, said);
                     }
                     self.say_disposable(qube, said);
                 }
                 Self::say_slot(Some(&mut self.own_disposable), said);
             }
-            TargetToken::AdminVm => self.say_qube(QubeIndex::DOM0, said),
+            TargetToken::AdminVm => Self::say_slot(Some(&mut self.adminvm), said),
             TargetToken::Default => {}
-            TargetToken::Qube(qube) => {
-                if let Some(qube) = view.find_ref(qube) {
-                    self.say_qube(qube, said);
-                }
-            }
+            TargetToken::Qube(qube) => self.say_word(qube.as_str(), said),
             TargetToken::Type(class) => {
                 for qube in view
                     .indices()
@@ -190,23 +263,31 @@ impl<'a> Choices<'a> {
                 }
             }
             TargetToken::Dispvm => Self::say_slot(Some(&mut self.own_disposable), said),
-            TargetToken::DispvmOf(base) => {
-                if let Some(base) = view.find_ref(base) {
-                    self.say_disposable(base, said);
-                }
-            }
+            TargetToken::DispvmOf(base) => self.say_base(base.as_str(), said)?,
             TargetToken::DispvmTag(tag) => {
                 for base in view.indices().filter(|base| view.get(*base).has_tag(tag)) {
                     self.say_disposable(base, said);
                 }
             }
         }
+        Ok(())
     }
 
-    fn offered(&self, source: QubeIndex) -> Vec<Place> {
-        let own = (self.own_disposable == Said::Yes)
-            .then(|| self.view.disposable_base(source))
-            .flatten();
+    fn offered(mut self, source: QubeIndex) -> Offered {
+        if self.own_disposable == Said::Yes
+            && let Some((_, base)) = self.view.own_base(source)
+        {
+            let base = base.ok_or(DenyReason::BaseUnknown)?;
+            if let Some(slot) = self.disposables.get_mut(base.number()) {
+                *slot = Said::Yes;
+            }
+        }
+        if self.adminvm == Said::Yes {
+            let dom0 = self.view.dom0().ok_or(DenyReason::ChoiceUnknown)?;
+            if let Some(slot) = self.qubes.get_mut(dom0.number()) {
+                *slot = Said::Yes;
+            }
+        }
         let yes = |list: &[Said], index: QubeIndex| list.get(index.number()) == Some(&Said::Yes);
         let mut places = Vec::new();
         for index in self.view.indices() {
@@ -214,21 +295,28 @@ impl<'a> Choices<'a> {
                 continue;
             }
             if index != source && yes(&self.qubes, index) {
-                places.push(Place::Qube(index));
+                places.push(destination_of(index, self.view));
             }
-            if own == Some(index) || yes(&self.disposables, index) {
-                places.push(Place::Disposable(index));
+            if yes(&self.disposables, index) {
+                places.push(disposable_of(index, self.view));
             }
         }
-        places
+        places.sort_by_cached_key(ToString::to_string);
+        Ok(places.into())
     }
 }
 
-/// What may be chosen: for each choice the first rule that names it says whether it is offered.
+/// What may be chosen, by the rules that match all of a call but its target: for each choice the
+/// first rule that names it says whether it is offered.
 ///
 /// The Qubes engine walks the rules backwards, adding and removing; the last word there is the
 /// first rule here.
-fn collect(matching: Matching<'_>, call: &Call<'_>, view: &SystemView) -> Vec<Place> {
+pub(crate) fn collect<'a>(
+    matching: impl Iterator<Item = &'a Rule>,
+    source: &Party<'_>,
+    view: &SystemView,
+) -> Offered {
+    let source = source.index.ok_or(DenyReason::SourceIncomparable)?;
     let mut choices = Choices::new(view);
     for rule in matching {
         let said = match rule.action {
@@ -236,26 +324,26 @@ fn collect(matching: Matching<'_>, call: &Call<'_>, view: &SystemView) -> Vec<Pl
             Action::Allow { .. } | Action::Ask { .. } => Said::Yes,
         };
         match rule.action.redirect() {
-            Some(redirect) => choices.say_redirect(redirect, said),
-            None => choices.say_target(&rule.target, said),
+            Some(redirect) => choices.say_redirect(redirect, said)?,
+            None => choices.say_target(&rule.target, said)?,
         }
     }
-    choices.offered(call.source)
+    choices.offered(source)
 }
 
 impl Ask {
     /// The person chose `target`, as one of [`Ask::targets`] displays. `view` is a snapshot of
     /// now: what went away since the question is refused.
     pub fn answer(&self, target: &str, view: &SystemView) -> Result<Allow, Deny> {
-        let refuse = |reason| deny_by(&self.rule, reason);
+        let refuse = |reason| self.deny(reason);
         let chosen = self
             .targets
             .iter()
-            .find(|choice| choice.to_string() == target)
+            .find(|choice| choice.is_shown_as(target))
             .ok_or_else(|| refuse(DenyReason::NotAChoice))?;
         let gone = || refuse(DenyReason::Gone);
         let place = match chosen {
-            Destination::Dom0 => Place::Qube(QubeIndex::DOM0),
+            Destination::Dom0 => Place::Dom0,
             Destination::Qube { uuid, .. } => Place::Qube(view.find_uuid(*uuid).ok_or_else(gone)?),
             Destination::NewDisposable { uuid, .. } => view
                 .find_uuid(*uuid)
@@ -264,25 +352,41 @@ impl Ask {
                 .ok_or_else(gone)?,
             Destination::Nothing { .. } => return Err(refuse(DenyReason::NoDestination)),
         };
+        let still = |uuid: Option<uuid::Uuid>| uuid.and_then(|uuid| view.find_uuid(uuid));
+        let source = still(self.source_uuid).ok_or_else(gone)?;
+        still(self.caller_uuid).ok_or_else(gone)?;
+        let rule = self.rules.0.get(self.number).ok_or_else(gone)?;
         Grant {
-            rule: &self.rule,
-            user: self.user.as_ref(),
-            notify: self.notify,
-            autostart: self.autostart,
-            source: view.find_uuid(self.source_uuid).ok_or_else(gone)?,
-            caller: view.find_uuid(self.caller_uuid).ok_or_else(gone)?,
+            spoken: Spoken {
+                rules: &self.rules.0,
+                number: self.number,
+                rule,
+            },
+            source: Party {
+                word: &view.get(source).name,
+                index: Some(source),
+            },
             requested_target: &self.requested_target,
             service: &self.service,
             argument: &self.argument,
         }
-        .to(place, view)
+        .to(chosen.to_string(), place, view)
     }
 
     /// The person said no, or did not answer in time.
     pub fn refuse(&self) -> Deny {
         Deny {
             notify: self.notify,
-            ..deny_by(&self.rule, DenyReason::Refused)
+            ..self.deny(DenyReason::Refused)
+        }
+    }
+
+    fn deny(&self, reason: DenyReason) -> Deny {
+        Deny {
+            rule: Some(self.rule.clone()),
+            number: Some(self.number),
+            notify: true,
+            reason,
         }
     }
 }

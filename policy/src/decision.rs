@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::rule::Origin;
+use crate::rule::{Origin, Rule};
 
 /// The answer to one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +19,17 @@ pub enum Decision {
 }
 
 impl Decision {
+    /// Number of that rule among [`Engine::rules`]; none when no rule spoke.
+    ///
+    /// [`Engine::rules`]: crate::Engine::rules
+    pub fn number(&self) -> Option<usize> {
+        match self {
+            Self::Allow(allow) => Some(allow.number),
+            Self::Ask(ask) => Some(ask.number),
+            Self::Deny(deny) => deny.number,
+        }
+    }
+
     /// The rule that spoke; none when no rule did.
     pub fn rule(&self) -> Option<&Origin> {
         match self {
@@ -67,15 +78,34 @@ impl fmt::Display for Destination {
     }
 }
 
+impl Destination {
+    /// Whether it displays as `text`.
+    pub fn is_shown_as(&self, text: &str) -> bool {
+        match self {
+            Self::Dom0 => text == "dom0",
+            Self::Qube { name, .. } => **name == *text,
+            Self::NewDisposable { base, .. } => text.strip_prefix("@dispvm:") == Some(base),
+            Self::Nothing { text: own } => **own == *text,
+        }
+    }
+}
+
 /// A call that is to be connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Allow {
     /// The rule that spoke.
     pub rule: Origin,
+    /// Number of that rule among [`Engine::rules`].
+    ///
+    /// [`Engine::rules`]: crate::Engine::rules
+    pub number: usize,
     /// Who is shown as the caller: the qube itself, or the remote one that it relays for.
     pub source: Arc<str>,
     /// Where it goes; for a remote qube its relay.
     pub target: Destination,
+    /// The destination in the words of the rule's `target=` or else of the request, with `@dispvm`
+    /// and `@adminvm` made concrete; for a remote qube the qube itself.
+    pub named: String,
     /// User to run as; none means the target's default user.
     pub user: Option<Arc<str>>,
     /// Tell the person.
@@ -93,12 +123,16 @@ pub struct Allow {
 pub struct Ask {
     /// The rule that spoke.
     pub rule: Origin,
+    /// Number of that rule among [`Engine::rules`].
+    ///
+    /// [`Engine::rules`]: crate::Engine::rules
+    pub number: usize,
     /// Who is shown as the caller.
     pub source: Arc<str>,
     /// The qube that shows the prompt; none if the source names none.
     pub guivm: Option<Arc<str>>,
     /// What may be chosen, sorted by their Display; never empty.
-    pub targets: Vec<Destination>,
+    pub targets: Arc<[Destination]>,
     /// The one of them that is preselected.
     pub default_target: Option<Destination>,
     /// User to run as; none means the target's default user.
@@ -110,11 +144,13 @@ pub struct Ask {
     /// What the caller asked for, `@default` if that means nothing here.
     pub requested_target: String,
     /// Identity of the shown caller.
-    pub(crate) source_uuid: Uuid,
+    pub(crate) source_uuid: Option<Uuid>,
     /// Identity of the qube that is connected.
-    pub(crate) caller_uuid: Uuid,
+    pub(crate) caller_uuid: Option<Uuid>,
     pub(crate) service: String,
     pub(crate) argument: String,
+    /// All rules of the engine that asks.
+    pub(crate) rules: Kin,
 }
 
 /// A call that is refused.
@@ -122,10 +158,26 @@ pub struct Ask {
 pub struct Deny {
     /// The rule that spoke; none when no rule did.
     pub rule: Option<Origin>,
+    /// Number of that rule among [`Engine::rules`].
+    ///
+    /// [`Engine::rules`]: crate::Engine::rules
+    pub number: Option<usize>,
     /// Tell the person.
     pub notify: bool,
     /// Why.
     pub reason: DenyReason,
+}
+
+impl Deny {
+    /// A refusal for which no rule spoke; the person is told.
+    pub(crate) fn without_rule(reason: DenyReason) -> Self {
+        Self {
+            rule: None,
+            number: None,
+            notify: true,
+            reason,
+        }
+    }
 }
 
 /// Why a call is refused; Display is for logs and for the person, never for the caller.
@@ -176,6 +228,21 @@ pub enum DenyReason {
     /// The remote qube has no transport service.
     #[error("the remote qube has no transport service")]
     NoTransport,
+    /// The relay of the remote qube does not exist.
+    #[error("the relay of the remote qube does not exist")]
+    RelayUnknown,
+    /// The base of a disposable does not exist.
+    #[error("the base of the disposable does not exist")]
+    BaseUnknown,
+    /// The rule is about a base, the call about a disposable of none.
+    #[error("the rule names a disposable template, but the caller has no default one")]
+    BaseIncomparable,
+    /// A caller in no list, for which no choices can be worked out.
+    #[error("the calling qube is unknown, so it has no choices")]
+    SourceIncomparable,
+    /// The only choice of an ask rule does not exist.
+    #[error("the target that the rule offers does not exist")]
+    ChoiceUnknown,
     /// An ask rule matched, but nothing may be chosen.
     #[error("the rule asks, but there is no target to choose")]
     NoChoice,
@@ -189,3 +256,37 @@ pub enum DenyReason {
     #[error("the chosen target does not exist any more")]
     Gone,
 }
+
+impl DenyReason {
+    /// Whether rule and machine contradict each other, so that the policy has no answer. The Qubes
+    /// engine ends with an internal error there.
+    pub fn is_fault(self) -> bool {
+        matches!(
+            self,
+            Self::RelayUnknown
+                | Self::BaseUnknown
+                | Self::BaseIncomparable
+                | Self::SourceIncomparable
+                | Self::ChoiceUnknown
+        )
+    }
+}
+
+/// Rules that something came from. They are no part of what it is: all are equal, and print as
+/// nothing.
+#[derive(Clone)]
+pub(crate) struct Kin(pub(crate) Arc<[Rule]>);
+
+impl fmt::Debug for Kin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("..")
+    }
+}
+
+impl PartialEq for Kin {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kin {}

@@ -1,18 +1,44 @@
 //! What can be wrong with policy text, and what would be right.
 
+use std::fmt;
+
+use crate::read::{FILES_MAX, INCLUDE_DEPTH_MAX, RULES_MAX, TEXT_BYTES_MAX};
 use crate::rule::Origin;
 use crate::token::TokenError;
 
-/// One fault in policy text. Display is `file:line:column: what is wrong`.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}:{column}: {kind}")]
+/// One fault in policy text. Display is `file:line:column: what is wrong`, and `file: what is
+/// wrong` for a file as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyError {
-    /// File and line.
+    /// File and line; for a path that cannot be included, those of the directive.
     pub origin: Origin,
     /// Column in characters, counted from 1.
     pub column: u32,
     /// What is wrong.
     pub kind: PolicyErrorKind,
+}
+
+impl fmt::Display for PolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin.line {
+            0 => write!(f, "{}: {}", self.origin, self.kind),
+            _ => write!(f, "{}:{}: {}", self.origin, self.column, self.kind),
+        }
+    }
+}
+
+impl std::error::Error for PolicyError {}
+
+/// What sort of error ends the loading of a policy. All of them deny every call; tools that speak
+/// of them tell them apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// The text is not policy.
+    Syntax,
+    /// A file or folder cannot be used.
+    Refused,
+    /// The files contradict themselves, or a limit is met.
+    Fault,
 }
 
 impl PolicyError {
@@ -59,9 +85,6 @@ pub enum PolicyErrorKind {
     /// A parameter without `=`.
     #[error("parameter `{0}` has no value")]
     ParameterWithoutValue(String),
-    /// A parameter with a comma in it.
-    #[error("parameter `{0}` contains a comma")]
-    ParameterWithComma(String),
     /// A parameter named twice.
     #[error("parameter `{0}` is given twice")]
     RepeatedParameter(String),
@@ -84,9 +107,55 @@ pub enum PolicyErrorKind {
     /// `allow` on `@default` with nowhere to go.
     #[error("rule allows `@default` but names no destination")]
     AllowDefaultWithoutTarget,
-    /// A directive of the format that this engine does not read.
-    #[error("directive `{0}` is not supported here")]
-    UnsupportedDirective(String),
+    /// Fewer than three fields, in a file for one service.
+    #[error("rule has {0} of the three fields it needs")]
+    MissingServiceFields(usize),
+    /// A directive with too few or too many words.
+    #[error("directive `{0}` has {1} words after it")]
+    DirectiveWords(String, usize),
+    /// A directive that files for one service do not have.
+    #[error("directive `{0}` cannot stand in a file for one service")]
+    NotInServiceFile(String),
+    /// An included path that is no file.
+    #[error("`{0}` is not a file")]
+    NoFile(String),
+    /// An included path that is no folder.
+    #[error("`{0}` is not a folder")]
+    NotAFolder(String),
+    /// A folder that must be there and is not.
+    #[error("folder `{0}` does not exist")]
+    NoFolder(String),
+    /// A policy file whose name has a character that none may have.
+    #[error("the name of the file contains `{found}`")]
+    FileName {
+        /// The first bad character.
+        found: char,
+    },
+    /// The system refuses a file or folder.
+    #[error("`{path}` cannot be read: {reason}")]
+    Unreadable {
+        /// The path.
+        path: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// Bytes that are not UTF-8.
+    #[error("the line is not UTF-8 text")]
+    NotText,
+    /// An included path with a NUL in it.
+    #[error("the included path contains a NUL character")]
+    PathWithNul,
+    /// A file that includes itself, perhaps through others.
+    #[error("`{0}` includes itself")]
+    IncludesItself(String),
+    /// Includes nested deeper than [`INCLUDE_DEPTH_MAX`].
+    #[error("`{0}` is more than {INCLUDE_DEPTH_MAX} includes deep")]
+    TooDeep(String),
+    /// More text, files or rules than an engine takes.
+    #[error(
+        "the policy is longer than {TEXT_BYTES_MAX} bytes, {FILES_MAX} files or {RULES_MAX} rules"
+    )]
+    TooMuch,
     /// A word after `!` that is no directive.
     #[error("unknown directive `{0}`")]
     UnknownDirective(String),
@@ -115,6 +184,21 @@ pub(crate) fn parameters_of(action: &str) -> &'static [&'static str] {
 }
 
 impl PolicyErrorKind {
+    /// What sort of error it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::NoFolder(_) | Self::FileName { .. } | Self::Unreadable { .. } => {
+                ErrorClass::Refused
+            }
+            Self::NotText
+            | Self::PathWithNul
+            | Self::IncludesItself(_)
+            | Self::TooDeep(_)
+            | Self::TooMuch => ErrorClass::Fault,
+            _ => ErrorClass::Syntax,
+        }
+    }
+
     fn remedy(&self) -> String {
         match self {
             Self::MissingFields(_) => {
@@ -146,7 +230,6 @@ impl PolicyErrorKind {
                 "put the comment on a line of its own".into()
             }
             Self::ParameterWithoutValue(_) => "write `name=value`, without blanks".into(),
-            Self::ParameterWithComma(_) => "separate parameters with blanks, not commas".into(),
             Self::RepeatedParameter(_) => "keep one of them".into(),
             Self::UnknownParameter { action, name } => {
                 let known = parameters_of(action);
@@ -157,9 +240,28 @@ impl PolicyErrorKind {
             }
             Self::NotYesOrNo { name, .. } => format!("write `{name}=yes` or `{name}=no`"),
             Self::AllowDefaultWithoutTarget => "add `target=` with the qube to call".into(),
-            Self::UnsupportedDirective(_) => {
-                "name the file under `policy` in the description instead".into()
+            Self::MissingServiceFields(_) => "write `SOURCE TARGET ACTION`".into(),
+            Self::DirectiveWords(word, _) => match &**word {
+                "!include" | "!include-dir" => format!("write `{word} PATH`, without blanks in it"),
+                "!include-service" => format!("write `{word} SERVICE ARGUMENT PATH`"),
+                _ => format!("write `{word}` alone"),
+            },
+            Self::NotInServiceFile(_) => {
+                "only `!include` of another such file is known there".into()
             }
+            Self::NoFile(_) => {
+                "check the path: it counts from the folder of the policy file".into()
+            }
+            Self::NotAFolder(_) => "name a folder, or include one file by `!include`".into(),
+            Self::NoFolder(_) => "make the folder; it may be empty".into(),
+            Self::FileName { .. } => {
+                "use lower-case letters, digits, `-`, `.` and `_`, or another suffix".into()
+            }
+            Self::Unreadable { .. } => "make it readable, or remove what names it".into(),
+            Self::NotText => "save the file as UTF-8".into(),
+            Self::PathWithNul => "remove the character".into(),
+            Self::IncludesItself(_) | Self::TooDeep(_) => "remove one of the includes".into(),
+            Self::TooMuch => "split the policy, or generate fewer rules".into(),
             Self::UnknownDirective(word) => {
                 let known = [
                     "!include",

@@ -1,16 +1,16 @@
 //! The policy engine: parse, decide, explain.
 //!
 //! [`Engine::parse`] turns policy text (format 5.0) into an engine or into every error it has at
-//! once; [`Engine::decide`] answers one call against one [`SystemView`]; [`Ask::answer`] turns a
-//! person's choice into an allow or a deny. Rules are tried in order, the first that matches
-//! speaks, and what no rule speaks of is denied. An engine made of text that did not parse
-//! ([`Engine::broken`]) denies everything.
+//! once, and [`Engine::read`] does it for the files of folders; [`Engine::decide`] answers one
+//! call against one [`SystemView`]; [`Ask::answer`] turns a person's choice into an allow or a
+//! deny. Rules are tried in order, the first that matches speaks, and what no rule speaks of is
+//! denied. An engine made of text that did not parse ([`Engine::broken`]) denies everything.
 //!
-//! Qubes are compared by identity and never by spelling: `work`, `uuid:<its uuid>` and a rule
-//! that uses either form mean the same qube. This is stricter than the Qubes engine, where a
-//! call to one's own `uuid:` passed the loopback check.
+//! It decides as the Qubes engine does, but that a qube cannot reach itself by another spelling of
+//! its own name.
 //!
-//! Nothing here does I/O or knows the time. Facts: the public Qubes policy format 5.0.
+//! Files are read through [`PolicyFolders`] alone, when an engine is made; deciding does no I/O
+//! and knows no time. Facts: the public Qubes policy format 5.0.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -19,9 +19,11 @@ mod ask;
 mod decision;
 mod engine;
 mod error;
+mod folders;
 mod index;
 mod load;
 mod parse;
+mod read;
 mod request;
 mod rule;
 mod token;
@@ -29,8 +31,10 @@ mod view;
 
 pub use decision::{Allow, Ask, Decision, Deny, DenyReason, Destination};
 pub use engine::Engine;
-pub use error::{PolicyError, PolicyErrorKind};
+pub use error::{ErrorClass, PolicyError, PolicyErrorKind};
+pub use folders::{DiskFolders, FolderError, Layout, MemoryFolders, PolicyFolders};
 pub use load::load;
+pub use read::{FILES_MAX, INCLUDE_DEPTH_MAX, RULES_MAX, TEXT_BYTES_MAX};
 pub use request::Request;
 pub use rule::{Action, Origin, Rule};
 pub use token::{QubeRef, RedirectToken, SourceToken, TargetToken, TokenError};

@@ -9,30 +9,81 @@ use bulkhead_model::source::SourceReader;
 
 use crate::engine::Engine;
 use crate::error::PolicyError;
+use crate::folders::Beside;
+use crate::read;
+use crate::rule::Rule;
 
 /// Loads the description whose root file is `root`, and the engine of its policy. What is wrong
 /// with either is reported at once.
+///
+/// What policy includes becomes part of the description: each rule of a text with directives is a
+/// text of its own, so that a description that is kept decides the same without its files.
 pub fn load(root: &Path, reader: &dyn SourceReader) -> Result<(Loaded, Engine), Diagnostics> {
-    let mut engine = Engine::broken(Vec::new());
-    let loaded = load_with(root, reader, |texts| match Engine::parse(texts) {
-        Ok(parsed) => {
-            engine = parsed;
-            Vec::new()
+    let folder = root.parent().unwrap_or(Path::new(""));
+    let folders = Beside(reader);
+    let mut rules = Vec::new();
+    let mut policy = Vec::new();
+    let mut files = Vec::new();
+    let mut loaded = load_with(root, reader, |texts| {
+        let mut told = Vec::new();
+        for text in texts {
+            match read::texts(std::slice::from_ref(text), &folders, folder) {
+                Ok(read) => {
+                    if has_directive(text) {
+                        policy.extend(read.rules.iter().map(alone));
+                    } else {
+                        policy.push(text.clone());
+                    }
+                    rules.extend(read.rules);
+                    files.extend(read.included);
+                }
+                Err(errors) => {
+                    let tell = |error| diagnostic(error, texts, folder, reader);
+                    told.extend(errors.iter().map(tell));
+                }
+            }
         }
-        Err(errors) => {
-            let folder = root.parent().unwrap_or(Path::new(""));
-            let told = errors.iter().map(|error| diagnostic(error, texts, folder));
-            told.collect()
-        }
+        told
     })?;
-    Ok((loaded, engine))
+    loaded.description.policy = policy;
+    loaded.files.extend(files);
+    Ok((loaded, Engine::of_rules(rules)))
 }
 
-fn diagnostic(error: &PolicyError, texts: &[PolicyText], folder: &Path) -> Diagnostic {
+fn has_directive(text: &PolicyText) -> bool {
+    text.text
+        .split(['\n', '\r'])
+        .any(|line| line.trim_start().starts_with('!'))
+}
+
+/// A rule as a text that holds nothing else.
+fn alone(rule: &Rule) -> PolicyText {
+    PolicyText {
+        origin: rule.origin.file.to_string(),
+        first_line: rule.origin.line,
+        text: rule.to_string(),
+    }
+}
+
+fn diagnostic(
+    error: &PolicyError,
+    texts: &[PolicyText],
+    folder: &Path,
+    reader: &dyn SourceReader,
+) -> Diagnostic {
+    let included = || {
+        let text = reader.read(&folder.join(&*error.origin.file)).ok()?;
+        let text = PolicyText {
+            origin: error.origin.file.to_string(),
+            first_line: 1,
+            text,
+        };
+        place(error, &[text], folder)
+    };
     Diagnostic {
         severity: Severity::Error,
         message: error.kind.to_string(),
-        place: place(error, texts, folder),
+        place: place(error, texts, folder).or_else(included),
         related: Vec::new(),
         help: vec![error.remedy()],
         notes: Vec::new(),
@@ -43,7 +94,7 @@ fn diagnostic(error: &PolicyError, texts: &[PolicyText], folder: &Path) -> Diagn
 fn place(error: &PolicyError, texts: &[PolicyText], folder: &Path) -> Option<Place> {
     let text = texts.iter().find(|text| {
         let lines = u32::try_from(text.text.lines().count()).unwrap_or(u32::MAX);
-        let range = text.first_line..=text.first_line.saturating_add(lines);
+        let range = text.first_line..text.first_line.saturating_add(lines.max(1));
         *text.origin == *error.origin.file && range.contains(&error.origin.line)
     })?;
     let line = error.origin.line - text.first_line;
@@ -86,6 +137,43 @@ mod tests {
         assert_eq!(loaded.description.policy[0].origin, "policy/30.policy");
         assert_eq!(engine.rules()[0].origin.to_string(), "policy/30.policy:1");
         assert!(engine.errors().is_none());
+    }
+
+    #[test]
+    fn included_rules_become_part_of_the_description() {
+        let mut reader = reader(
+            "label",
+            "a.A * work work deny\n!include include/more\na.C * work work deny\n!compat-4.0\n",
+        );
+        reader.insert("etc/policy/include/more", "\na.B * work work deny\n");
+        reader.insert("etc/policy/compat/a.D+x", "$anyvm work allow,user=u\n");
+        let (loaded, engine) = load(Path::new("etc/system.ron"), &reader).unwrap();
+        let kept = Engine::parse(&loaded.description.policy).unwrap();
+        assert_eq!(kept.rules(), engine.rules());
+        let listed: Vec<String> = (kept.rules().iter())
+            .map(|rule| format!("{}: {rule}", rule.origin))
+            .collect();
+        insta::assert_snapshot!(listed.join("\n"), @r"
+        policy/30.policy:1: a.A * work work deny
+        policy/include/more:2: a.B * work work deny
+        policy/30.policy:3: a.C * work work deny
+        policy/compat/a.D+x:1: a.D +x @anyvm work allow user=u
+        policy/compat/a.D+x: a.D +x @anyvm @anyvm deny
+        policy/compat/a.D+x: a.D +x @anyvm @adminvm deny
+        ");
+        assert!(loaded.files.contains(&"etc/policy/include/more".into()));
+    }
+
+    #[test]
+    fn an_error_in_an_included_file_is_shown_there() {
+        let mut reader = reader("label", "!include include/more\n");
+        reader.insert("etc/policy/include/more", "# calls\na.B * work work alow\n");
+        let found = load(Path::new("etc/system.ron"), &reader).unwrap_err();
+        let shown = found.render(Color::Never);
+        assert!(
+            shown.contains("--> etc/policy/include/more:2:17"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -1,53 +1,45 @@
-//! Policy text to rules. Every fault of every line is found, not only the first.
+//! One line of policy text to a rule or a directive. Every fault of the line is found, not only
+//! the first.
 
 use std::sync::Arc;
 
-use bulkhead_model::qube::PolicyText;
-
-use crate::error::{PolicyError, PolicyErrorKind, parameters_of};
+use crate::error::{PolicyErrorKind, parameters_of};
 use crate::rule::{Action, Origin, Rule};
 use crate::token::{RedirectToken, SourceToken, TargetToken, TokenError};
 
-/// Directives the format has and this engine refuses.
-const DIRECTIVES: [&str; 4] = [
-    "!include",
-    "!include-dir",
-    "!include-service",
-    "!compat-4.0",
-];
+/// Service and argument, as rules have them: none is `*`.
+pub(crate) type Names = (Option<Box<str>>, Option<Box<str>>);
 
-/// Reads all texts in order into one list of rules.
-pub(crate) fn parse(texts: &[PolicyText]) -> Result<Vec<Rule>, Vec<PolicyError>> {
-    let mut rules = Vec::new();
-    let mut errors = Vec::new();
-    for text in texts {
-        let file: Arc<str> = text.origin.as_str().into();
-        for (offset, content) in lines(&text.text).enumerate() {
-            let line = text
-                .first_line
-                .saturating_add(u32::try_from(offset).unwrap_or(u32::MAX));
-            let origin = Origin {
-                file: Arc::clone(&file),
-                line,
-            };
-            let mut faults = Vec::new();
-            rules.extend(parse_line(content, &origin, &mut faults));
-            errors.extend(faults.into_iter().map(|fault| PolicyError {
-                column: column_of(content, fault.at),
-                origin: origin.clone(),
-                kind: fault.kind,
-            }));
-        }
-    }
-    if errors.is_empty() {
-        Ok(rules)
-    } else {
-        Err(errors)
-    }
+/// What the lines of a file are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Rules and directives of format 5.0.
+    Whole,
+    /// The older form, where one file is for one service: lines begin with the source.
+    Service(Names),
 }
 
+/// What a line that is neither empty nor a comment says.
+#[derive(Debug)]
+pub(crate) enum Line<'a> {
+    Rule(Rule),
+    Include(&'a str),
+    IncludeDir(&'a str),
+    IncludeService(Names, &'a str),
+    Compat40,
+}
+
+/// A line and the byte at which what it says begins.
+#[derive(Debug)]
+pub(crate) struct At<T> {
+    pub(crate) at: usize,
+    pub(crate) what: T,
+}
+
+pub(crate) type Fault = At<PolicyErrorKind>;
+
 /// Lines end in LF, CR LF or a lone CR, as where the format comes from.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
         let text = rest?;
@@ -70,15 +62,10 @@ fn is_blank(c: char) -> bool {
 }
 
 /// A word and the byte offset at which it starts in its line.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Field<'a> {
     word: &'a str,
     at: usize,
-}
-
-struct Fault {
-    at: usize,
-    kind: PolicyErrorKind,
 }
 
 fn fields(line: &str) -> impl Iterator<Item = Field<'_>> {
@@ -96,39 +83,116 @@ fn fields(line: &str) -> impl Iterator<Item = Field<'_>> {
         .filter(|field| !field.word.is_empty())
 }
 
-fn column_of(line: &str, at: usize) -> u32 {
+pub(crate) fn column_of(line: &str, at: usize) -> u32 {
     let before = line.get(..at).map_or(0, |before| before.chars().count());
     u32::try_from(before + 1).unwrap_or(u32::MAX)
 }
 
-fn parse_line(line: &str, origin: &Origin, faults: &mut Vec<Fault>) -> Option<Rule> {
+/// Reads a line; none if it is empty, a comment or wrong.
+///
+/// A line in the older form must have gone through [`modern`].
+pub(crate) fn parse_line<'a>(
+    line: &'a str,
+    form: &Form,
+    origin: &Origin,
+    faults: &mut Vec<Fault>,
+) -> Option<At<Line<'a>>> {
     let mut words = fields(line);
     let first = words.next().filter(|field| !field.word.starts_with('#'))?;
-    if first.word.starts_with('!') {
-        let word = first.word.to_owned();
-        faults.push(Fault {
-            at: first.at,
-            kind: if DIRECTIVES.contains(&first.word) {
-                PolicyErrorKind::UnsupportedDirective(word)
-            } else {
-                PolicyErrorKind::UnknownDirective(word)
-            },
-        });
+    let starts_service_line = matches!(form, Form::Service(_)) && line.starts_with(is_blank);
+    let what = if first.word.starts_with('!') && !starts_service_line {
+        parse_directive(first, &words.collect::<Vec<_>>(), form, faults)
+    } else {
+        parse_rule(line, form, origin, faults).map(Line::Rule)
+    };
+    Some(At {
+        at: first.at,
+        what: what?,
+    })
+}
+
+/// A line of the older form in the words of this one; none if it is empty or a comment. Every
+/// byte stays where it was.
+pub(crate) fn modern(line: &str) -> Option<(usize, String)> {
+    let start = line.len() - line.trim_start_matches(is_blank).len();
+    let line = line.trim_matches(is_blank);
+    if line.is_empty() || line.starts_with('#') {
         return None;
     }
-    let (Some(argument), Some(source), Some(target), Some(action)) =
-        (words.next(), words.next(), words.next(), words.next())
-    else {
+    let line = line.replace("$include:", "!include ");
+    Some((start, line.replace('$', "@").replace(',', " ")))
+}
+
+fn parse_directive<'a>(
+    first: Field<'a>,
+    words: &[Field<'a>],
+    form: &Form,
+    faults: &mut Vec<Fault>,
+) -> Option<Line<'a>> {
+    let mut fault = |at, what| {
+        faults.push(Fault { at, what });
+        None
+    };
+    let word = || first.word.to_owned();
+    if let Form::Service(names) = form {
+        return match (first.word, words) {
+            ("!include", [path]) => Some(Line::IncludeService(names.clone(), path.word)),
+            ("!include", _) => fault(
+                first.at,
+                PolicyErrorKind::DirectiveWords(word(), words.len()),
+            ),
+            _ => fault(first.at, PolicyErrorKind::NotInServiceFile(word())),
+        };
+    }
+    match (first.word, words) {
+        ("!include", [path]) => Some(Line::Include(path.word)),
+        ("!include-dir", [path]) => Some(Line::IncludeDir(path.word)),
+        ("!include-service", [service, argument, path]) => {
+            let before = faults.len();
+            let names = parse_service(*service, *argument, faults);
+            (faults.len() == before).then_some(Line::IncludeService(names, path.word))
+        }
+        ("!compat-4.0", []) => Some(Line::Compat40),
+        ("!include" | "!include-dir" | "!include-service" | "!compat-4.0", _) => fault(
+            first.at,
+            PolicyErrorKind::DirectiveWords(word(), words.len()),
+        ),
+        _ => fault(first.at, PolicyErrorKind::UnknownDirective(word())),
+    }
+}
+
+fn parse_rule(line: &str, form: &Form, origin: &Origin, faults: &mut Vec<Fault>) -> Option<Rule> {
+    let mut words = fields(line);
+    let before = faults.len();
+    let missing = |faults: &mut Vec<Fault>| {
+        let found = fields(line).count();
         faults.push(Fault {
-            at: first.at,
-            kind: PolicyErrorKind::MissingFields(fields(line).count()),
+            at: fields(line).next().map_or(0, |first| first.at),
+            what: match form {
+                Form::Whole => PolicyErrorKind::MissingFields(found),
+                Form::Service(_) => PolicyErrorKind::MissingServiceFields(found),
+            },
         });
-        return None;
+        None
+    };
+    let named = match form {
+        Form::Service(_) => None,
+        Form::Whole => match (words.next(), words.next()) {
+            (Some(service), Some(argument)) => Some((service, argument)),
+            _ => return missing(faults),
+        },
+    };
+    let (Some(source), Some(target), Some(action)) = (words.next(), words.next(), words.next())
+    else {
+        return missing(faults);
+    };
+    let (service, argument) = match (named, form) {
+        (Some((service, argument)), _) => parse_service(service, argument, faults),
+        (None, Form::Service(names)) => names.clone(),
+        (None, Form::Whole) => (None, None),
     };
     let params: Vec<Field<'_>> = words.collect();
 
-    let before = faults.len();
-    let (service, argument) = parse_service(first, argument, faults);
     let source = note(faults, source.at, SourceToken::parse(source.word));
     let target_at = target.at;
     let target = note(faults, target.at, TargetToken::parse(target.word));
@@ -138,7 +202,7 @@ fn parse_line(line: &str, origin: &Origin, faults: &mut Vec<Fault>) -> Option<Ru
     {
         faults.push(Fault {
             at: target_at,
-            kind: PolicyErrorKind::AllowDefaultWithoutTarget,
+            what: PolicyErrorKind::AllowDefaultWithoutTarget,
         });
     }
     if faults.len() > before {
@@ -164,18 +228,16 @@ fn note<T>(
         Err(error) => {
             faults.push(Fault {
                 at,
-                kind: error.into(),
+                what: error.into(),
             });
             None
         }
     }
 }
 
-type Names = (Option<Box<str>>, Option<Box<str>>);
-
 fn parse_service(service: Field<'_>, argument: Field<'_>, faults: &mut Vec<Fault>) -> Names {
     let in_service = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
-    let mut fault = |at, kind| faults.push(Fault { at, kind });
+    let mut fault = |at, what| faults.push(Fault { at, what });
     let any_service = service.word == "*";
     if let (false, Some(found)) = (any_service, service.word.chars().find(|c| !in_service(*c))) {
         let word = service.word.to_owned();
@@ -220,7 +282,7 @@ fn parse_action(action: Field<'_>, words: &[Field<'_>], faults: &mut Vec<Fault>)
         other => {
             faults.push(Fault {
                 at: action.at,
-                kind: PolicyErrorKind::UnknownAction(other.to_owned()),
+                what: PolicyErrorKind::UnknownAction(other.to_owned()),
             });
             return None;
         }
@@ -252,7 +314,7 @@ fn parse_params(action: &'static str, words: &[Field<'_>], faults: &mut Vec<Faul
     let mut seen: Vec<&str> = Vec::new();
     for field in words {
         let at = field.at;
-        let mut fault = |kind| faults.push(Fault { at, kind });
+        let mut fault = |kind| faults.push(Fault { at, what: kind });
         let Some((name, value)) = field.word.split_once('=') else {
             fault(PolicyErrorKind::ParameterWithoutValue(
                 field.word.to_owned(),
@@ -273,10 +335,6 @@ fn parse_params(action: &'static str, words: &[Field<'_>], faults: &mut Vec<Faul
             fault(PolicyErrorKind::UnknownParameter { action, name });
             continue;
         }
-        if value.contains(',') {
-            fault(PolicyErrorKind::ParameterWithComma(field.word.to_owned()));
-            continue;
-        }
         let redirect = |column| match value {
             "" => Err(TokenError::Empty(field.word.to_owned())),
             value => RedirectToken::parse(value, column),
@@ -286,8 +344,7 @@ fn parse_params(action: &'static str, words: &[Field<'_>], faults: &mut Vec<Faul
             "default_target" => {
                 params.default_target = note(faults, at, redirect("`default_target=`"));
             }
-            // An empty `user=` means the default user, as if it were not there.
-            "user" => params.user = (!value.is_empty()).then(|| value.into()),
+            "user" => params.user = Some(value.into()),
             "notify" => params.notify = note(faults, at, yes_or_no(name, value)),
             _ => params.autostart = note(faults, at, yes_or_no(name, value)),
         }

@@ -1,7 +1,7 @@
 //! A call as it was asked for, and what its words mean on this machine.
 
 use crate::decision::DenyReason;
-use crate::token::RequestToken;
+use crate::token::{RequestToken, is_dom0};
 use crate::view::{QubeIndex, SystemView};
 
 /// One call to decide. Source page: policy format, "Building the request".
@@ -42,13 +42,66 @@ impl<'a> Request<'a> {
     }
 }
 
-/// What was asked for, as an identity.
+/// A qube that has a part in a call: the word used for it, and which one it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) struct Party<'a> {
+    pub(crate) word: &'a str,
+    /// None only for a caller that is in no list.
+    pub(crate) index: Option<QubeIndex>,
+}
+
+impl<'a> Party<'a> {
+    fn find(word: &'a str, view: &SystemView) -> Self {
+        Self {
+            word,
+            index: view.find(word),
+        }
+    }
+
+    pub(crate) fn is_dom0(&self) -> bool {
+        is_dom0(self.word)
+    }
+
+    /// Its name, where it has one.
+    pub(crate) fn name<'b>(&self, view: &'b SystemView) -> &'b str
+    where
+        'a: 'b,
+    {
+        match self.index {
+            Some(index) => &view.get(index).name,
+            None => self.word,
+        }
+    }
+
+    /// The base of its disposables: the word for it, and the qube.
+    pub(crate) fn own_base<'b>(
+        &self,
+        view: &'b SystemView,
+    ) -> Option<(&'b str, Option<QubeIndex>)> {
+        view.own_base(self.index?)
+    }
+}
+
+/// What was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted<'a> {
     Default,
+    /// dom0 by its keyword, which classes and tags do not speak of.
+    AdminVm,
     Dispvm,
+    /// A disposable of this base, which is a disposable template.
     DispvmOf(QubeIndex),
-    Qube(QubeIndex),
+    Qube(&'a str, QubeIndex),
+}
+
+impl Wanted<'_> {
+    pub(crate) fn is_dom0(&self) -> bool {
+        match self {
+            Self::AdminVm => true,
+            Self::Qube(word, _) => is_dom0(word),
+            Self::Default | Self::Dispvm | Self::DispvmOf(_) => false,
+        }
+    }
 }
 
 /// A request whose names were looked up.
@@ -57,20 +110,23 @@ pub(crate) struct Call<'a> {
     pub(crate) service: &'a str,
     pub(crate) argument: &'a str,
     /// Whose rules apply: the caller, or the remote qube it relays for.
-    pub(crate) source: QubeIndex,
+    pub(crate) source: Party<'a>,
     /// The qube that is really connected.
-    pub(crate) caller: QubeIndex,
-    pub(crate) wanted: Wanted,
+    pub(crate) caller: Party<'a>,
+    pub(crate) wanted: Wanted<'a>,
     /// The target as requested, `@default` where that means nothing.
     pub(crate) requested_target: &'a str,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn resolve(request: &Request<'a>, view: &SystemView) -> Result<Self, DenyReason> {
-        let caller = view.find(request.source).ok_or(DenyReason::UnknownSource)?;
+        let caller = Party::find(request.source, view);
+        if caller.index.is_none() && !view.judges_strangers() {
+            return Err(DenyReason::UnknownSource);
+        }
         let token = RequestToken::parse(request.target).ok_or(DenyReason::ForbiddenTarget)?;
         let wanted = match token {
-            RequestToken::AdminVm => Wanted::Qube(QubeIndex::DOM0),
+            RequestToken::AdminVm => Wanted::AdminVm,
             RequestToken::Default => Wanted::Default,
             RequestToken::Dispvm => Wanted::Dispvm,
             RequestToken::DispvmOf(base) => view
@@ -78,7 +134,9 @@ impl<'a> Call<'a> {
                 .filter(|base| view.get(*base).template_for_dispvms)
                 .map(Wanted::DispvmOf)
                 .ok_or(DenyReason::NotADisposableTemplate)?,
-            RequestToken::Qube(name) => view.find(name).map_or(Wanted::Default, Wanted::Qube),
+            RequestToken::Qube(word) => view
+                .find(word)
+                .map_or(Wanted::Default, |index| Wanted::Qube(word, index)),
         };
         let requested_target = match wanted {
             Wanted::Default => "@default",
@@ -96,23 +154,20 @@ impl<'a> Call<'a> {
 }
 
 /// The source whose rules apply, once a claim to speak for another was checked.
-fn claimed_source(
-    request: &Request<'_>,
-    caller: QubeIndex,
+fn claimed_source<'a>(
+    request: &Request<'a>,
+    caller: Party<'a>,
     view: &SystemView,
-) -> Result<QubeIndex, DenyReason> {
+) -> Result<Party<'a>, DenyReason> {
     if request.requested_source.is_empty() {
         return Ok(caller);
     }
-    let claimed = view
-        .find(request.requested_source)
-        .ok_or(DenyReason::ClaimUnknown)?;
-    let remote = view.get(claimed);
+    let claimed = Party::find(request.requested_source, view);
+    let remote = view.get(claimed.index.ok_or(DenyReason::ClaimUnknown)?);
     if &*remote.class != REMOTE_CLASS {
         return Err(DenyReason::ClaimNotRemote);
     }
-    let relay = remote.relayvm.as_deref().and_then(|name| view.find(name));
-    if relay == Some(caller) {
+    if remote.relayvm.as_deref() == Some(caller.word) {
         Ok(claimed)
     } else {
         Err(DenyReason::ClaimNotRelay)

@@ -10,13 +10,16 @@ use crate::token::{RedirectToken, SourceToken, TargetToken};
 pub struct Origin {
     /// The file as the description names it.
     pub file: Arc<str>,
-    /// Line, counted from 1.
+    /// Line, counted from 1; 0 for what concerns or follows the file as a whole.
     pub line: u32,
 }
 
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}", self.file),
+        }
     }
 }
 
@@ -27,7 +30,7 @@ pub enum Action {
     Allow {
         /// `target=`: connect here instead.
         target: Option<RedirectToken>,
-        /// `user=`: run as this user; none means the target's default user.
+        /// `user=`: run as this user; none or empty means the target's default user.
         user: Option<Arc<str>>,
         /// `notify=`: tell the person.
         notify: bool,
@@ -40,7 +43,7 @@ pub enum Action {
         target: Option<RedirectToken>,
         /// `default_target=`: the choice preselected, if it is among them.
         default_target: Option<RedirectToken>,
-        /// `user=`: run as this user; none means the target's default user.
+        /// `user=`: run as this user; none or empty means the target's default user.
         user: Option<Arc<str>>,
         /// `notify=`: tell the person.
         notify: bool,
@@ -55,8 +58,16 @@ pub enum Action {
 }
 
 impl Action {
+    /// `user=` of an allow or ask, as written.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Allow { user, .. } | Self::Ask { user, .. } => user.as_deref(),
+            Self::Deny { .. } => None,
+        }
+    }
+
     /// `target=` of an allow or ask.
-    pub(crate) fn redirect(&self) -> Option<&RedirectToken> {
+    pub fn redirect(&self) -> Option<&RedirectToken> {
         match self {
             Self::Allow { target, .. } | Self::Ask { target, .. } => target.as_ref(),
             Self::Deny { .. } => None,

@@ -2,11 +2,10 @@
 
 use std::fmt;
 
-use uuid::Uuid;
-
 /// dom0 by name.
 pub(crate) const DOM0: &str = "dom0";
-const UUID_PREFIX: &str = "uuid:";
+/// dom0 by UUID: it has the nil one.
+const DOM0_UUID: &str = "uuid:00000000-0000-0000-0000-000000000000";
 const DISPVM_PREFIX: &str = "@dispvm:";
 const DISPVM_TAG_PREFIX: &str = "@dispvm:@tag:";
 const TYPE_PREFIX: &str = "@type:";
@@ -28,46 +27,32 @@ pub enum TokenError {
     },
 }
 
-/// A qube by one of its two names. Whether it exists is only known when a call is decided.
+/// A qube as a rule writes it: its name, or `uuid:` and its UUID. Whether it exists is only known
+/// when a call is decided.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum QubeRef {
-    /// By name.
-    Name(Box<str>),
-    /// By UUID; the nil UUID is dom0.
-    Uuid(Uuid),
-}
+pub struct QubeRef(Box<str>);
 
 impl QubeRef {
-    fn parse(word: &str) -> Self {
-        match word.strip_prefix(UUID_PREFIX).and_then(parse_uuid) {
-            Some(uuid) => Self::Uuid(uuid),
-            // A malformed UUID stays a name: no qube has it, so it never matches.
-            None => Self::Name(word.into()),
-        }
+    /// The word as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
-    fn is_dom0(&self) -> bool {
-        match self {
-            Self::Name(name) => &**name == DOM0,
-            Self::Uuid(uuid) => uuid.is_nil(),
-        }
+    /// Whether it is dom0, which has spellings of its own.
+    pub fn is_dom0(&self) -> bool {
+        is_dom0(&self.0)
     }
 }
 
 impl fmt::Display for QubeRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Name(name) => f.write_str(name),
-            Self::Uuid(uuid) => write!(f, "{UUID_PREFIX}{uuid}"),
-        }
+        f.write_str(&self.0)
     }
 }
 
-/// Only the hyphenated form: the `uuid` crate alone would also take braces and URNs.
-pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
-    (text.len() == 36)
-        .then(|| Uuid::try_parse(text).ok())
-        .flatten()
+/// Whether a word is one of the three spellings of dom0.
+pub(crate) fn is_dom0(word: &str) -> bool {
+    matches!(word, "@adminvm" | DOM0 | DOM0_UUID)
 }
 
 /// The third column of a rule: who calls.
@@ -77,7 +62,7 @@ pub enum SourceToken {
     Wildcard,
     /// `@anyvm`: everyone but dom0.
     AnyVm,
-    /// `@adminvm`, or dom0 in another spelling.
+    /// `@adminvm`.
     AdminVm,
     /// One qube.
     Qube(QubeRef),
@@ -96,7 +81,7 @@ pub enum TargetToken {
     Wildcard,
     /// `@anyvm`: every request but dom0.
     AnyVm,
-    /// `@adminvm`, or dom0 in another spelling.
+    /// `@adminvm`.
     AdminVm,
     /// `@default`: a request without a usable target.
     Default,
@@ -117,7 +102,7 @@ pub enum TargetToken {
 /// `target=` and `default_target=`: where a call goes instead, or what a prompt preselects.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RedirectToken {
-    /// dom0.
+    /// `@adminvm`.
     AdminVm,
     /// One qube.
     Qube(QubeRef),
@@ -205,10 +190,7 @@ impl SourceToken {
             Some(Word::Type(class)) => Self::Type(class.into()),
             Some(Word::Tag(tag)) => Self::Tag(tag.into()),
             Some(Word::DispvmOf(_) | Word::DispvmTag(_)) => Self::Disposable(word.into()),
-            Some(Word::Qube(name)) => match QubeRef::parse(name) {
-                qube if qube.is_dom0() => Self::AdminVm,
-                qube => Self::Qube(qube),
-            },
+            Some(Word::Qube(name)) => Self::Qube(QubeRef(name.into())),
             Some(Word::Default | Word::Dispvm) | None => return Err(not_here(word, "source")),
         })
     }
@@ -224,12 +206,9 @@ impl TargetToken {
             Some(Word::Type(class)) => Self::Type(class.into()),
             Some(Word::Tag(tag)) => Self::Tag(tag.into()),
             Some(Word::Dispvm) => Self::Dispvm,
-            Some(Word::DispvmOf(base)) => Self::DispvmOf(QubeRef::parse(base)),
+            Some(Word::DispvmOf(base)) => Self::DispvmOf(QubeRef(base.into())),
             Some(Word::DispvmTag(tag)) => Self::DispvmTag(tag.into()),
-            Some(Word::Qube(name)) => match QubeRef::parse(name) {
-                qube if qube.is_dom0() => Self::AdminVm,
-                qube => Self::Qube(qube),
-            },
+            Some(Word::Qube(name)) => Self::Qube(QubeRef(name.into())),
             None => return Err(not_here(word, "target")),
         })
     }
@@ -240,11 +219,8 @@ impl RedirectToken {
         Ok(match Word::parse(word)? {
             Some(Word::AdminVm) => Self::AdminVm,
             Some(Word::Dispvm) => Self::Dispvm,
-            Some(Word::DispvmOf(base)) => Self::DispvmOf(QubeRef::parse(base)),
-            Some(Word::Qube(name)) => match QubeRef::parse(name) {
-                qube if qube.is_dom0() => Self::AdminVm,
-                qube => Self::Qube(qube),
-            },
+            Some(Word::DispvmOf(base)) => Self::DispvmOf(QubeRef(base.into())),
+            Some(Word::Qube(name)) => Self::Qube(QubeRef(name.into())),
             _ => return Err(not_here(word, column)),
         })
     }
@@ -356,15 +332,18 @@ mod tests {
     }
 
     #[test]
-    fn dom0_has_three_spellings_and_one_token() {
+    fn dom0_has_three_spellings_and_each_stays_as_written() {
         for word in ["dom0", "@adminvm", NIL] {
-            assert_eq!(SourceToken::parse(word), Ok(SourceToken::AdminVm));
-            assert_eq!(TargetToken::parse(word), Ok(TargetToken::AdminVm));
-            assert_eq!(
-                RedirectToken::parse(word, "target="),
-                Ok(RedirectToken::AdminVm)
-            );
+            assert!(is_dom0(word));
+            for shown in [
+                SourceToken::parse(word).unwrap().to_string(),
+                TargetToken::parse(word).unwrap().to_string(),
+                RedirectToken::parse(word, "target=").unwrap().to_string(),
+            ] {
+                assert_eq!(shown, word);
+            }
         }
+        assert!(!is_dom0("DOM0"));
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! What the engine knows of the machine: one snapshot, from which one call is decided.
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Qube, QubeKind};
+use hashbrown::HashMap;
 use uuid::Uuid;
 
-use crate::token::{DOM0, QubeRef, parse_uuid};
+use crate::token::{DOM0, QubeRef};
 
 /// One qube as policy sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,21 @@ impl QubeView {
         }
     }
 
+    /// A qube as it is declared.
+    pub fn declared(qube: &Qube, uuid: Uuid, running: bool) -> Self {
+        let shared = |name: &Option<QubeName>| name.as_ref().map(|name| name.as_str().into());
+        let tags = qube.tags.iter().map(|tag| tag.as_str().into());
+        Self {
+            tags: tags.collect(),
+            running,
+            template_for_dispvms: qube.kind == QubeKind::DisposableTemplate,
+            default_dispvm: shared(&qube.default_dispvm),
+            internal: (qube.features.get("internal")).is_some_and(|value| !value.is_empty()),
+            guivm: shared(&qube.guivm),
+            ..Self::new(qube.name.as_str(), uuid, qube.kind.class())
+        }
+    }
+
     /// dom0 as it is when the caller says nothing about it.
     pub fn dom0() -> Self {
         Self {
@@ -78,34 +96,43 @@ pub enum SystemViewError {
 
 /// A qube in one [`SystemView`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct QubeIndex(usize);
+pub(crate) struct QubeIndex(u32);
 
 impl QubeIndex {
-    /// dom0 stands first in every view.
-    pub(crate) const DOM0: Self = Self(0);
-
-    pub(crate) fn is_dom0(self) -> bool {
-        self == Self::DOM0
-    }
-
     pub(crate) fn number(self) -> usize {
-        self.0
+        self.0 as usize
     }
 }
 
-/// All qubes at one instant. dom0 is always among them.
+/// Whether a caller that is in no list may still be judged by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strangers {
+    Refused,
+    Judged,
+}
+
+/// Numbers views, so that what was worked out for one is never used for another.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// All qubes at one instant.
 ///
 /// Build a new one when the machine changes; a call is decided against exactly one.
 #[derive(Debug, Clone)]
 pub struct SystemView {
+    number: u64,
     qubes: Vec<QubeView>,
+    /// `uuid:` and the UUID, of each qube.
+    uuid_words: Vec<Arc<str>>,
     default_dispvm: Vec<Option<QubeIndex>>,
-    by_name: HashMap<Arc<str>, QubeIndex>,
+    dom0: Option<QubeIndex>,
+    strangers: Strangers,
+    /// By name and by `uuid:` word.
+    by_word: HashMap<Arc<str>, QubeIndex>,
     by_uuid: HashMap<Uuid, QubeIndex>,
 }
 
 impl SystemView {
-    /// A snapshot of `qubes`. An entry named `dom0` replaces the one that is there anyway.
+    /// A snapshot of `qubes` and dom0. An entry named `dom0` replaces the one that is there anyway.
     pub fn new(qubes: impl IntoIterator<Item = QubeView>) -> Result<Self, SystemViewError> {
         let mut all = vec![QubeView::dom0()];
         let mut dom0_given = false;
@@ -122,36 +149,68 @@ impl SystemView {
                 };
             }
         }
-        let mut by_name = HashMap::with_capacity(all.len());
-        let mut by_uuid = HashMap::with_capacity(all.len());
-        for (number, qube) in all.iter().enumerate() {
-            let index = QubeIndex(number);
-            if by_name.insert(Arc::clone(&qube.name), index).is_some() {
+        Self::of(all, Strangers::Refused)
+    }
+
+    /// A snapshot of exactly `qubes`, for judging policy away from its machine: dom0 is there only
+    /// if it is listed, and a caller that is not listed is judged by its name, not refused.
+    pub fn exactly(qubes: Vec<QubeView>) -> Result<Self, SystemViewError> {
+        Self::of(qubes, Strangers::Judged)
+    }
+
+    fn of(qubes: Vec<QubeView>, strangers: Strangers) -> Result<Self, SystemViewError> {
+        let mut by_word = HashMap::with_capacity(2 * qubes.len());
+        let mut by_uuid = HashMap::with_capacity(qubes.len());
+        let mut uuid_words: Vec<Arc<str>> = Vec::with_capacity(qubes.len());
+        for (index, qube) in (0..).map(QubeIndex).zip(&qubes) {
+            if by_word.insert(Arc::clone(&qube.name), index).is_some() {
                 return Err(SystemViewError::DuplicateName(Arc::clone(&qube.name)));
             }
-            if let Some(QubeIndex(other)) = by_uuid.insert(qube.uuid, index) {
-                let other = all.get(other).map_or(&qube.name, |other| &other.name);
+            if let Some(other) = by_uuid.insert(qube.uuid, index) {
+                let other: QubeIndex = other;
+                let other = qubes
+                    .get(other.number())
+                    .map_or(&qube.name, |other| &other.name);
                 return Err(SystemViewError::DuplicateUuid(
                     Arc::clone(other),
                     Arc::clone(&qube.name),
                 ));
             }
+            let word: Arc<str> = format!("uuid:{}", qube.uuid).into();
+            by_word.insert(Arc::clone(&word), index);
+            uuid_words.push(word);
         }
-        let mut view = Self {
-            qubes: all,
-            default_dispvm: Vec::new(),
-            by_name,
-            by_uuid,
-        };
-        view.default_dispvm = view
-            .qubes
+        let default_dispvm = qubes
             .iter()
-            .map(|qube| view.find(qube.default_dispvm.as_deref()?))
+            .map(|qube| by_word.get(qube.default_dispvm.as_deref()?).copied())
             .collect();
-        Ok(view)
+        Ok(Self {
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
+            dom0: by_word.get(DOM0).copied(),
+            qubes,
+            uuid_words,
+            default_dispvm,
+            strangers,
+            by_word,
+            by_uuid,
+        })
     }
 
-    /// The qubes, dom0 first.
+    /// Makes the qube `name` known as `uuid:TEXT` too, for lists whose UUIDs are no UUIDs. False if
+    /// there is no such qube.
+    pub fn also_known_as(&mut self, name: &str, text: &str) -> bool {
+        let Some(index) = self.find(name) else {
+            return false;
+        };
+        let word: Arc<str> = format!("uuid:{text}").into();
+        self.by_word.insert(Arc::clone(&word), index);
+        if let Some(own) = self.uuid_words.get_mut(index.number()) {
+            *own = word;
+        }
+        true
+    }
+
+    /// The qubes.
     pub fn qubes(&self) -> &[QubeView] {
         &self.qubes
     }
@@ -163,8 +222,8 @@ impl SystemView {
 
     /// Notes that a qube has started or stopped. False if there is no such qube.
     pub fn set_running(&mut self, name: &str, running: bool) -> bool {
-        let found = self.find(name).filter(|index| !index.is_dom0());
-        match found.and_then(|index| self.qubes.get_mut(index.0)) {
+        let found = self.find(name).filter(|index| Some(*index) != self.dom0);
+        match found.and_then(|index| self.qubes.get_mut(index.number())) {
             Some(qube) => {
                 qube.running = running;
                 true
@@ -173,19 +232,25 @@ impl SystemView {
         }
     }
 
+    /// What this view has that no other has; which qubes run is not part of it.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn judges_strangers(&self) -> bool {
+        self.strangers == Strangers::Judged
+    }
+
+    pub(crate) fn dom0(&self) -> Option<QubeIndex> {
+        self.dom0
+    }
+
     pub(crate) fn find(&self, word: &str) -> Option<QubeIndex> {
-        let by_uuid = || {
-            let uuid = parse_uuid(word.strip_prefix("uuid:")?)?;
-            self.by_uuid.get(&uuid).copied()
-        };
-        self.by_name.get(word).copied().or_else(by_uuid)
+        self.by_word.get(word).copied()
     }
 
     pub(crate) fn find_ref(&self, qube: &QubeRef) -> Option<QubeIndex> {
-        match qube {
-            QubeRef::Name(name) => self.by_name.get(&**name).copied(),
-            QubeRef::Uuid(uuid) => self.by_uuid.get(uuid).copied(),
-        }
+        self.find(qube.as_str())
     }
 
     pub(crate) fn find_uuid(&self, uuid: Uuid) -> Option<QubeIndex> {
@@ -195,26 +260,22 @@ impl SystemView {
     /// The qube at an index that this view gave out.
     pub(crate) fn get(&self, index: QubeIndex) -> &QubeView {
         self.qubes
-            .get(index.0)
+            .get(index.number())
             .expect("an index comes from the view it is used with")
     }
 
-    /// Whether this is the qube that a rule names, without a look-up.
-    pub(crate) fn is(&self, index: QubeIndex, qube: &QubeRef) -> bool {
-        let found = self.get(index);
-        match qube {
-            QubeRef::Name(name) => *found.name == **name,
-            QubeRef::Uuid(uuid) => found.uuid == *uuid,
-        }
+    /// `uuid:` and the UUID of a qube.
+    pub(crate) fn uuid_word(&self, index: QubeIndex) -> &str {
+        self.uuid_words.get(index.number()).map_or("", |word| word)
     }
 
-    /// The base of `@dispvm` for this caller: it exists and disposables may be made of it.
-    pub(crate) fn disposable_base(&self, source: QubeIndex) -> Option<QubeIndex> {
-        let base = (*self.default_dispvm.get(source.0)?)?;
-        self.get(base).template_for_dispvms.then_some(base)
+    /// The base of `@dispvm` for a caller as its own entry writes it, and the qube of that name.
+    pub(crate) fn own_base(&self, source: QubeIndex) -> Option<(&str, Option<QubeIndex>)> {
+        let word = self.get(source).default_dispvm.as_deref()?;
+        Some((word, *self.default_dispvm.get(source.number())?))
     }
 
     pub(crate) fn indices(&self) -> impl Iterator<Item = QubeIndex> + use<> {
-        (0..self.qubes.len()).map(QubeIndex)
+        (0..u32::try_from(self.qubes.len()).unwrap_or(u32::MAX)).map(QubeIndex)
     }
 }

@@ -60,7 +60,6 @@ demo.Ping * work @dispvm:@type:x allow
 demo.Ping * work mail Allow
 demo.Ping * work mail allow,target=vault
 demo.Ping * work mail allow # why
-demo.Ping * work mail allow target=a,user=b
 demo.Ping * work mail allow target
 demo.Ping * work mail allow user=a user=b
 demo.Ping * work mail allow default_target=vault
@@ -88,21 +87,20 @@ demo.Ping * work
     a.policy:10:23: unknown action `Allow`; did you mean `allow`?
     a.policy:11:23: unknown action `allow,target=vault`; separate parameters with blanks, not commas
     a.policy:12:29: parameter `#` has no value; put the comment on a line of its own
-    a.policy:13:29: parameter `target=a,user=b` contains a comma; separate parameters with blanks, not commas
-    a.policy:14:29: parameter `target` has no value; write `name=value`, without blanks
-    a.policy:15:36: parameter `user` is given twice; keep one of them
-    a.policy:16:29: action `allow` has no parameter `default_target`; `allow` takes `target`, `user`, `notify`, `autostart`
-    a.policy:17:28: action `deny` has no parameter `target`; `deny` takes `notify`
-    a.policy:18:27: action `ask` has no parameter `defualt_target`; did you mean `default_target`?
-    a.policy:19:29: parameter `notify` is `true`, not `yes` or `no`; write `notify=yes` or `notify=no`
-    a.policy:19:41: parameter `autostart` is ``, not `yes` or `no`; write `autostart=yes` or `autostart=no`
-    a.policy:20:29: `@anyvm` cannot be used as a `target=`; use a qube's name, `@adminvm`, `@dispvm` or `@dispvm:BASE`
-    a.policy:21:29: `target=` names nothing; write the name, class or tag after it
-    a.policy:22:18: rule allows `@default` but names no destination; add `target=` with the qube to call
-    a.policy:23:1: rule has 3 of the five fields it needs; write `SERVICE ARGUMENT SOURCE TARGET ACTION`, with `*` for any argument
-    a.policy:24:1: directive `!include` is not supported here; name the file under `policy` in the description instead
-    a.policy:25:1: directive `!compat-4.0` is not supported here; name the file under `policy` in the description instead
-    a.policy:26:1: unknown directive `!inklude`; did you mean `!include`?
+    a.policy:13:29: parameter `target` has no value; write `name=value`, without blanks
+    a.policy:14:36: parameter `user` is given twice; keep one of them
+    a.policy:15:29: action `allow` has no parameter `default_target`; `allow` takes `target`, `user`, `notify`, `autostart`
+    a.policy:16:28: action `deny` has no parameter `target`; `deny` takes `notify`
+    a.policy:17:27: action `ask` has no parameter `defualt_target`; did you mean `default_target`?
+    a.policy:18:29: parameter `notify` is `true`, not `yes` or `no`; write `notify=yes` or `notify=no`
+    a.policy:18:41: parameter `autostart` is ``, not `yes` or `no`; write `autostart=yes` or `autostart=no`
+    a.policy:19:29: `@anyvm` cannot be used as a `target=`; use a qube's name, `@adminvm`, `@dispvm` or `@dispvm:BASE`
+    a.policy:20:29: `target=` names nothing; write the name, class or tag after it
+    a.policy:21:18: rule allows `@default` but names no destination; add `target=` with the qube to call
+    a.policy:22:1: rule has 3 of the five fields it needs; write `SERVICE ARGUMENT SOURCE TARGET ACTION`, with `*` for any argument
+    a.policy:23:1: `other` cannot be read: nothing can be included here; make it readable, or remove what names it
+    a.policy:24:1: `compat` cannot be read: nothing can be included here; make it readable, or remove what names it
+    a.policy:25:1: unknown directive `!inklude`; did you mean `!include`?
     ");
 }
 
@@ -129,6 +127,7 @@ fn rules_print_in_one_form_that_parses_to_the_same() {
         "demo.Ping + @adminvm @dispvm allow notify=yes",
         "demo.Ping +a+b @tag:x @dispvm:@tag:y deny notify=no",
         "demo.Ping * @type:AppVM @default allow target=@dispvm user=root autostart=no",
+        "demo.Ping * uuid:00000000-0000-0000-0000-000000000000 dom0 allow target=dom0,x user=",
         "demo.Ping * work mail ask target=@adminvm default_target=@dispvm:base user=u notify=yes",
     ];
     let engine = Engine::parse(&[text("a", 1, &rules.join("\n"))]).unwrap();

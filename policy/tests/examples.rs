@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use bulkhead_model::qube::PolicyText;
-use bulkhead_policy::{Decision, Engine, QubeView, Request, SystemView};
+use bulkhead_policy::{Decision, Engine, MemoryFolders, QubeView, Request, SystemView};
 use uuid::Uuid;
 
 fn desktop() -> Engine {
@@ -66,4 +66,48 @@ fn the_desktop_asks_where_it_says_it_asks() {
             "{source} {service} {target}"
         );
     }
+}
+
+/// The ```` ```policy ```` blocks of a document: what stands behind the word, and the text.
+fn blocks(document: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = document.lines();
+    while let Some(line) = lines.next() {
+        if let Some(marks) = line.trim_start().strip_prefix("```policy") {
+            let text: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+            blocks.push((marks.to_owned(), text.join("\n")));
+        }
+    }
+    blocks
+}
+
+#[test]
+fn policy_that_documents_show_parses_as_they_say() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut shown = 0;
+    // What blocks marked `files` include.
+    let mut folders = MemoryFolders::default();
+    assert!(folders.add_folder("/docs/include/dir") && folders.add_folder("/docs/compat"));
+    assert!(folders.add("/docs/include/more", *b"") && folders.add("/docs/include/gpg", *b""));
+    for entry in docs.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|suffix| suffix != "md") {
+            continue;
+        }
+        for (marks, text) in blocks(&std::fs::read_to_string(&path).unwrap()) {
+            shown += 1;
+            let text = [PolicyText {
+                origin: "page".to_owned(),
+                first_line: 1,
+                text,
+            }];
+            let parsed = match marks.contains("files") {
+                true => Engine::parse_with(&text, &folders, Path::new("/docs")),
+                false => Engine::parse(&text),
+            };
+            let place = format!("{}: {}", path.display(), text[0].text);
+            assert_eq!(parsed.is_err(), marks.contains("must-fail"), "{place}");
+        }
+    }
+    assert!(shown >= 3, "the blocks are found");
 }
