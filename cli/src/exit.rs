@@ -13,6 +13,8 @@ pub(crate) enum Exit {
     Usage,
     /// A part was done.
     Partly,
+    /// The person would be asked.
+    Asks,
     /// A bug in Bulkhead.
     Bug,
     /// The code of a command that ran in a qube.
@@ -27,6 +29,7 @@ impl Exit {
             Self::Refused => 1,
             Self::Usage => 2,
             Self::Partly => 3,
+            Self::Asks => 4,
             Self::Bug => 70,
             Self::Remote(code) => code,
         }

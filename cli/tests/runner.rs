@@ -14,5 +14,6 @@ mod runner {
     mod errors;
     mod help;
     mod local;
+    mod policy;
     mod qubes;
 }

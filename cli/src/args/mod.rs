@@ -3,6 +3,7 @@
 mod calls;
 mod change;
 mod local;
+mod policy;
 mod qubes;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ pub(crate) use change::{
     ApplyArgs, DiffArgs, GcArgs, PlanArgs, PlanOptions, RollbackArgs, StatusArgs,
 };
 pub(crate) use local::{CheckArgs, CompletionsArgs, FmtArgs, InitArgs, ManArgs, SchemaArgs};
+pub(crate) use policy::{EvalArgs, PolicyCommand};
 pub(crate) use qubes::{
     ConsoleArgs, InfoArgs, Json, LogsArgs, LsArgs, QubeNames, RestartArgs, SomeQubes, StartArgs,
     StopArgs,
@@ -27,6 +29,8 @@ Exit codes:
   2   The command line makes no sense
   3   Only a part was done
   70  A bug in Bulkhead
+
+`policy eval` ends with 0 if policy allows the call, 1 if it denies it and 4 if it asks.
 
 `run` and `call` end with the exit code of what ran in the qube; with 125 if it did not come to
 that, 126 if policy refused, 255 if the qube went away before the end.";
@@ -146,6 +150,9 @@ pub(crate) enum Command {
     Ask(AskArgs),
     /// Show what was decided about calls
     Audit(AuditArgs),
+    /// Ask what policy says
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 
     // The command itself.
     /// Print a completion script for a shell

@@ -14,6 +14,7 @@ mod lifecycle;
 mod logs;
 mod ls;
 mod meta;
+mod policy;
 mod schema;
 mod status;
 
@@ -55,6 +56,7 @@ pub(crate) fn run(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Run(args) => call::run(global, args),
         Command::Call(args) => call::call(global, args),
         Command::Ask(args) => with_client(global, |client| ask::ask(client, args)),
+        Command::Policy(command) => policy::policy(global, &command),
         Command::Audit(args) => with_client(global, |client| audit::audit(client, args)),
     }
 }

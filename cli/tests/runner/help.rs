@@ -52,6 +52,7 @@ fn of_the_whole() {
       call         Call a service in a qube
       ask          Answer calls that wait for a decision
       audit        Show what was decided about calls
+      policy       Ask what policy says
       completions  Print a completion script for a shell
       man          Print or write the manual pages
 
@@ -71,6 +72,8 @@ fn of_the_whole() {
       2   The command line makes no sense
       3   Only a part was done
       70  A bug in Bulkhead
+
+    `policy eval` ends with 0 if policy allows the call, 1 if it denies it and 4 if it asks.
 
     `run` and `call` end with the exit code of what ran in the qube; with 125 if it did not come to
     that, 126 if policy refused, 255 if the qube went away before the end.
@@ -561,4 +564,41 @@ fn completions_and_man_pages_know_every_command() {
         assert!(page.contains(part), "{part}");
     }
     assert!(folder.path().join("man/bulkhead-ask-deny.1").exists());
+}
+
+#[test]
+fn help_of_policy() {
+    insta::assert_snapshot!(help(&["policy"]), @r"
+    Ask what policy says
+
+    Usage: bulkhead policy [OPTIONS] <COMMAND>
+
+    Commands:
+      eval  Say what policy decides about a call
+
+    Options:
+      -h, --help  Print help
+    ");
+    insta::assert_snapshot!(help(&["policy", "eval"]), @r"
+    Say what policy decides about a call
+
+    Usage: bulkhead policy eval [OPTIONS] [SOURCE] [SERVICE] [TARGET]
+
+    Arguments:
+      [SOURCE]   The qube that calls
+      [SERVICE]  The service, with its argument if it has one: `SERVICE+ARGUMENT`
+      [TARGET]   The qube that is called, or `@default`, `@dispvm`, `@dispvm:BASE`
+
+    Options:
+          --batch          Judge calls from standard input, one JSON object a line, each with its policy
+                           and machine
+          --system <FILE>  The description whose policy is asked, or the folder of its system.ron
+                           [default: the one that `check` takes]
+          --json           Print the decision as JSON
+      -h, --help           Print help
+
+
+    Ends with 0 if policy allows the call, 1 if it denies it and 4 if it asks. With --batch it ends with
+    0 once every line is answered.
+    ");
 }
