@@ -181,7 +181,11 @@ impl Spoken<'_> {
 
 /// Why a target column and a call cannot be compared at all: the call is for a disposable whose
 /// base is unknown, and the column speaks of bases.
-fn incomparable(token: &TargetToken, call: &Call<'_>, view: &SystemView) -> Option<DenyReason> {
+pub(crate) fn incomparable(
+    token: &TargetToken,
+    call: &Call<'_>,
+    view: &SystemView,
+) -> Option<DenyReason> {
     if call.wanted != Wanted::Dispvm {
         return None;
     }

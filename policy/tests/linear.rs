@@ -196,6 +196,10 @@ proptest! {
                 plain::decide(engine.rules(), &request, &Machine(&qubes)),
                 "{:?}", call
             );
+            // What people are told is what is done.
+            let told = engine.fits(&request, &view).ok();
+            let told = told.and_then(|mut fits| fits.position(|(_, fit)| fit.decides()));
+            prop_assert_eq!(told, engine.decide(&request, &view).number(), "{:?}", call);
         }
     }
 
