@@ -104,8 +104,8 @@ fn qube(name: &'static str, number: u128, choose: &mut Choose<'_>) -> QubeView {
         running: is(2),
         internal: is(3) && is(4),
         template_for_dispvms: is(5) || name == "base",
-        default_dispvm: match choose.of(&["base", "", "ghost", "work", "spare"]) {
-            "" => None,
+        default_dispvm: match choose.of(&["base", "-", "ghost", "work", "spare", "", "@x"]) {
+            "-" => None,
             base => Some(base.into()),
         },
         ..QubeView::new(name, uuid, "AppVM")

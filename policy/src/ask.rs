@@ -10,7 +10,7 @@ use crate::index::Named;
 use crate::request::{Call, Party};
 use crate::rule::{Action, Rule};
 use crate::token::{RedirectToken, TargetToken};
-use crate::view::{QubeIndex, SystemView};
+use crate::view::{OwnBase, QubeIndex, SystemView};
 
 /// What may be chosen, sorted by how it is displayed, or why nothing can be offered.
 pub(crate) type Offered = Result<Arc<[Destination]>, DenyReason>;
@@ -79,9 +79,10 @@ pub(crate) fn ask(
     if targets.is_empty() {
         return Err(DenyReason::NoChoice);
     }
-    let preselected = default_target
-        .as_ref()
-        .and_then(|token| preselect(token, target.as_ref(), &targets, call, view));
+    let preselected = match default_target {
+        Some(token) => preselect(token, target.as_ref(), &targets, call, view)?,
+        None => None,
+    };
     let source = call.source.index.map(|source| view.get(source));
     Ok(Ask {
         rule: spoken.rule.origin.clone(),
@@ -149,18 +150,22 @@ fn preselect(
     targets: &[Destination],
     call: &Call<'_>,
     view: &SystemView,
-) -> Option<Destination> {
+) -> Result<Option<Destination>, DenyReason> {
     let word = match token {
         RedirectToken::AdminVm => "dom0".to_owned(),
         RedirectToken::Qube(qube) if qube.is_dom0() => "dom0".to_owned(),
-        RedirectToken::Dispvm => format!("@dispvm:{}", call.source.own_base(view)?.0),
+        RedirectToken::Dispvm => match call.source.own_base(view) {
+            OwnBase::None => return Ok(None),
+            OwnBase::Malformed => return Err(DenyReason::BaseMalformed),
+            OwnBase::Is(word, _) => format!("@dispvm:{word}"),
+        },
         RedirectToken::Qube(_) | RedirectToken::DispvmOf(_) => token.to_string(),
     };
     let shown = |target: &Destination| match (only, target) {
         (_, Destination::Dom0) | (None, _) => target.is_shown_as(&word),
         (Some(only), _) => only.to_string() == word,
     };
-    targets.iter().find(|target| shown(target)).cloned()
+    Ok(targets.iter().find(|target| shown(target)).cloned())
 }
 
 /// What has been said about one possible choice. The first rule that names it says it.
@@ -274,12 +279,16 @@ impl<'a> Choices<'a> {
     }
 
     fn offered(mut self, source: QubeIndex) -> Offered {
-        if self.own_disposable == Said::Yes
-            && let Some((_, base)) = self.view.own_base(source)
-        {
-            let base = base.ok_or(DenyReason::BaseUnknown)?;
-            if let Some(slot) = self.disposables.get_mut(base.number()) {
-                *slot = Said::Yes;
+        if self.own_disposable == Said::Yes {
+            match self.view.own_base(source) {
+                OwnBase::None => {}
+                OwnBase::Malformed => return Err(DenyReason::BaseMalformed),
+                OwnBase::Is(_, base) => {
+                    let base = base.ok_or(DenyReason::BaseUnknown)?;
+                    if let Some(slot) = self.disposables.get_mut(base.number()) {
+                        *slot = Said::Yes;
+                    }
+                }
             }
         }
         if self.adminvm == Said::Yes {

@@ -234,6 +234,9 @@ pub enum DenyReason {
     /// The base of a disposable does not exist.
     #[error("the base of the disposable does not exist")]
     BaseUnknown,
+    /// The caller's default base is a word that is no name.
+    #[error("the caller's default disposable template has no name that a template can have")]
+    BaseMalformed,
     /// The rule is about a base, the call about a disposable of none.
     #[error("the rule names a disposable template, but the caller has no default one")]
     BaseIncomparable,

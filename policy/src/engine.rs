@@ -14,7 +14,7 @@ use crate::read::{self, Read};
 use crate::request::{Call, Party, REMOTE_CLASS, Request, Wanted};
 use crate::rule::{Action, Rule};
 use crate::token::{RedirectToken, TargetToken};
-use crate::view::{QubeIndex, SystemView};
+use crate::view::{OwnBase, QubeIndex, SystemView};
 
 /// A policy, ready to decide. It never changes: a new policy is a new engine.
 #[derive(Debug, Clone)]
@@ -190,8 +190,11 @@ pub(crate) fn incomparable(
         return None;
     }
     match (token, call.source.own_base(view)) {
-        (TargetToken::DispvmOf(_), None) => Some(DenyReason::BaseIncomparable),
-        (TargetToken::DispvmTag(_), Some((_, None))) => Some(DenyReason::BaseUnknown),
+        (TargetToken::DispvmOf(_) | TargetToken::DispvmTag(_), OwnBase::Malformed) => {
+            Some(DenyReason::BaseMalformed)
+        }
+        (TargetToken::DispvmOf(_), OwnBase::None) => Some(DenyReason::BaseIncomparable),
+        (TargetToken::DispvmTag(_), OwnBase::Is(_, None)) => Some(DenyReason::BaseUnknown),
         _ => None,
     }
 }
@@ -248,15 +251,13 @@ fn destination(
     call: &Call<'_>,
     view: &SystemView,
 ) -> Result<(String, Place), DenyReason> {
-    let own_disposable = || {
-        let (word, base) = call
-            .source
-            .own_base(view)
-            .ok_or(DenyReason::NoDisposableBase)?;
-        Ok((
+    let own_disposable = || match call.source.own_base(view) {
+        OwnBase::None => Err(DenyReason::NoDisposableBase),
+        OwnBase::Malformed => Err(DenyReason::BaseMalformed),
+        OwnBase::Is(word, base) => Ok((
             format!("@dispvm:{word}"),
             base.map_or(Place::Baseless, Place::Disposable),
-        ))
+        )),
     };
     match redirect {
         None => match call.wanted {

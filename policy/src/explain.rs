@@ -6,7 +6,7 @@ use crate::engine::{Engine, incomparable};
 use crate::request::{Call, Party, Request, Wanted};
 use crate::rule::Rule;
 use crate::token::{QubeRef, SourceToken, TargetToken};
-use crate::view::{QubeIndex, SystemView};
+use crate::view::{OwnBase, QubeIndex, SystemView};
 
 /// How a rule and a call compare: the first column that does not match, from the left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,15 +111,19 @@ fn matches_target(token: &TargetToken, call: &Call<'_>, view: &SystemView) -> bo
         TargetToken::DispvmOf(named) => match call.wanted {
             Wanted::DispvmOf(base) => is_qube(named, base, view),
             // The caller's own base counts by the word its entry has.
-            Wanted::Dispvm => {
-                (call.source.own_base(view)).is_some_and(|(word, _)| word == named.as_str())
-            }
+            Wanted::Dispvm => match call.source.own_base(view) {
+                OwnBase::Is(word, _) => word == named.as_str(),
+                OwnBase::None | OwnBase::Malformed => false,
+            },
             _ => false,
         },
         TargetToken::DispvmTag(tag) => {
             let base = match call.wanted {
                 Wanted::DispvmOf(base) => Some(base),
-                Wanted::Dispvm => call.source.own_base(view).and_then(|(_, base)| base),
+                Wanted::Dispvm => match call.source.own_base(view) {
+                    OwnBase::Is(_, base) => base,
+                    OwnBase::None | OwnBase::Malformed => None,
+                },
                 _ => None,
             };
             base.map(|base| view.get(base))

@@ -10,7 +10,7 @@ use hashbrown::HashMap;
 use crate::request::{Call, Party, Wanted};
 use crate::rule::Rule;
 use crate::token::{SourceToken, TargetToken};
-use crate::view::{QubeIndex, SystemView};
+use crate::view::{OwnBase, QubeIndex, SystemView};
 
 /// Position of a rule in file order.
 type Position = u32;
@@ -273,8 +273,12 @@ impl Index {
             Wanted::Dispvm => {
                 keys.push(Key::Dispvm);
                 match call.source.own_base(view) {
-                    None => keys.push(Key::SomeDispvmOf),
-                    Some((word, base)) => {
+                    OwnBase::None => keys.push(Key::SomeDispvmOf),
+                    OwnBase::Malformed => {
+                        keys.push(Key::SomeDispvmOf);
+                        keys.push(Key::SomeDispvmTag);
+                    }
+                    OwnBase::Is(word, base) => {
                         keys_push(&mut keys, self.symbol(word).map(Key::DispvmOf));
                         match base {
                             None => keys.push(Key::SomeDispvmTag),

@@ -2,7 +2,7 @@
 
 use crate::decision::DenyReason;
 use crate::token::{RequestToken, is_dom0};
-use crate::view::{QubeIndex, SystemView};
+use crate::view::{OwnBase, QubeIndex, SystemView};
 
 /// One call to decide. Source page: policy format, "Building the request".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,12 +73,12 @@ impl<'a> Party<'a> {
         }
     }
 
-    /// The base of its disposables: the word for it, and the qube.
-    pub(crate) fn own_base<'b>(
-        &self,
-        view: &'b SystemView,
-    ) -> Option<(&'b str, Option<QubeIndex>)> {
-        view.own_base(self.index?)
+    /// The base of its disposables.
+    pub(crate) fn own_base<'b>(&self, view: &'b SystemView) -> OwnBase<'b> {
+        match self.index {
+            Some(index) => view.own_base(index),
+            None => OwnBase::None,
+        }
     }
 }
 

@@ -104,6 +104,16 @@ impl QubeIndex {
     }
 }
 
+/// What a qube's entry says of the base of its disposables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnBase<'a> {
+    None,
+    /// A word that no qube can have.
+    Malformed,
+    /// The word, and the qube of that name if there is one.
+    Is(&'a str, Option<QubeIndex>),
+}
+
 /// Whether a caller that is in no list may still be judged by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Strangers {
@@ -269,10 +279,14 @@ impl SystemView {
         self.uuid_words.get(index.number()).map_or("", |word| word)
     }
 
-    /// The base of `@dispvm` for a caller as its own entry writes it, and the qube of that name.
-    pub(crate) fn own_base(&self, source: QubeIndex) -> Option<(&str, Option<QubeIndex>)> {
-        let word = self.get(source).default_dispvm.as_deref()?;
-        Some((word, *self.default_dispvm.get(source.number())?))
+    /// The base of `@dispvm` for a caller.
+    pub(crate) fn own_base(&self, source: QubeIndex) -> OwnBase<'_> {
+        let found = self.default_dispvm.get(source.number()).copied().flatten();
+        match self.get(source).default_dispvm.as_deref() {
+            None => OwnBase::None,
+            Some(word) if word.is_empty() || word.starts_with('@') => OwnBase::Malformed,
+            Some(word) => OwnBase::Is(word, found),
+        }
     }
 
     pub(crate) fn indices(&self) -> impl Iterator<Item = QubeIndex> + use<> {

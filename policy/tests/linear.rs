@@ -120,7 +120,7 @@ prop_compose! {
         tags in prop::collection::vec(prop::sample::subsequence(vec!["a", "b"], 0..=2), NAMES.len()),
         flags in prop::collection::vec(any::<[bool; 3]>(), NAMES.len()),
         bases in prop::collection::vec(
-            prop::option::of(prop::sample::select(vec!["base", "base", "work", "spare", "ghost"])),
+            prop::option::of(prop::sample::select(vec!["base", "base", "work", "spare", "ghost", "", "@x"])),
             NAMES.len(),
         ),
         relay in prop::option::of(prop::sample::select(vec!["relay", "relay", "work", "ghost", ""])),

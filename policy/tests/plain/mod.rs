@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use bulkhead_model::qube::PolicyText;
-use bulkhead_policy::{Action, Decision, Engine, QubeView, Request, Rule, SystemView};
+use bulkhead_policy::{Action, Decision, DenyReason, Engine, QubeView, Request, Rule, SystemView};
 
 pub const DOM0_UUID: &str = "uuid:00000000-0000-0000-0000-000000000000";
 
@@ -38,9 +38,14 @@ impl Machine<'_> {
         }
     }
 
-    fn base_of(&self, source: &str) -> Option<String> {
-        let base = self.find(source)?.default_dispvm.clone()?;
-        Some(format!("@dispvm:{base}"))
+    fn base_of(&self, source: &str) -> Result<Option<String>, No> {
+        let own = self
+            .find(source)
+            .and_then(|qube| qube.default_dispvm.as_deref());
+        match own {
+            Some(base) if base.is_empty() || base.starts_with('@') => Err(No::Deny(true)),
+            own => Ok(own.map(|base| format!("@dispvm:{base}"))),
+        }
     }
 
     fn has_tag(&self, word: &str, tag: &str) -> bool {
@@ -93,7 +98,7 @@ fn matches_target(
 ) -> Result<bool, No> {
     if let Some(tag) = token.strip_prefix("@dispvm:@tag:") {
         let own = (wanted == "@dispvm").then(|| machine.base_of(source));
-        let base = own.unwrap_or_else(|| Some(wanted.to_owned()));
+        let base = own.unwrap_or_else(|| Ok(Some(wanted.to_owned())))?;
         let Some(base) = base
             .as_deref()
             .and_then(|base| base.strip_prefix("@dispvm:"))
@@ -105,7 +110,7 @@ fn matches_target(
     }
     if let Some(base) = token.strip_prefix("@dispvm:") {
         if wanted == "@dispvm" {
-            return Ok(machine.base_of(source).ok_or(No::Fault)? == token);
+            return Ok(machine.base_of(source)?.ok_or(No::Fault)? == token);
         }
         let wanted = wanted.strip_prefix("@dispvm:");
         return Ok(wanted.is_some_and(|wanted| machine.same(base, wanted)));
@@ -263,10 +268,13 @@ fn try_decide(
     }
     let words: Vec<Words> = rules.iter().map(Words::of).collect();
     for (number, rule) in words.iter().enumerate() {
-        if rule.matches_but_target(request, source, machine)
-            && matches_target(&rule.target, wanted, source, machine)?
-        {
+        if !rule.matches_but_target(request, source, machine) {
+            continue;
+        }
+        let matched = matches_target(&rule.target, wanted, source, machine);
+        if !matches!(matched, Ok(false)) {
             *at = number.to_string();
+            matched?;
             return match &*rule.action {
                 "deny" => Err(No::Deny(rule.notify())),
                 "allow" => allow(rule, number, request, source, wanted, machine),
@@ -288,7 +296,7 @@ fn allow(
     let mut target = rule.param("target").unwrap_or(wanted).to_owned();
     match &*target {
         "@default" => return Err(No::Deny(true)),
-        "@dispvm" => target = machine.base_of(source).ok_or(No::Deny(true))?,
+        "@dispvm" => target = machine.base_of(source)?.ok_or(No::Deny(true))?,
         "@adminvm" => target = "dom0".to_owned(),
         word => match word.strip_prefix("@dispvm:") {
             Some(base) if machine.is_base(base) => {}
@@ -369,11 +377,11 @@ fn ask(
     if choices.is_empty() {
         return Err(No::Deny(true));
     }
-    let preselected = rule.param("default_target").and_then(|word| match word {
-        "@dispvm" => machine.base_of(source),
-        word if is_dom0(word) => Some("dom0".to_owned()),
-        word => Some(word.to_owned()),
-    });
+    let preselected = match rule.param("default_target") {
+        Some("@dispvm") => machine.base_of(source)?,
+        Some(word) if is_dom0(word) => Some("dom0".to_owned()),
+        word => word.map(str::to_owned),
+    };
     let preselected = preselected.filter(|word| choices.contains(word));
     let (autostart, notify) = (rule.autostart(), rule.notify());
     Ok(format!(
@@ -401,7 +409,7 @@ fn collect(
         }
     }
     if choices.remove("@dispvm") {
-        choices.extend(machine.base_of(source));
+        choices.extend(machine.base_of(source)?);
     }
     if choices.remove("@adminvm") {
         choices.insert("dom0".to_owned());
@@ -459,9 +467,10 @@ pub fn engine(engine: &Engine, request: &Request<'_>, view: &SystemView) -> Stri
         }
         Decision::Deny(deny) if deny.reason.is_fault() => "fault".to_owned(),
         Decision::Deny(deny) => {
-            if let Some(rule) = rule {
+            // Other reasons, such as a base that is no name, are always told.
+            if let (Some(rule), DenyReason::Rule) = (rule, deny.reason) {
                 assert!(
-                    !matches!(rule.action, Action::Deny { notify } if notify != deny.notify),
+                    matches!(rule.action, Action::Deny { notify } if notify == deny.notify),
                     "a deny rule tells as it says"
                 );
             }

@@ -88,7 +88,7 @@ impl Judge {
         }
         let view = Kept::renew(&mut self.machine, case.system_info, machine)?;
         if !case.request.argument.starts_with('+') {
-            return Err(Outcome::malformed("`argument` does not start with `+`"));
+            return Err(Outcome::Error { message: None });
         }
         let request = Request {
             service: &case.request.service,

@@ -206,8 +206,10 @@ fn every_line_is_answered_in_order() {
             "error", "error", "error", "allow", "error", "error", "error", "error", "allow"
         ]
     );
-    for (answer, kind) in answers.iter().zip(kinds) {
-        assert_eq!(answer["message"].is_string(), kind == "error", "{answer}");
+    for (number, (answer, kind)) in answers.iter().zip(kinds).enumerate() {
+        // That an argument begins with `+` is the policy's affair, not that of the line.
+        let told = kind == "error" && number != 5;
+        assert_eq!(answer["message"].is_string(), told, "{answer}");
     }
 }
 
