@@ -33,10 +33,6 @@ impl Profile {
 /// The agent runs in any template, so it must not need that template's libraries.
 const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Static because of that, and at fixed addresses: applying the relocations of a program that may
-/// be loaded anywhere is a sixth of what each start of it costs, and each call starts it.
-const AGENT_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
-
 /// `cargo build`: a person sees how far it is, a log does not get a line for each crate.
 fn build_words() -> &'static [&'static str] {
     if std::io::stderr().is_terminal() {
@@ -73,7 +69,7 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
         .args(build_words())
         .args(profile.arguments())
         .args(["-p", "qube-agent", "--target", AGENT_TARGET])
-        .env("RUSTFLAGS", AGENT_FLAGS))?;
+        .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     let programs = target_dir().join(profile.folder());
     let agent = target_dir()
         .join(AGENT_TARGET)
