@@ -39,26 +39,24 @@ const ROUNDS: usize = 15;
 /// Qubes of a large system, and of one ten times that.
 const QUBES: [usize; 2] = [1_000, 10_000];
 
-/// Followed by a number of qubes: one plan of a new machine, for a profiler.
+/// Followed by a number of qubes and `new` or `same`: one plan in this process, and the milliseconds
+/// that it took. A daemon that has just loaded its description plans on fresh memory, so the figures
+/// come from here; a profiler wants it too.
 const ONCE: &str = "--once";
 
-fn main() {
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+fn main() -> Outcome<()> {
     let words: Vec<String> = std::env::args().collect();
-    let after_once = words.iter().skip_while(|word| *word != ONCE).nth(1);
-    if let Some(qubes) = after_once.and_then(|count| count.parse().ok()) {
-        let (observed, lock) = (Observed::default(), Lock::default());
-        let made = plan(
-            &read(&text(qubes)),
-            &lock,
-            &observed,
-            PlanOptions::default(),
-        );
-        println!("{} steps", made.expect("a plan").steps.len());
+    let mut after_once = words.iter().skip_while(|word| *word != ONCE).skip(1);
+    if let (Some(qubes), Some(against)) = (after_once.next(), after_once.next()) {
+        println!("{:.3}", once(qubes.parse()?, Against::parse(against)?));
     } else if words.iter().any(|word| word == FIGURES) {
-        figures();
+        figures()?;
     } else {
         divan::main();
     }
+    Ok(())
 }
 
 /// What the plan is made against.
@@ -70,38 +68,59 @@ enum Against {
     Same,
 }
 
-/// Milliseconds from text to plan: the fastest and the median of some rounds.
-fn text_to_plan_ms(qubes: usize, against: Against) -> (f64, f64) {
+impl Against {
+    const ALL: [(&str, Self); 2] = [("new", Self::Nothing), ("same", Self::Same)];
+
+    fn parse(word: &str) -> Outcome<Self> {
+        let found = Self::ALL.into_iter().find(|(name, _)| *name == word);
+        Ok(found.ok_or("plan against what, `new` or `same`?")?.1)
+    }
+}
+
+/// Milliseconds from text to plan.
+fn once(qubes: usize, against: Against) -> f64 {
     let text = text(qubes);
     let (observed, lock) = match against {
         Against::Nothing => (Observed::default(), Lock::default()),
         Against::Same => settled(&read(&text)),
     };
-    let mut all: Vec<f64> = (0..ROUNDS)
-        .map(|_| {
-            let start = std::time::Instant::now();
-            let made = plan(&read(&text), &lock, &observed, PlanOptions::default());
-            let took = start.elapsed();
-            let made = made.expect("a plan");
-            assert_eq!(made.steps.is_empty(), matches!(against, Against::Same));
-            took.as_secs_f64() * 1e3
-        })
-        .collect();
-    all.sort_by(f64::total_cmp);
-    let at = |index: usize| all.get(index).copied().unwrap_or(f64::NAN);
-    (at(0), at(ROUNDS / 2))
+    let start = std::time::Instant::now();
+    let made = plan(&read(&text), &lock, &observed, PlanOptions::default());
+    let took = start.elapsed();
+    let made = made.expect("a plan");
+    assert_eq!(made.steps.is_empty(), matches!(against, Against::Same));
+    took.as_secs_f64() * 1e3
 }
 
-fn figures() {
-    for (name, against) in [("new", Against::Nothing), ("same", Against::Same)] {
-        let [one, ten] = QUBES.map(|qubes| {
-            let (fastest, median) = text_to_plan_ms(qubes, against);
+/// The fastest and the median of some rounds, each in a process of its own.
+fn text_to_plan_ms(qubes: usize, against: &str) -> Outcome<(f64, f64)> {
+    let mut all = Vec::new();
+    for _ in 0..ROUNDS {
+        let output = std::process::Command::new(std::env::current_exe()?)
+            .args([ONCE, &qubes.to_string(), against])
+            .stderr(std::process::Stdio::inherit())
+            .output()?;
+        all.push(String::from_utf8(output.stdout)?.trim().parse::<f64>()?);
+    }
+    all.sort_by(f64::total_cmp);
+    let at = |index: usize| all.get(index).copied().ok_or("no rounds");
+    Ok((at(0)?, at(ROUNDS / 2)?))
+}
+
+fn figures() -> Outcome<()> {
+    for (name, _) in Against::ALL {
+        let mut per_qube = Vec::new();
+        for qubes in QUBES {
+            let (fastest, median) = text_to_plan_ms(qubes, name)?;
             println!("figure plan_{name}_{qubes} {median:.3} ms");
             println!("figure plan_{name}_{qubes}_best {fastest:.3} ms");
-            fastest / qubes as f64
-        });
-        println!("figure plan_{name}_growth {:.3} x", ten / one);
+            per_qube.push(fastest / qubes as f64);
+        }
+        if let [one, ten] = per_qube[..] {
+            println!("figure plan_{name}_growth {:.3} x", ten / one);
+        }
     }
+    Ok(())
 }
 
 /// Qubes as people write them: a netvm for every ten, half of the others started with the machine.
