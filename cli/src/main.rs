@@ -11,7 +11,6 @@
 mod args;
 mod client;
 mod commands;
-mod events;
 mod exit;
 mod failure;
 mod output;

@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use bulkhead_api::change::{ApplyOutcome, ApplyReport, ApplyRequest, PlanRequest, RollbackRequest};
+use bulkhead_api::client::{Incoming, Signals};
 use bulkhead_api::event::Topic;
 use bulkhead_api::{ApiError, from_json, to_json};
 use serde::Deserialize;
@@ -11,7 +12,6 @@ use serde::Deserialize;
 use super::confirm::{Grave, confirm};
 use crate::args::{ApplyArgs, PlanArgs, PlanOptions, RollbackArgs};
 use crate::client::Client;
-use crate::events::{Events, Incoming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{note, print, print_json_text, print_line, style, time};
@@ -176,7 +176,7 @@ async fn follow(
     client: &Client,
     change: impl Future<Output = Result<String, ApiError>>,
 ) -> Result<String, Failure> {
-    let mut events = Events::subscribe(client, &[Topic::Changes]).await?;
+    let mut events = Signals::subscribe(client, &[Topic::Changes]).await?;
     let mut progress = ApplyProgress::new();
     let mut change = std::pin::pin!(change);
     let outcome = loop {
@@ -186,7 +186,7 @@ async fn follow(
             event = events.next() => match event {
                 Ok(Incoming::Event(event)) => progress.show(&event),
                 Ok(Incoming::Lost) => {}
-                Err(failure) => break Err(failure),
+                Err(failure) => break Err(failure.into()),
             },
             outcome = &mut change => break outcome.map_err(Failure::from),
         }

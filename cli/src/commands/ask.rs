@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bulkhead_api::call::{Answer, Ask};
+use bulkhead_api::client::{Incoming, Signals};
 use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::from_json;
 use tokio::sync::mpsc;
 
 use crate::args::{AskAction, AskArgs};
 use crate::client::Client;
-use crate::events::{Events, Incoming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::style::{self, Paint};
@@ -179,7 +179,7 @@ fn answers(ask: &Ask) -> String {
 #[derive(Debug)]
 struct Conversation {
     client: Client,
-    events: Events,
+    events: Signals,
     /// Lines that are typed; none when the terminal is gone.
     lines: mpsc::UnboundedReceiver<String>,
     queue: VecDeque<Ask>,
@@ -196,7 +196,7 @@ enum Outcome {
 impl Conversation {
     async fn begin(client: Client, watch: bool) -> Result<Exit, Failure> {
         // Subscribed before reading, so that nothing falls between.
-        let events = Events::subscribe(&client, &[Topic::Asks]).await?;
+        let events = Signals::subscribe(&client, &[Topic::Asks]).await?;
         let mut it = Self {
             client,
             events,

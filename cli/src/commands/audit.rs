@@ -1,12 +1,12 @@
 //! `bulkhead audit`.
 
 use bulkhead_api::call::{AuditFilter, AuditRecord};
+use bulkhead_api::client::{Incoming, Signals};
 use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::{from_json, to_json};
 
 use crate::args::{AuditArgs, Decision};
 use crate::client::Client;
-use crate::events::{Events, Incoming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::style::{self, Paint};
@@ -25,7 +25,7 @@ pub(crate) async fn audit(client: Client, args: AuditArgs) -> Result<Exit, Failu
     };
     // Subscribed before reading, so that nothing falls between.
     let events = if args.follow {
-        Some(Events::subscribe(&client, &[Topic::Audit]).await?)
+        Some(Signals::subscribe(&client, &[Topic::Audit]).await?)
     } else {
         None
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bulkhead_api::ErrorKind;
 use bulkhead_api::call::{COMMAND_MAX, CallRequest, DataConnection, RunRequest};
+use bulkhead_api::client::{Incoming, Signals};
 use bulkhead_api::event::{Event, Topic};
 use bulkhead_qrexec::pump::{self, Errors, Input, Options, Output, Streams};
 use bulkhead_vchan::{Listener, SocketChannel};
@@ -16,7 +17,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::args::{CallArgs, Filter, Global, RunArgs};
 use crate::client::{self, Client};
-use crate::events::{Events, Incoming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::progress::waiting;
@@ -141,7 +141,7 @@ fn connect_and_relay(global: &Global, request: Request, filter: &Filter) -> Resu
 
 /// Waits until a disposable is gone, so that nobody sees it after its command.
 async fn wait_until_gone(client: &Client, name: &str) -> Result<(), Failure> {
-    let mut events = Events::subscribe(client, &[Topic::Qubes]).await?;
+    let mut events = Signals::subscribe(client, &[Topic::Qubes]).await?;
     loop {
         let rows = client.proxy.list().await?;
         if rows.iter().all(|row| row.name != name) {
@@ -163,7 +163,7 @@ async fn introduce(
 ) -> Result<(Client, DataConnection), Failure> {
     let unreached = |failure: Failure| failure.exit_unless_bug(Exit::Remote(UNREACHED));
     let client = Client::connect(&client::socket(global)).await;
-    let client = client.map_err(unreached)?;
+    let client = client.map_err(|error| unreached(error.into()))?;
     let data = match request {
         Request::Run(request) => waiting(&starting(&request.qube), client.proxy.run(request)).await,
         Request::Call(request) => {

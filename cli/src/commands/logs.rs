@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_api::client::{Incoming, Signals};
 use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::qube::QubeState;
 use rustix::fs::inotify;
@@ -14,7 +15,6 @@ use tokio::sync::Notify;
 
 use crate::args::{ConsoleArgs, LogsArgs};
 use crate::client::Client;
-use crate::events::{Events, Incoming};
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{note, print, text};
@@ -45,7 +45,7 @@ pub(crate) async fn logs(client: Client, args: LogsArgs) -> Result<Exit, Failure
 
 pub(crate) async fn console(client: Client, args: ConsoleArgs) -> Result<Exit, Failure> {
     let name = &args.qube;
-    let mut events = Events::subscribe(&client, &[Topic::Qubes]).await?;
+    let mut events = Signals::subscribe(&client, &[Topic::Qubes]).await?;
     let mut log = Log::open(&client, name).await?;
     if !runs(&client, name).await? {
         return Err(Failure::new(format!("qube `{name}` does not run"))

@@ -12,6 +12,7 @@
 
 pub mod call;
 pub mod change;
+pub mod client;
 mod error;
 pub mod event;
 pub mod proxy;
