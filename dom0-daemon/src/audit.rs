@@ -323,6 +323,7 @@ mod tests {
             decision: decision.to_owned(),
             by: "policy".to_owned(),
             rule: "system.ron:7".to_owned(),
+            notify: false,
             count: 1,
             since: None,
         }

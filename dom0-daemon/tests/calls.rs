@@ -226,6 +226,49 @@ async fn a_question_is_withdrawn_when_its_qube_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_person_is_told_of_what_the_rules_say_and_until_when_a_question_waits() {
+    let policy = "\
+        test.Quiet * work vault deny notify=no\n\
+        test.Loud * work vault deny\n\
+        test.Echo * work vault allow\n\
+        test.Told * work vault allow notify=yes\n\
+        test.Asked * work vault ask default_target=vault\n";
+    let world = World::new(qubes(), policy).await;
+    world.start("work").await;
+    world.start("vault").await;
+    for service in ["test.Echo", "test.Told"] {
+        world.service("vault", service, "cat").await;
+    }
+    let call = |service: &str| format!("qrexec-client-vm vault {service} </dev/null; true");
+    for (service, told) in [
+        ("test.Quiet", false),
+        ("test.Loud", true),
+        ("test.Echo", false),
+        ("test.Told", true),
+    ] {
+        assert_eq!(world.sh("work", &call(service)).await.0, 0);
+        let filter = AuditFilter {
+            last: 1,
+            service: Some(service.to_owned()),
+            ..AuditFilter::default()
+        };
+        let record = world.runtime.audit().tail(&filter).unwrap().remove(0);
+        assert_eq!(record.notify, told, "{record:?}");
+    }
+    let request = world.request("work", &call("test.Asked"));
+    let connection = world.runtime.run_command(request, "me").await.unwrap();
+    eventually("the question", || world.runtime.asks().len() == 1).await;
+    let ask = world.runtime.asks().remove(0);
+    assert_eq!(ask.expires, Some(ask.asked + world::PATIENCE.as_secs()));
+    assert_eq!(ask.guivm, None);
+    world
+        .runtime
+        .answer(ask.id, Answer::Deny, None, "me")
+        .unwrap();
+    drop(connection);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_question_is_withdrawn_when_its_caller_is_killed() {
     let world = two_running().await;
     world

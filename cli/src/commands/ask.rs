@@ -327,6 +327,8 @@ mod tests {
             targets: vec!["vault".into(), "personal".into()],
             default_target: default.map(Into::into),
             asked: 1_709_210_096,
+            expires: None,
+            guivm: None,
             rule: "policy:12".into(),
         }
     }

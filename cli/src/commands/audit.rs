@@ -120,6 +120,7 @@ mod tests {
             decision: "allow".into(),
             by: "user".into(),
             rule: "policy/30.policy:4".into(),
+            notify: false,
             count: 1,
             since: None,
         }

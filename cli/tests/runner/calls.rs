@@ -181,6 +181,8 @@ fn waiting(id: u64, default: Option<&str>) -> Ask {
         targets: vec!["vault".into(), "personal".into()],
         default_target: default.map(Into::into),
         asked: 1_709_210_096,
+        expires: None,
+        guivm: None,
         rule: "30-desktop.policy:8".into(),
     }
 }
@@ -306,6 +308,7 @@ fn record(decision: &str, service: &str) -> AuditRecord {
         decision: decision.into(),
         by: "policy".into(),
         rule: "30-desktop.policy:8".into(),
+        notify: false,
         count: 1,
         since: None,
     }

@@ -77,6 +77,13 @@ pub struct Ask {
     pub default_target: Option<String>,
     /// Seconds since the epoch at which it was asked.
     pub asked: u64,
+    /// Seconds since the epoch at which it is refused if nobody has answered; none where the
+    /// daemon does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<u64>,
+    /// The qube that shows the caller's windows, and so this question too; none means dom0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guivm: Option<String>,
     /// The rule that asks, as `file:line`.
     pub rule: String,
 }
@@ -128,6 +135,9 @@ pub struct AuditRecord {
     pub by: String,
     /// The rule, as `file:line`, or why there is none.
     pub rule: String,
+    /// Whether the person is to be told, as the rule says.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub notify: bool,
     /// How many decisions this record stands for: 1, but where a source makes so many calls that
     /// they are counted.
     #[serde(default = "one")]
@@ -140,4 +150,10 @@ pub struct AuditRecord {
 /// Records of earlier versions have no count.
 fn one() -> u64 {
     1
+}
+
+/// Most records are of calls that nobody has to be told of.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }

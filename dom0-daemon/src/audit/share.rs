@@ -64,6 +64,7 @@ impl Share {
         if let Some(group) = self.groups.iter_mut().find(|group| is_alike(group, record)) {
             group.count += record.count;
             group.time = record.time;
+            group.notify |= record.notify;
             return;
         }
         let mut group = AuditRecord {
@@ -89,6 +90,7 @@ impl Share {
             if let Some(rest) = self.groups.iter_mut().find(|rest| is_alike(rest, &group)) {
                 rest.count += record.count;
                 rest.time = record.time;
+                rest.notify |= record.notify;
                 return;
             }
         }
@@ -176,6 +178,7 @@ mod tests {
             decision: "deny".to_owned(),
             by: "policy".to_owned(),
             rule: "no rule matches".to_owned(),
+            notify: false,
             count: 1,
             since: None,
         }

@@ -8,7 +8,7 @@ use bulkhead_api::call::{Answer, Ask};
 use bulkhead_api::event::Event;
 use bulkhead_wire::relay::RequestId;
 
-use super::{CALLER_GONE, Request, Verdict};
+use super::{Request, Verdict};
 use crate::runtime::{Inner, Run, Runtime, RuntimeError};
 
 /// Questions that one qube may have open: enough for a person, too few to bury the others.
@@ -76,7 +76,7 @@ impl Asks {
         };
         if full {
             let rule = format!("{}: too many questions are open", ask.rule);
-            inner.refuse(run, &request, "limit", rule);
+            inner.refuse(run, &request, Verdict::deny("limit", rule));
         } else {
             inner.events.send(Event::AskAdded(shown));
         }
@@ -112,8 +112,7 @@ impl Inner {
             open.extract_if(.., |_, open| is_it(open)).collect()
         };
         for (id, open) in gone.drain(..) {
-            let rule = format!("{}: {CALLER_GONE}", open.ask.rule);
-            self.record(run, &open.request, Verdict::deny("caller", rule));
+            self.record(run, &open.request, Verdict::caller_gone(&open.ask.rule));
             removed(self, id, "withdrawn");
         }
     }
@@ -124,7 +123,7 @@ async fn expire(inner: Arc<Inner>, id: u64) {
     tokio::time::sleep(inner.config.ask_timeout).await;
     if let Some(open) = inner.calls.asks.take(id) {
         let rule = format!("{}: nobody answered", open.ask.rule);
-        inner.refuse(&open.run, &open.request, "timeout", rule);
+        inner.refuse(&open.run, &open.request, Verdict::deny("timeout", rule));
         removed(&inner, id, "expired");
     }
 }
@@ -142,6 +141,7 @@ fn shown(inner: &Inner, id: u64, run: &Run, request: &Request, ask: &bulkhead_po
         .split_once('+')
         .unwrap_or((&request.service, ""));
     let label = inner.state().row(&run.name).map(|row| row.label);
+    let asked = crate::audit::now_ms() / 1000;
     Ask {
         id,
         source: ask.source.to_string(),
@@ -151,7 +151,9 @@ fn shown(inner: &Inner, id: u64, run: &Run, request: &Request, ask: &bulkhead_po
         requested_target: ask.requested_target.clone(),
         targets: ask.targets.iter().map(ToString::to_string).collect(),
         default_target: ask.default_target.as_ref().map(ToString::to_string),
-        asked: crate::audit::now_ms() / 1000,
+        asked,
+        expires: Some(asked + inner.config.ask_timeout.as_secs()),
+        guivm: ask.guivm.as_ref().map(ToString::to_string),
         rule: ask.rule.to_string(),
     }
 }
@@ -206,7 +208,11 @@ impl Runtime {
             }
             Err(deny) => {
                 let rule = format!("{}: {}", open.ask.rule, deny.reason);
-                self.inner.refuse(&open.run, &open.request, &by, rule);
+                let verdict = Verdict {
+                    notify: deny.notify,
+                    ..Verdict::deny(&by, rule)
+                };
+                self.inner.refuse(&open.run, &open.request, verdict);
                 removed(&self.inner, id, "denied");
             }
         }

@@ -156,6 +156,7 @@ impl Runtime {
                     decision: "allow".to_owned(),
                     by: format!("user:{who}"),
                     rule: "dom0 may call every qube".to_owned(),
+                    notify: false,
                     count: 1,
                     since: None,
                 });

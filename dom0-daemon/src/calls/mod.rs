@@ -40,6 +40,9 @@ mod ports;
 
 /// How long a question stays open; then it counts as refused.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest time for which a question may be told to stay open: a caller that waits longer has been
+/// given up by whoever started it.
+pub const ASK_TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Calls of one qube that may be under way to a target that is being started, and questions
 /// included: as many as the reference keeps pending per qube.
 pub const PENDING_PER_QUBE: usize = 256;
@@ -252,15 +255,27 @@ struct Verdict<'a> {
     decision: &'a str,
     by: &'a str,
     rule: String,
+    /// Whether the person is to be told.
+    notify: bool,
 }
 
 impl<'a> Verdict<'a> {
+    /// A refusal that the person is told of, as all are for which no rule says otherwise.
     fn deny(by: &'a str, rule: String) -> Self {
         Self {
             target: String::new(),
             decision: "deny",
             by,
             rule,
+            notify: true,
+        }
+    }
+
+    /// The end of a call that nobody waits for any more, and that nobody has to be told of.
+    fn caller_gone(rule: &impl std::fmt::Display) -> Self {
+        Self {
+            notify: false,
+            ..Self::deny("caller", format!("{rule}: {CALLER_GONE}"))
         }
     }
 }
@@ -290,6 +305,7 @@ impl Inner {
             decision: verdict.decision.to_owned(),
             by: verdict.by.to_owned(),
             rule: verdict.rule,
+            notify: verdict.notify,
             count: 1,
             since: None,
         };
@@ -304,7 +320,7 @@ impl Inner {
     }
 
     /// Refuses, tells the caller no reason, and records why.
-    fn refuse(&self, run: &Run, request: &Request, by: &str, rule: String) {
+    fn refuse(&self, run: &Run, request: &Request, verdict: Verdict<'_>) {
         if request.is_open(run) {
             self.send_to(
                 run,
@@ -313,7 +329,7 @@ impl Inner {
                 },
             );
         }
-        self.record(run, request, Verdict::deny(by, rule));
+        self.record(run, request, verdict);
     }
 
     /// A guest asks for a call. Does not wait.
@@ -331,7 +347,11 @@ impl Inner {
                     Some(rule) => format!("{rule}: {}", deny.reason),
                     None => deny.reason.to_string(),
                 };
-                self.refuse(run, &request, "policy", rule);
+                let verdict = Verdict {
+                    notify: deny.notify,
+                    ..Verdict::deny("policy", rule)
+                };
+                self.refuse(run, &request, verdict);
             }
             Decision::Allow(allow) => self.allowed(run, request, allow, "policy"),
             Decision::Ask(ask) => self.calls.asks.add(self, run, request, ask),
@@ -353,7 +373,7 @@ impl Inner {
         let ticket = (request.epoch, request.id);
         if let Err(why) = self.calls.begin(run.domid.0, ticket, &allow.target) {
             let rule = format!("{}: {why}", allow.rule);
-            self.refuse(run, &request, "limit", rule);
+            self.refuse(run, &request, Verdict::deny("limit", rule));
             return;
         }
         let Some(inner) = self.own() else { return };
@@ -366,15 +386,14 @@ impl Inner {
                     inner.connect(&run, &target, &request, &allow, &by, disposable);
                 }
                 Ok((_, disposable)) => {
-                    let rule = format!("{}: {CALLER_GONE}", allow.rule);
-                    inner.record(&run, &request, Verdict::deny("caller", rule));
+                    inner.record(&run, &request, Verdict::caller_gone(&allow.rule));
                     if let Some(name) = disposable {
                         inner.end_disposable(name, None);
                     }
                 }
                 Err(error) => {
                     let rule = format!("{}: {}", allow.rule, crate::runtime::chain(&error));
-                    inner.refuse(&run, &request, &by, rule);
+                    inner.refuse(&run, &request, Verdict::deny(&by, rule));
                 }
             }
         });
@@ -446,7 +465,8 @@ impl Inner {
         disposable: Option<QubeName>,
     ) {
         let refuse = |why: String| {
-            self.refuse(run, request, by, format!("{}: {why}", allow.rule));
+            let rule = format!("{}: {why}", allow.rule);
+            self.refuse(run, request, Verdict::deny(by, rule));
             if let Some(name) = &disposable {
                 self.end_disposable(name.clone(), None);
             }
@@ -526,6 +546,7 @@ impl Inner {
                 decision: "allow",
                 by,
                 rule: allow.rule.to_string(),
+                notify: allow.notify,
             },
         );
     }

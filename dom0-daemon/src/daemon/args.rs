@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::calls::{ASK_TIMEOUT, ASK_TIMEOUT_MAX};
+
 /// The daemon of Bulkhead: makes the machine what its description says, and keeps it so
 #[derive(Debug, Parser)]
 #[command(name = "bulkheadd", version, max_term_width = 100)]
@@ -23,6 +25,10 @@ pub(super) struct Args {
     /// What to log: a level, or directives such as `info,bulkheadd::calls=debug`
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(super) log: String,
+    /// How long a call that policy leaves to the person waits for an answer; then it is refused
+    #[arg(long, value_name = "SECONDS", default_value_t = ASK_TIMEOUT.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=ASK_TIMEOUT_MAX.as_secs()))]
+    pub(super) ask_timeout: u64,
     /// Stop all qubes when the daemon ends; otherwise they go on and the next daemon takes over
     #[arg(long)]
     pub(super) stop_qubes_on_exit: bool,

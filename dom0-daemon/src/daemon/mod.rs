@@ -27,7 +27,6 @@ use self::backend::Daemon;
 use self::error::DaemonError;
 use self::places::Places;
 use crate::bus::{Backend, Events, Gate, Listener, serve_system_bus};
-use crate::calls::ASK_TIMEOUT;
 use crate::db::Database;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
@@ -142,7 +141,7 @@ async fn assemble(
         runtime_dir: places.runtime.clone(),
         relay: places.program("bulkhead-relay")?,
         startup_timeout: STARTUP_TIMEOUT,
-        ask_timeout: ASK_TIMEOUT,
+        ask_timeout: Duration::from_secs(args.ask_timeout),
     };
     let runtime = Runtime::open(
         config,

@@ -99,6 +99,7 @@ fn audit_child() {
             decision: "allow".to_owned(),
             by: "policy".to_owned(),
             rule: "policy/30.policy:7".to_owned(),
+            notify: false,
             count: 1,
             since: None,
         });
