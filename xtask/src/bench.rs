@@ -31,7 +31,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     options.finish()?;
     let benches = choose(&wanted)?;
 
-    setup::ensure()?;
+    setup::ensure_all()?;
     eprintln!("Building (the first build takes some minutes) ...");
     let programs = images::build(Profile::Release)?;
     let executables = build(&benches)?;

@@ -13,7 +13,7 @@ const FULL: &[Check] = &[("documentation", documentation), ("licences", licences
 
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     Options::new(arguments).finish()?;
-    setup::ensure()?;
+    setup::ensure_all()?;
     let checks: Vec<&Check> = QUICK.iter().chain(FULL).collect();
     perform(&checks)
 }

@@ -22,14 +22,28 @@ const PACKAGES: &[Package] = &[
     ("uidmap", "Debian templates that an ordinary user builds"),
 ];
 
+/// What the program on the desktop and its tests need; the demo does without.
+const DESKTOP: &[Package] = &[
+    ("at-spi2-core", "what a screen reader sees, for tests"),
+    ("dbus-daemon", "a session bus, for tests"),
+    ("fonts-dejavu-core", "prompts that can be read, in tests"),
+    ("libgtk-4-dev", "prompts"),
+    ("xvfb", "a display, for tests"),
+];
+
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     Options::new(arguments).finish()?;
-    ensure()
+    ensure_all()
 }
 
-/// Installs what is missing; says nothing when nothing is.
+/// Installs what the demo lacks; says nothing when that is nothing.
 pub(crate) fn ensure() -> Result<()> {
     install(PACKAGES)
+}
+
+/// Installs whatever is missing for building and testing everything.
+pub(crate) fn ensure_all() -> Result<()> {
+    install(&[PACKAGES, DESKTOP].concat())
 }
 
 /// Installs those of `packages` that are missing.

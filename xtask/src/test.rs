@@ -25,7 +25,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         None => default_seconds,
     };
     options.finish()?;
-    setup::ensure()?;
+    setup::ensure_all()?;
     if let Some(dir) = suite_dir {
         return suite::run_suite(dir.as_ref());
     }

@@ -1,0 +1,270 @@
+//! What is said over D-Bus, on a thread of its own: news of the daemon in, orders out, and notices
+//! to the session.
+//!
+//! ```text
+//! wait --> connect --> subscribe, read everything --> serve --> the daemon is gone --> wait
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bulkhead_api::call::{Answer, Ask};
+use bulkhead_api::client::{Client, Incoming, Signals};
+use bulkhead_api::event::{Event, Topic};
+use bulkhead_api::{ApiError, ErrorKind, Manager1Proxy, from_json};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::desk::{News, Order, Why};
+use crate::failure::Failure;
+use crate::notices::Notices;
+use crate::session::{self, Notifier};
+
+/// Pause before the daemon is looked for again; doubled each time up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+
+/// Longest of these pauses: a daemon that comes up is found within it.
+const RETRY_MAX: Duration = Duration::from_secs(3);
+
+/// How long the daemon may take to take an answer: it has only to note it.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// News that wait for the windows to be drawn; then the daemon has to wait too.
+const QUEUE: usize = 256;
+
+/// Both directions of the thread.
+#[derive(Debug)]
+pub(crate) struct Bus {
+    /// Ends when the session does.
+    pub(crate) news: mpsc::Receiver<News>,
+    pub(crate) orders: mpsc::UnboundedSender<Order>,
+}
+
+/// Starts the thread; returns when this is known to be the only one in the session.
+pub(crate) fn start(socket: PathBuf) -> Result<Bus, Failure> {
+    let (news_in, news) = mpsc::channel(QUEUE);
+    let (orders, orders_out) = mpsc::unbounded_channel();
+    let (entered_in, entered) = std::sync::mpsc::channel();
+    let cannot = |error: std::io::Error| Failure::new("cannot start a thread").because(&error);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(cannot)?;
+    let work = async move {
+        let session = match session::enter().await {
+            Ok(session) => session,
+            Err(failure) => return drop(entered_in.send(Err(failure))),
+        };
+        let _ = entered_in.send(Ok(()));
+        let link = Link {
+            socket,
+            epoch: 0,
+            news: news_in,
+            orders: orders_out,
+            notices: Notices::default(),
+            notifier: Notifier::start(session.clone()),
+            began: Instant::now(),
+        };
+        // Whichever is first ends the news, and with them the windows. What waits goes on waiting,
+        // for the terminal.
+        tokio::select! {
+            () = session.closed() => {}
+            () = told_to_end() => {}
+            () = link.run() => {}
+        }
+    };
+    std::thread::Builder::new()
+        .name("bus".to_owned())
+        .spawn(move || runtime.block_on(work))
+        .map_err(cannot)?;
+    match entered.recv() {
+        Ok(entered) => entered.map(|()| Bus { news, orders }),
+        Err(_) => Err(Failure::new("the thread that speaks D-Bus ended")),
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn told_to_end() {
+    let (interrupt, terminate) = (SignalKind::interrupt(), SignalKind::terminate());
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(interrupt), signal(terminate)) else {
+        // Then they do what they do by themselves: end the process.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+struct Link {
+    socket: PathBuf,
+    epoch: u64,
+    news: mpsc::Sender<News>,
+    orders: mpsc::UnboundedReceiver<Order>,
+    notices: Notices,
+    notifier: Notifier,
+    began: Instant,
+}
+
+/// The windows are gone.
+struct Over;
+
+impl Link {
+    async fn run(mut self) {
+        let mut pause = RETRY_FIRST;
+        let mut said = None;
+        loop {
+            let trouble = match Client::connect(&self.socket).await {
+                Ok(client) => {
+                    let before = self.epoch;
+                    let trouble = self.serve(&client).await;
+                    if self.epoch != before {
+                        (pause, said) = (RETRY_FIRST, None);
+                        if self.tell(News::Lost).await.is_err() {
+                            return;
+                        }
+                    }
+                    trouble
+                }
+                Err(error) => Some(error),
+            };
+            let Some(trouble) = trouble else { return };
+            // The same words every few seconds would fill the session's log.
+            if said.as_ref() != Some(&trouble) {
+                Failure::from(trouble.clone()).show();
+                said = Some(trouble);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(RETRY_MAX);
+        }
+    }
+
+    async fn tell(&self, news: News) -> Result<(), Over> {
+        self.news.send(news).await.map_err(|_| Over)
+    }
+
+    /// Serves one connection; why it ended, or nothing if the windows are gone.
+    async fn serve(&mut self, client: &Client) -> Option<ApiError> {
+        let topics = [Topic::Asks, Topic::Qubes, Topic::Audit];
+        let mut signals = match Signals::subscribe(client, &topics).await {
+            Ok(signals) => signals,
+            Err(error) => return Some(error),
+        };
+        // A new connection is a new daemon for all we know, which counts its calls from 1.
+        let listed = match read(client, self.epoch + 1).await {
+            Ok(listed) => listed,
+            Err(error) => return Some(error),
+        };
+        self.epoch += 1;
+        self.tell(listed).await.ok()?;
+        loop {
+            let due = self.notices.next().map(|due| self.began + due);
+            let wait = async {
+                match due {
+                    Some(due) => tokio::time::sleep_until(due.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                incoming = signals.next() => match incoming {
+                    Ok(Incoming::Event(event)) => self.take(*event).await.ok()?,
+                    Ok(Incoming::Lost) => match read(client, self.epoch).await {
+                        Ok(listed) => self.tell(listed).await.ok()?,
+                        Err(error) => return Some(error),
+                    },
+                    Err(error) if error.kind == ErrorKind::Unreachable => return Some(error),
+                    // One message that cannot be read must not silence all others.
+                    Err(error) => Failure::from(error).show(),
+                },
+                order = self.orders.recv() => self.carry_out(client, order?).await.ok()?,
+                () = wait => self.show_counts(),
+            }
+        }
+    }
+
+    async fn take(&mut self, event: Event) -> Result<(), Over> {
+        let news = match event {
+            Event::AskAdded(ask) => News::Added { ask, wall: wall() },
+            Event::AskRemoved { id, .. } => News::Removed(id),
+            Event::QubeChanged(row) => News::Qube(row),
+            Event::QubeRemoved { name } => News::NoQube(name),
+            Event::AuditRecorded(record) => {
+                if let Some(notice) = self.notices.record(&record, self.began.elapsed()) {
+                    self.notifier.show(notice);
+                }
+                return Ok(());
+            }
+            _ => return Ok(()),
+        };
+        self.tell(news).await
+    }
+
+    fn show_counts(&mut self) {
+        for notice in self.notices.due(self.began.elapsed()) {
+            self.notifier.show(notice);
+        }
+    }
+
+    async fn carry_out(&self, client: &Client, order: Order) -> Result<(), Over> {
+        match order {
+            Order::Answer {
+                epoch,
+                id,
+                answer,
+                target,
+            } if epoch == self.epoch => {
+                let (proxy, news) = (client.proxy.clone(), self.news.clone());
+                // Beside the signals: news of the answer may come before its reply.
+                tokio::spawn(async move {
+                    if let Err(why) = give(&proxy, id, answer, &target).await {
+                        // Windows that are gone need no news.
+                        let _ = news.send(News::Failed { epoch, id, why }).await;
+                    }
+                });
+                Ok(())
+            }
+            Order::ReadAgain { epoch } if epoch == self.epoch => match read(client, epoch).await {
+                Ok(listed) => self.tell(listed).await,
+                Err(error) => {
+                    Failure::from(error).show();
+                    Ok(())
+                }
+            },
+            // Of a daemon that is gone.
+            Order::Answer { .. } | Order::ReadAgain { .. } => Ok(()),
+        }
+    }
+}
+
+/// Reads everything that is shown.
+async fn read(client: &Client, epoch: u64) -> Result<News, ApiError> {
+    let asks: Vec<Ask> = from_json(&client.proxy.asks().await?)?;
+    Ok(News::Listed {
+        epoch,
+        asks,
+        qubes: client.proxy.list().await?,
+        wall: wall(),
+    })
+}
+
+async fn give(proxy: &Manager1Proxy<'_>, id: u64, answer: Answer, target: &str) -> Result<(), Why> {
+    let given = proxy.answer(id, answer, target);
+    match tokio::time::timeout(ANSWER_TIMEOUT, given).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) if error.kind == ErrorKind::NotFound => Err(Why::Gone),
+        Ok(Err(error)) => Err(Why::Other(error.message)),
+        Err(_) => Err(Why::Other("bulkheadd does not reply".to_owned())),
+    }
+}
+
+/// Seconds since the epoch of clocks, in which the daemon gives times.
+fn wall() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |now| now.as_secs())
+}
+
+/// The daemon's socket, as asked for or where it usually is.
+pub(crate) fn socket(asked: Option<&Path>) -> PathBuf {
+    asked.map_or_else(bulkhead_api::client::default_socket, Path::to_owned)
+}
