@@ -55,6 +55,12 @@ impl Arming {
         self.entered = true;
     }
 
+    /// The same where nothing can be told from a movement to that very place.
+    pub(crate) fn rests(&mut self, x: f64, y: f64) {
+        self.anchor = Some((x, y));
+        self.entered = false;
+    }
+
     /// The pointer has moved to a place in the prompt.
     pub(crate) fn pointer(&mut self, x: f64, y: f64) {
         let (from_x, from_y) = *self.anchor.get_or_insert((x, y));
@@ -129,6 +135,10 @@ mod tests {
         arming.entered(50.0, 50.0);
         arming.pointer(50.0, 50.0);
         assert!(arming.is_armed(ms(1000)), "came");
+        arming.restart(ms(1000));
+        arming.rests(50.0, 50.0);
+        arming.pointer(50.0, 50.0);
+        assert!(!arming.is_armed(ms(9000)), "cannot be told from rest");
     }
 
     #[test]

@@ -75,6 +75,8 @@ pub(crate) enum Act {
     Shown,
     /// The pointer is over it from now on, at this place.
     Entered(f64, f64),
+    /// The same where a movement to this very place may be none.
+    Rests(f64, f64),
     /// The pointer has moved to this place in it.
     Pointer(f64, f64),
     /// A key was pressed.
@@ -278,6 +280,7 @@ impl Desk {
         match act {
             Act::Shown => call.arming.shown(now),
             Act::Entered(x, y) => call.arming.entered(x, y),
+            Act::Rests(x, y) => call.arming.rests(x, y),
             Act::Pointer(x, y) => call.arming.pointer(x, y),
             Act::Key => call.arming.key(),
             Act::Left => call.arming.restart(now),

@@ -395,6 +395,7 @@ fn acts() -> impl Strategy<Value = Act> {
         3 => Just(Act::Shown),
         1 => (0..3_i32).prop_map(|x| Act::Pointer(f64::from(x) * MOVE_MIN / 2.0, 0.0)),
         1 => (0..3_i32).prop_map(|x| Act::Entered(f64::from(x) * MOVE_MIN / 2.0, 0.0)),
+        1 => (0..3_i32).prop_map(|x| Act::Rests(f64::from(x) * MOVE_MIN / 2.0, 0.0)),
         2 => Just(Act::Key),
         1 => Just(Act::Left),
         1 => "[a-z]{0,2}".prop_map(Act::Search),
@@ -460,6 +461,7 @@ impl World {
                 seen.moved |= came || (x - anchor).abs() >= MOVE_MIN;
             }
             Act::Entered(x, _) => (seen.anchor, seen.entered) = (Some(*x), true),
+            Act::Rests(x, _) => (seen.anchor, seen.entered) = (Some(*x), false),
             Act::Left => {
                 *seen = Seen {
                     since: seen.since.map(|_| now),

@@ -277,7 +277,16 @@ fn pointer(act: &Acting) -> gtk::EventControllerMotion {
     let pointer = gtk::EventControllerMotion::new();
     pointer.set_propagation_phase(gtk::PropagationPhase::Capture);
     let acting = Rc::clone(act);
-    pointer.connect_enter(move |_, x, y| acting(Act::Entered(x, y)));
+    pointer.connect_enter(move |pointer, x, y| {
+        let display = pointer.widget().map(|widget| widget.display());
+        // There a motion is a motion. A Wayland compositor may send one for a pointer that rests.
+        let is_x11 = display.is_some_and(|display| display.backend().is_x11());
+        acting(if is_x11 {
+            Act::Entered(x, y)
+        } else {
+            Act::Rests(x, y)
+        });
+    });
     let acting = Rc::clone(act);
     pointer.connect_motion(move |pointer, x, y| {
         // What the toolkit makes up itself, after a window was laid out, has no time.
