@@ -160,13 +160,32 @@ fn with_input(mut command: Command, input: &[u8]) -> Ended {
     }
 }
 
+/// The same command with signals as a person's shell leaves them: who runs tests in the background
+/// ignores `SIGINT`, and so would all that is started here.
+fn unignored(command: &Command) -> Command {
+    let mut same = Command::new("env");
+    same.arg("--default-signal=INT,TERM,HUP")
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => same.env(name, value),
+            None => same.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        same.current_dir(folder);
+    }
+    same
+}
+
 #[test]
 fn an_interrupted_command_ends_in_its_qube_too() {
     let machine = Machine::start();
     machine.must(&["apply", "--yes", "-m", "first"]);
     for (signal, code) in [("INT", 2), ("TERM", 15), ("HUP", 1)] {
-        let mut command = machine.client(&["run", "work", "--", "echo begun; exec sleep 7654"]);
-        let mut running = command.stdout(Stdio::piped()).spawn().unwrap();
+        let client = machine.client(&["run", "work", "--", "echo begun; exec sleep 7654"]);
+        let mut running = unignored(&client).stdout(Stdio::piped()).spawn().unwrap();
         let mut begun = [0; 6];
         running
             .stdout
@@ -178,7 +197,8 @@ fn an_interrupted_command_ends_in_its_qube_too() {
         let killed = Command::new("kill").args(["-s", signal, &id]).status();
         assert!(killed.unwrap().success());
         // What a shell shows as 128 and the number of the signal.
-        assert_eq!(running.wait().unwrap().signal(), Some(code));
+        let ended = wait_for("the client to end", || running.try_wait().unwrap());
+        assert_eq!(ended.signal(), Some(code));
         wait_for("the sleep in the qube to end", || {
             let found = machine.run(&["run", "work", "--", "pgrep -x sleep"]);
             (found.code != 0).then_some(())
