@@ -21,6 +21,7 @@ use world::{World, eventually, name, qube, running, serve};
 const POLICY: &str = "\
 test.Echo * work vault allow
 test.Asked * work @anyvm ask default_target=vault
+qubes.Filecopy * work vault ask
 test.Start * work personal allow
 test.Halted * work personal allow autostart=no
 test.Self * work work allow
@@ -300,6 +301,24 @@ async fn a_question_is_withdrawn_when_its_caller_is_killed() {
     assert!(answer.is_err());
     let look = world.sh("vault", "ls /run/started 2>&1").await;
     assert_ne!(look.0, 0, "{look:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_withdrawn_when_the_command_that_made_the_caller_is_killed() {
+    let world = two_running().await;
+    // Not the process group: only the command that the person sees.
+    let begin = "qvm-copy-to-vm vault /etc/hostname >/dev/null 2>&1 & echo $! >/run/asker";
+    assert_eq!(world.sh("work", begin).await, (0, String::new()));
+    eventually("the question", || world.runtime.asks().len() == 1).await;
+    let kill = "kill -9 $(cat /run/asker)";
+    assert_eq!(world.sh("work", kill).await, (0, String::new()));
+    eventually("its withdrawal", || world.runtime.asks().is_empty()).await;
+    let (decision, by, rule) = last_rule(&world);
+    assert_eq!(
+        (decision.as_str(), by.as_str()),
+        ("deny", "caller"),
+        "{rule}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

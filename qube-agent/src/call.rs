@@ -28,6 +28,8 @@ pub(crate) fn start(target: &str, service: &str) -> io::Result<Call> {
     let _ = rustix::pipe::fcntl_setpipe_size(&out, PIPE);
     let child = Command::new(std::env::current_exe()?)
         .arg0("qrexec-client-vm")
+        // Killed, we cannot tell it that nobody wants the call any more.
+        .args(["--end-with-parent", &std::process::id().to_string()])
         .args(["--filter-escape-chars-stderr", "--"].map(OsStr::new))
         .args([target, service])
         .stdin(Stdio::from(stream_out))

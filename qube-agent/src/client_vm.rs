@@ -17,6 +17,7 @@ use bulkhead_vchan::{DomId, IdError, Listener, Port, SocketDir, VchanError};
 use bulkhead_wire::qrexec::data::Role;
 use bulkhead_wire::qrexec::trigger::{Trigger, TriggerError};
 use bulkhead_wire::qrexec::{EXIT_REFUSED, Endpoint, Version};
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::termios::isatty;
 use thiserror::Error;
 
@@ -74,6 +75,11 @@ const KNOWN: &[Known] = &[
         value: true,
     },
     Known {
+        long: "end-with-parent",
+        short: None,
+        value: true,
+    },
+    Known {
         long: "help",
         short: Some(b'h'),
         value: false,
@@ -90,6 +96,7 @@ const USAGE: &str = "usage: qrexec-client-vm [options] TARGET SERVICE [LOCAL_PRO
   -p, --prefix-data=DATA              send DATA before what comes on stdin
   -s, --source-qube=QUBE              call for QUBE (relayed calls)
       --use-stdin-socket              stdin is a socket for both directions
+      --end-with-parent=PID           end when PID does, which must be the parent process
       --buffer-size=BYTES             least size of the channel's buffers";
 
 #[derive(Debug, Error)]
@@ -112,6 +119,10 @@ enum CallError {
     Streams(#[source] io::Error),
     #[error("cannot run `{program}`")]
     Program { program: String, source: io::Error },
+    #[error("cannot watch the parent process")]
+    Parent(#[source] io::Error),
+    #[error("the parent process is gone")]
+    Orphan,
     #[error("the call broke off")]
     Pump(#[from] PumpError),
 }
@@ -180,6 +191,10 @@ fn read_request(arguments: Vec<OsString>) -> Result<Option<Request>, CallError> 
             }
             "prefix-data" => request.prefix = value.into_encoded_bytes(),
             "use-stdin-socket" => request.stdin_socket = true,
+            "end-with-parent" => {
+                let parent = value.to_str().and_then(|text| text.parse().ok());
+                end_with(parent.ok_or(CallError::Usage("the parent is no process number"))?)?;
+            }
             "source-qube" if !request.source.is_empty() => {
                 return Err(CallError::Usage("a source qube was given twice"));
             }
@@ -205,6 +220,16 @@ fn read_request(arguments: Vec<OsString>) -> Result<Option<Request>, CallError> 
         }
     }
     Ok(Some(request))
+}
+
+/// Sees to it that this process ends when `parent` does, or has.
+fn end_with(parent: u32) -> Result<(), CallError> {
+    set_parent_process_death_signal(Some(Signal::TERM)).map_err(|e| CallError::Parent(e.into()))?;
+    if std::os::unix::process::parent_id() == parent {
+        Ok(())
+    } else {
+        Err(CallError::Orphan)
+    }
 }
 
 fn text(value: OsString, what: &'static str) -> Result<String, CallError> {
