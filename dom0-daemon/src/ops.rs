@@ -200,6 +200,7 @@ impl Operations {
             None => self.previous().await?,
         };
         let (_, description, lock) = self.stored(number).await?;
+        expectations_hold(number, &description)?;
         let intent = Intent {
             description: Arc::new(description),
             options: PlanOptions {
@@ -493,6 +494,19 @@ impl Operations {
             .map(|info| info.number)
             .find(|other| *other < number);
         earlier.ok_or(OperationsError::NothingEarlier)
+    }
+}
+
+/// What is kept was checked when it was applied; another version of the engine may decide otherwise.
+fn expectations_hold(number: u64, description: &Description) -> Result<(), OperationsError> {
+    let diagnostics = bulkhead_policy::unmet_expectations(description);
+    match diagnostics.errors() {
+        0 => Ok(()),
+        count => Err(OperationsError::Expectations {
+            number,
+            count,
+            diagnostics: Box::new(diagnostics),
+        }),
     }
 }
 

@@ -164,7 +164,7 @@ pub enum PolicyErrorKind {
 const ACTIONS: [&str; 3] = ["allow", "ask", "deny"];
 
 /// The nearest of `known`, if it is near enough to be what was meant.
-fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     let lower = word.to_lowercase();
     known
         .iter()

@@ -17,8 +17,10 @@
 
 mod ask;
 mod decision;
+mod declared;
 mod engine;
 mod error;
+mod expect;
 mod explain;
 mod folders;
 mod index;
@@ -27,15 +29,21 @@ mod parse;
 mod read;
 mod request;
 mod rule;
+mod say;
+#[cfg(test)]
+mod testing;
 mod token;
 mod view;
 
 pub use decision::{Allow, Ask, Decision, Deny, DenyReason, Destination};
 pub use engine::Engine;
 pub use error::{ErrorClass, PolicyError, PolicyErrorKind};
+pub use expect::{
+    Checked, EXPECTATIONS_MAX, Expectation, ExpectationError, Expected, expectations,
+};
 pub use explain::Fit;
 pub use folders::{DiskFolders, FolderError, Layout, MemoryFolders, PolicyFolders};
-pub use load::load;
+pub use load::{load, load_with_tests, unmet_expectations};
 pub use read::{FILES_MAX, INCLUDE_DEPTH_MAX, RULES_MAX, TEXT_BYTES_MAX};
 pub use request::Request;
 pub use rule::{Action, Origin, Rule};

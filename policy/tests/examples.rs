@@ -14,6 +14,7 @@ fn desktop() -> Engine {
         .read_dir()
         .unwrap()
         .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "policy"))
         .collect();
     files.sort();
     assert!(!files.is_empty());

@@ -85,28 +85,28 @@ fn eval_says_what_is_decided_and_by_which_rule() {
 #[test]
 fn a_description_with_errors_is_not_asked() {
     let broken = SYSTEM.replace("test.Stop * work", "test.Stop work");
-    insta::assert_snapshot!(tell_of(&broken, &["work", "test.Open", "vault"]), @r"
+    insta::assert_snapshot!(tell_of(&broken, &["work", "test.Open", "vault"]), @r#"
     [stderr]
     error: argument `work` does not start with `+`
-      --> system.ron:10:11
+      --> system.ron:10:20
        |
-    10 | test.Stop work vault allow autostart=no
-       |           ^^^^
+    10 |         "test.Stop work vault allow autostart=no",
+       |                    ^^^^
        |
        = help: write `+work`, `+` for no argument or `*` for any
 
     error: unknown action `autostart=no`
-      --> system.ron:10:28
+      --> system.ron:10:37
        |
-    10 | test.Stop work vault allow autostart=no
-       |                            ^^^^^^^^^^^^
+    10 |         "test.Stop work vault allow autostart=no",
+       |                                     ^^^^^^^^^^^^
        |
        = help: write `allow`, `ask` or `deny`
 
     2 errors
     error: the description `system.ron` has errors, so its policy denies every call
     [exit 1]
-    ");
+    "#);
 }
 
 #[test]

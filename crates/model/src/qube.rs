@@ -342,4 +342,7 @@ pub struct Description {
     pub qubes: BTreeMap<QubeName, Qube>,
     /// Call policy, in order.
     pub policy: Vec<PolicyText>,
+    /// What policy must decide, in lines as `work -> vault qubes.Filecopy is ask`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_tests: Vec<PolicyText>,
 }

@@ -12,7 +12,9 @@ use crate::runtime::RuntimeError;
 /// An operation was refused.
 pub(super) fn operations(error: &OperationsError) -> ApiError {
     let kind = match error {
-        OperationsError::Description { .. } | OperationsError::Plan(_) => ErrorKind::Description,
+        OperationsError::Description { .. }
+        | OperationsError::Expectations { .. }
+        | OperationsError::Plan(_) => ErrorKind::Description,
         OperationsError::Busy { .. } | OperationsError::Preparing => ErrorKind::Busy,
         OperationsError::NeedsAllowDestroy(_) => ErrorKind::NeedsAllowDestroy,
         OperationsError::PlanChanged => ErrorKind::PlanChanged,
@@ -28,7 +30,9 @@ pub(super) fn operations(error: &OperationsError) -> ApiError {
         | OperationsError::Storage(_) => ErrorKind::Host,
     };
     let mut made = ApiError::from_error(kind, error);
-    if let OperationsError::Description { diagnostics, .. } = error {
+    if let OperationsError::Description { diagnostics, .. }
+    | OperationsError::Expectations { diagnostics, .. } = error
+    {
         made.causes.push(diagnostics.render(Color::Never));
     }
     made.hints.extend(error.hint());

@@ -26,6 +26,16 @@ pub enum OperationsError {
         /// All of them with file, line and snippet.
         diagnostics: Box<Diagnostics>,
     },
+    /// The policy of a kept generation does not decide what it is expected to.
+    #[error("the policy of generation {number} does not meet {count} expectation{}", plural(*.count))]
+    Expectations {
+        /// The generation.
+        number: u64,
+        /// How many.
+        count: usize,
+        /// All of them with file, line and snippet.
+        diagnostics: Box<Diagnostics>,
+    },
     /// Another apply is under way.
     #[error("busy: {who} has been applying since {since}, {done} of {steps} steps are done")]
     Busy {

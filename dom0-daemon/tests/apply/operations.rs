@@ -266,6 +266,35 @@ async fn a_policy_that_does_not_parse_is_found_before_there_is_a_plan() {
 }
 
 #[tokio::test]
+async fn a_policy_that_decides_otherwise_than_expected_stops_plan_and_apply() {
+    let (_dir, world) = world();
+    world.apply().await;
+    let before = world.picture().await;
+    let text = fs::read_to_string(world.system()).unwrap();
+    let with = text.trim_end().trim_end_matches(')').to_owned();
+    fs::write(
+        world.system(),
+        format!(
+            "{with} policy: [\"a.B * * * deny\"], policy_tests: [\"dom0 -> dom0 a.B is allow\"], )"
+        ),
+    )
+    .unwrap();
+    let operations = world.operations();
+    let planned = operations.plan(&PlanRequest::default()).await.unwrap_err();
+    let applied = operations.apply(&everything(), "alice").await.unwrap_err();
+    for error in [planned, applied] {
+        let OperationsError::Description { diagnostics, .. } = error else {
+            panic!("{error}");
+        };
+        let found = &diagnostics.list[0];
+        assert_eq!(found.message, "expected allow, got deny: a rule denies it");
+        assert!(found.notes[0].starts_with("by system.ron:"), "{found:?}");
+        assert!(found.place.is_some());
+    }
+    assert_eq!(world.picture().await, before);
+}
+
+#[tokio::test]
 async fn rollback_needs_no_description_and_goes_back_further_each_time() {
     let (_dir, world) = world();
     world.apply().await;

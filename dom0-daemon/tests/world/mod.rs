@@ -182,6 +182,7 @@ impl World {
                 first_line: 1,
                 text: policy.to_owned(),
             }],
+            policy_tests: Vec::new(),
         };
         let declared = Declared {
             generation: Some(1),

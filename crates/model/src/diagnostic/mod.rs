@@ -116,6 +116,15 @@ impl std::fmt::Display for Place {
 }
 
 impl Place {
+    /// The place of a span of `text`.
+    pub(crate) fn of(file: &str, text: &str, span: crate::syntax::Span) -> Self {
+        let before = text.get(..span.start as usize).unwrap_or_default();
+        let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let newlines = before.bytes().filter(|byte| *byte == b'\n').count();
+        let line = u32::try_from(newlines + 1).unwrap_or(u32::MAX);
+        collect::place(file.to_owned(), text, span, line, start)
+    }
+
     /// A place in a text that is not part of a loaded description, as a policy file: line and
     /// columns count from 1.
     pub fn in_text(

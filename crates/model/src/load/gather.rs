@@ -3,13 +3,14 @@
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
+use super::policy::{Texts, Written};
 use super::{FILES_MAX, TOTAL_BYTES_MAX, managed_path};
 use crate::decode::{Decode, Decoder, Located};
 use crate::diagnostic::{At, FileId, Problem, Problems, SourceMap};
 use crate::qube::PolicyText;
 use crate::source::{MemoryReader, SourceError, SourceReader, is_pattern};
 use crate::syntax;
-use crate::written::{PolicyEntry, SystemOptions};
+use crate::written::{PolicyEntry, SystemOptions, TestEntry};
 
 /// One file of the description.
 #[derive(Debug)]
@@ -183,44 +184,115 @@ impl Gathered {
         &mut self,
         root: &Path,
         reader: &dyn SourceReader,
-        sources: &mut SourceMap,
+        sources: &SourceMap,
         problems: &mut Problems,
-    ) -> Vec<PolicyText> {
-        // From its folder on: what is shown and logged stays the same when the folder moves.
+    ) -> Texts {
         let root = normal(root);
-        let folder = root.parent().unwrap_or(Path::new(""));
-        let origin = |path: &Path| {
-            let within = path.strip_prefix(folder).unwrap_or(path);
-            within.display().to_string()
-        };
-        let mut policy = Vec::new();
+        let mut texts = Texts::default();
         let units = std::mem::take(&mut self.units);
         for unit in &units {
+            let own = origin(&root, &unit.path);
             for entry in unit.options.policy.iter().flat_map(|policy| &policy.value) {
                 match entry {
-                    PolicyEntry::Rules(rules) => policy.push(PolicyText {
-                        origin: origin(&unit.path),
-                        first_line: line_of(sources.text(rules.at.file), rules.at.span.start),
-                        text: rules.value.clone(),
-                    }),
+                    PolicyEntry::Rules(rules) => texts.push_inline(&own, rules, sources),
+                    PolicyEntry::Rule(rule) => texts.push(
+                        PolicyText {
+                            origin: own.clone(),
+                            first_line: line_of(sources.text(rule.at.file), rule.at.span.start),
+                            text: rule.line.clone(),
+                        },
+                        Some(Written {
+                            at: rule.at,
+                            words: rule.words.clone(),
+                        }),
+                    ),
                     PolicyEntry::File(pattern) => {
-                        for path in files(reader, &unit.folder, pattern, problems) {
-                            match self.read(&path, reader) {
-                                Ok(text) => policy.push(PolicyText {
-                                    origin: origin(&path),
-                                    first_line: 1,
-                                    text,
-                                }),
-                                Err(error) => problems.push(unreadable(&error, Some(pattern.at))),
-                            }
-                        }
+                        self.push_files(&root, unit, pattern, reader, problems, &mut texts);
                     }
                 }
             }
         }
         self.units = units;
-        policy
+        texts
     }
+
+    /// The expectations of all files, in order.
+    pub(super) fn tests(
+        &mut self,
+        root: &Path,
+        reader: &dyn SourceReader,
+        sources: &SourceMap,
+        problems: &mut Problems,
+    ) -> Texts {
+        let root = normal(root);
+        let mut texts = Texts::default();
+        let units = std::mem::take(&mut self.units);
+        for unit in &units {
+            let own = origin(&root, &unit.path);
+            for entry in unit
+                .options
+                .policy_tests
+                .iter()
+                .flat_map(|tests| &tests.value)
+            {
+                match entry {
+                    TestEntry::Lines(lines) => texts.push_inline(&own, lines, sources),
+                    TestEntry::File(pattern) => {
+                        self.push_files(&root, unit, pattern, reader, problems, &mut texts);
+                    }
+                }
+            }
+        }
+        self.units = units;
+        texts
+    }
+
+    fn push_files(
+        &mut self,
+        root: &Path,
+        unit: &SourceUnit,
+        pattern: &Located<String>,
+        reader: &dyn SourceReader,
+        problems: &mut Problems,
+        texts: &mut Texts,
+    ) {
+        for path in files(reader, &unit.folder, pattern, problems) {
+            match self.read(&path, reader) {
+                Ok(text) => {
+                    let text = PolicyText {
+                        origin: origin(root, &path),
+                        first_line: 1,
+                        text,
+                    };
+                    texts.push(text, None);
+                }
+                Err(error) => problems.push(unreadable(&error, Some(pattern.at))),
+            }
+        }
+    }
+}
+
+impl Texts {
+    fn push_inline(&mut self, origin: &str, text: &Located<String>, sources: &SourceMap) {
+        let at = text.at;
+        let text = PolicyText {
+            origin: origin.to_owned(),
+            first_line: line_of(sources.text(at.file), at.span.start),
+            text: text.value.clone(),
+        };
+        let words = Vec::new();
+        self.push(text, Some(Written { at, words }));
+    }
+}
+
+/// A file as it is named from the folder of the root on: what is shown and logged stays the same
+/// when the folder moves.
+fn origin(root: &Path, path: &Path) -> String {
+    let folder = root.parent().unwrap_or(Path::new(""));
+    path.strip_prefix(folder)
+        .unwrap_or(path)
+        .display()
+        .to_string()
 }
 
 /// The files that a path or pattern names; a pattern that names none is worth a warning, since

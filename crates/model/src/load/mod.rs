@@ -7,16 +7,18 @@
 //! [`check`]: crate::check
 
 mod gather;
+mod policy;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Problems, SourceMap};
-use crate::qube::{Description, PolicyText};
+use crate::qube::Description;
 use crate::source::SourceReader;
 use crate::{assertion, check, resolve};
 
 pub(crate) use gather::{SourceUnit, syntax_problem};
+pub use policy::PolicySources;
 
 /// Most files of one description. Ten thousand qubes in a file each are a mistake in a pattern.
 pub const FILES_MAX: usize = 4096;
@@ -48,7 +50,7 @@ pub fn load(root: &Path, reader: &dyn SourceReader) -> Result<Loaded, Diagnostic
 pub fn load_with(
     root: &Path,
     reader: &dyn SourceReader,
-    check_policy: impl FnOnce(&[PolicyText]) -> Vec<Diagnostic>,
+    check_policy: impl FnOnce(&PolicySources<'_>) -> Vec<Diagnostic>,
 ) -> Result<Loaded, Diagnostics> {
     let mut sources = SourceMap::default();
     let mut problems = Problems::default();
@@ -56,10 +58,16 @@ pub fn load_with(
     let mut resolved = resolve::resolve(&gathered.units, gathered.complete, &mut problems);
     check::check(&resolved, &mut problems);
     assertion::check(&gathered.units, &resolved, &mut problems);
-    let policy = gathered.policy(root, reader, &mut sources, &mut problems);
+    let policy = gathered.policy(root, reader, &sources, &mut problems);
+    let tests = gathered.tests(root, reader, &sources, &mut problems);
     let refused = problems.has_errors();
     let mut diagnostics = problems.finish(&sources);
-    diagnostics.extend(check_policy(&policy));
+    let written = PolicySources {
+        sources: &sources,
+        policy,
+        tests,
+    };
+    diagnostics.extend(check_policy(&written));
     if refused || diagnostics.errors() > 0 {
         return Err(diagnostics);
     }
@@ -73,7 +81,8 @@ pub fn load_with(
             qubes: (qubes.into_iter())
                 .map(|(name, qube)| (name, qube.qube))
                 .collect(),
-            policy,
+            policy: written.policy.texts,
+            policy_tests: written.tests.texts,
         },
         warnings: diagnostics,
         files: gathered.files,

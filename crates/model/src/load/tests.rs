@@ -120,7 +120,7 @@ fn errors_of_syntax_do_not_hide_others() {
         "work": (label "blue", vcpus: 1_000),
         "mail": (label: "green", template: "debian"
     },
-    policy: [Text("x")],
+    policy: [Txt("x")],
 )"#;
     let more =
         r#"(qubes: {"work": (label: 'x')}, labels: {"pink": (), "dark red": (color: "red")})"#;
@@ -162,13 +162,13 @@ fn errors_of_syntax_do_not_hide_others() {
     6 |     },
       |     - this closes something further out
 
-    error: expected policy rules, found a variant with values
+    error: expected policy rules, found `Txt`, did you mean `Text`?
      --> system.ron:7:14
       |
-    7 |     policy: [Text("x")],
-      |              ^^^^^^^^^
+    7 |     policy: [Txt("x")],
+      |              ^^^^^^^^
       |
-      = help: write rules as a text, or `File("policy/*.policy")`
+      = help: write rules as a text, as `Rule(service: …)`, or `File("policy/*.policy")`
 
     error: qube `work` is defined a second time
      --> more.ron:1:10
@@ -399,5 +399,278 @@ fn a_thousand_errors_are_shown_and_the_rest_counted() {
     assert!(
         more.render(Color::Never)
             .ends_with("1000 errors, and 1 more not shown\n")
+    );
+}
+
+const TYPED: &str = r#"(
+    policy: [
+        Rule(
+            service: "qubes.Filecopy",
+            source: "work",
+            target: "vault",
+            action: Ask(autostart: false, default_target: "vault", user: "u", notify: true),
+        ),
+        "x.A * * * deny",
+        Rule(service: "*", argument: "*", source: "@anyvm", target: "@adminvm", action: Deny),
+        Text("x.B * * * deny"),
+        Rule(service: "x.C", argument: "+a", source: "a", target: "b", action: Allow(target: "c")),
+        Rule(service: "x.D", source: "a", target: "b", action: Deny(notify: false)),
+    ],
+)"#;
+
+#[test]
+fn typed_rules_become_lines_that_know_their_own_line() {
+    let loaded = loads(&[("system.ron", TYPED)]);
+    let policy: Vec<_> = (loaded.description.policy.iter())
+        .map(|policy| format!("{}:{} {}", policy.origin, policy.first_line, policy.text))
+        .collect();
+    insta::assert_snapshot!(policy.join("\n"), @r"
+    system.ron:3 qubes.Filecopy * work vault ask default_target=vault user=u notify=yes autostart=no
+    system.ron:9 x.A * * * deny
+    system.ron:10 * * @anyvm @adminvm deny
+    system.ron:11 x.B * * * deny
+    system.ron:12 x.C +a a b allow target=c
+    system.ron:13 x.D * a b deny notify=no
+    ");
+}
+
+#[test]
+fn typed_rules_are_refused_where_they_are_wrong() {
+    let system = r#"(
+    policy: [
+        Rule(service: "a.B", source: "a", target: "b"),
+        Rule(sevice: "a.B", source: "a", target: "b", action: Deny),
+        Rule(source: "a", action: Alow(target: "x")),
+        Rule(service: "a.B", source: "a", target: "b", action: Allow(default_target: "x")),
+        Rule(service: "a.B", source: "a", target: "b", action: Ask(notfy: true, user: "a", user: "b")),
+        Rule(service: "a.B", source: 1, target: "b", action: "ask"),
+        Rul(service: "a.B"),
+        File("a", "b"),
+    ],
+    policy_tests: [File(1), Rule()],
+)"#;
+    insta::assert_snapshot!(errors(&[("system.ron", system)]), @r#"
+    error: the rule has no action
+     --> system.ron:3:9
+      |
+    3 |         Rule(service: "a.B", source: "a", target: "b"),
+      |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
+      |
+      = help: add `action: Allow`, `action: Ask` or `action: Deny`
+
+    error: unknown field `sevice`, did you mean `service`?
+     --> system.ron:4:14
+      |
+    4 |         Rule(sevice: "a.B", source: "a", target: "b", action: Deny),
+      |              ^^^^^^
+      |
+      = help: known here: service, argument, source, target, action
+
+    error: `Alow` is no action, did you mean `Allow`?
+     --> system.ron:5:35
+      |
+    5 |         Rule(source: "a", action: Alow(target: "x")),
+      |                                   ^^^^
+      |
+      = help: write `Allow`, `Ask` or `Deny`
+
+    error: `Allow` has no `default_target`
+     --> system.ron:6:70
+      |
+    6 |         Rule(service: "a.B", source: "a", target: "b", action: Allow(default_target: "x")),
+      |                                                                      ^^^^^^^^^^^^^^
+      |
+      = help: it takes target, user, notify, autostart
+
+    error: `Ask` has no `notfy`, did you mean `notify`?
+     --> system.ron:7:68
+      |
+    7 |         Rule(service: "a.B", source: "a", target: "b", action: Ask(notfy: true, user: "a", user: "b")),
+      |                                                                    ^^^^^
+      |
+      = help: it takes target, default_target, user, notify, autostart
+
+    error: `user` is written twice
+     --> system.ron:7:92
+      |
+    7 |         Rule(service: "a.B", source: "a", target: "b", action: Ask(notfy: true, user: "a", user: "b")),
+      |                                                                                            ^^^^
+      |
+     ::: system.ron:7:87
+      |
+    7 |         Rule(service: "a.B", source: "a", target: "b", action: Ask(notfy: true, user: "a", user: "b")),
+      |                                                                                       --- first written here
+
+    error: expected a text, found a number
+     --> system.ron:8:38
+      |
+    8 |         Rule(service: "a.B", source: 1, target: "b", action: "ask"),
+      |                                      ^
+
+    error: expected `Allow`, `Ask` or `Deny`, found a text
+     --> system.ron:8:62
+      |
+    8 |         Rule(service: "a.B", source: 1, target: "b", action: "ask"),
+      |                                                              ^^^^^
+
+    error: expected policy rules, found `Rul`, did you mean `Rule`?
+     --> system.ron:9:9
+      |
+    9 |         Rul(service: "a.B"),
+      |         ^^^^^^^^^^^^^^^^^^^
+      |
+      = help: write rules as a text, as `Rule(service: …)`, or `File("policy/*.policy")`
+
+    error: `File` holds one path or pattern
+      --> system.ron:10:9
+       |
+    10 |         File("a", "b"),
+       |         ^^^^^^^^^^^^^^
+
+    error: expected a text, found a number
+      --> system.ron:12:25
+       |
+    12 |     policy_tests: [File(1), Rule()],
+       |                         ^
+
+    error: expected expectations, found a variant with values
+      --> system.ron:12:29
+       |
+    12 |     policy_tests: [File(1), Rule()],
+       |                             ^^^^^^
+       |
+       = help: write them as a text, `"work -> vault qubes.Filecopy is ask"`, or `File("policy/*.expect")`
+
+    12 errors
+    "#);
+}
+
+#[test]
+fn a_word_of_a_typed_rule_stays_one_word_of_its_line() {
+    let system = r##"(
+    policy: [
+        Rule(service: "a.B", source: "a b", target: "", action: Ask(user: "x\ny * * * allow")),
+        Rule(service: "#", source: "a", target: "b", action: Allow),
+        Rule(service: "!include", source: "a", target: "b", action: Allow),
+        Rule(service: "a.B+x", source: "a", target: "b", action: Allow),
+    ],
+)"##;
+    insta::assert_snapshot!(errors(&[("system.ron", system)]), @r##"
+    error: the source must be one word
+     --> system.ron:3:38
+      |
+    3 |         Rule(service: "a.B", source: "a b", target: "", action: Ask(user: "x\ny * * * allow")),
+      |                                      ^^^^^
+
+    error: the target must be one word
+     --> system.ron:3:53
+      |
+    3 |         Rule(service: "a.B", source: "a b", target: "", action: Ask(user: "x\ny * * * allow")),
+      |                                                     ^^
+
+    error: `user` must be one word
+     --> system.ron:3:75
+      |
+    3 |         Rule(service: "a.B", source: "a b", target: "", action: Ask(user: "x\ny * * * allow")),
+      |                                                                           ^^^^^^^^^^^^^^^^^^
+
+    error: service `#` contains `#`
+     --> system.ron:4:23
+      |
+    4 |         Rule(service: "#", source: "a", target: "b", action: Allow),
+      |                       ^^^
+      |
+      = help: use letters, digits, `-`, `.` and `_`, or `*` for every service
+
+    error: service `!include` contains `!`
+     --> system.ron:5:23
+      |
+    5 |         Rule(service: "!include", source: "a", target: "b", action: Allow),
+      |                       ^^^^^^^^^^
+      |
+      = help: use letters, digits, `-`, `.` and `_`, or `*` for every service
+
+    error: service `a.B+x` contains `+`
+     --> system.ron:6:23
+      |
+    6 |         Rule(service: "a.B+x", source: "a", target: "b", action: Allow),
+      |                       ^^^^^^^
+      |
+      = help: write the argument as `argument: "+ARGUMENT"`
+
+    6 errors
+    "##);
+}
+
+#[test]
+fn every_word_of_the_policy_is_found_where_it_was_written() {
+    let system = "(\n    policy: [\n        Rule(service: \"a.B\", source: \"wörk\", target: \"b\",\n            \
+                  action: Ask(user: \"u\")),\n        \"x.A * *\n   * deny\", \"\\ta.B * c d deny\",\n    ],\n)";
+    let reader = MemoryReader::new([("system.ron", system)]);
+    let mut told = Vec::new();
+    let loaded = load_with(Path::new("system.ron"), &reader, |written| {
+        for (index, line, columns) in [
+            (0, 0, 1..4),
+            (0, 0, 5..6),
+            (0, 0, 7..11),
+            (0, 0, 14..17),
+            (0, 0, 18..24),
+            (1, 0, 5..6),
+            (1, 1, 4..5),
+            (2, 0, 2..5),
+        ] {
+            let place = written.place_in_policy(index, line, &columns).unwrap();
+            let (from, to) = (place.column as usize - 1, place.end_column as usize - 1);
+            let shown: String = place.excerpt.chars().skip(from).take(to - from).collect();
+            told.push(format!("{index} {line} {columns:?}: {place} {shown}"));
+        }
+        Vec::new()
+    });
+    assert!(loaded.is_ok());
+    insta::assert_snapshot!(told.join("\n"), @r#"
+    0 0 1..4: system.ron:3:23 "a.B"
+    0 0 5..6: system.ron:3:9 Rule(service: "a.B", source: "wörk", target: "b",
+    0 0 7..11: system.ron:3:38 "wörk"
+    0 0 14..17: system.ron:4:21 Ask(user: "u")
+    0 0 18..24: system.ron:4:31 "u"
+    1 0 5..6: system.ron:5:14 *
+    1 1 4..5: system.ron:6:4 *
+    2 0 2..5: system.ron:6:13 "\ta.B * c d deny"
+    "#);
+}
+
+#[test]
+fn expectations_are_kept_with_the_description() {
+    let files = [
+        (
+            "system.ron",
+            r#"(policy_tests: ["a -> b c is ask", File("t/*.expect")], imports: ["more.ron"])"#,
+        ),
+        ("t/1.expect", "# one\n"),
+        ("more.ron", "(policy_tests: [\n\"x\"])"),
+    ];
+    let loaded = loads(&files);
+    let tests: Vec<_> = (loaded.description.policy_tests.iter())
+        .map(|text| format!("{}:{} {}", text.origin, text.first_line, text.text.trim()))
+        .collect();
+    assert_eq!(
+        tests,
+        [
+            "system.ron:1 a -> b c is ask",
+            "t/1.expect:1 # one",
+            "more.ron:2 x"
+        ]
+    );
+    assert!(loaded.files.contains(&PathBuf::from("t/1.expect")));
+    let json = serde_json::to_string(&loaded.description).unwrap();
+    let again: Description = serde_json::from_str(&json).unwrap();
+    assert_eq!(again, loaded.description);
+    // What was kept before there were expectations is still read.
+    let old = json.split(",\"policy_tests\"").next().unwrap().to_owned() + "}";
+    assert!(
+        serde_json::from_str::<Description>(&old)
+            .unwrap()
+            .policy_tests
+            .is_empty()
     );
 }

@@ -1,6 +1,6 @@
 //! A file of the description.
 
-use super::{Assertion, PolicyEntry, QubeOptions, TemplateOptions};
+use super::{Assertion, PolicyEntry, QubeOptions, TemplateOptions, TestEntry};
 use crate::decode::{Decode, Decoder, Table, section};
 use crate::diagnostic::Problem;
 use crate::name::QubeName;
@@ -25,9 +25,15 @@ section! {
         /// The qubes.
         qubes: Table<QubeName, QubeOptions> = "none", "0.1";
         /// Call policy, in order: the first rule that matches decides. Each entry is a text of
-        /// rules in policy format 5.0, or `File("path or pattern")` relative to this file. The
-        /// rules of imported files come after those of the file that imports them.
+        /// rules in policy format 5.0 (`Text("…")` is the same), `File("path or pattern")`
+        /// relative to this file, or one `Rule(service: …, source: …, target: …, action: Ask)`.
+        /// The rules of imported files come after those of the file that imports them.
         policy: Vec<PolicyEntry> = "none, so every call is denied", "0.1";
+        /// What policy must decide, one call a line: `work -> vault qubes.Filecopy is ask`, or
+        /// `is deny`, `is allow`, `is allow to PLACE`. Each entry is a text of such lines, or
+        /// `File("path or pattern")` relative to this file. All must hold before anything is
+        /// planned.
+        policy_tests: Vec<TestEntry> = "none", "0.1";
         /// Rules that must hold for the description as a whole; checked before anything is
         /// planned.
         assertions: Vec<crate::decode::Located<Assertion>> = "none", "0.1";
