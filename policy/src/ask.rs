@@ -399,3 +399,36 @@ impl Ask {
         }
     }
 }
+
+/// What one rule names as choices, whatever it says about them.
+#[derive(Debug, Default)]
+pub(crate) struct NamedChoices {
+    pub(crate) qubes: Vec<QubeIndex>,
+    /// Bases of disposables.
+    pub(crate) disposables: Vec<QubeIndex>,
+    /// `@dispvm`, the base of which depends on the caller.
+    pub(crate) own_disposable: bool,
+    /// `@adminvm` by that word.
+    pub(crate) adminvm: bool,
+}
+
+/// The choices that `rule` names, as [`collect`] takes them.
+pub(crate) fn named_by(rule: &Rule, view: &SystemView) -> Result<NamedChoices, DenyReason> {
+    let mut choices = Choices::new(view);
+    match rule.action.redirect() {
+        Some(redirect) => choices.say_redirect(redirect, Said::Yes)?,
+        None => choices.say_target(&rule.target, Said::Yes)?,
+    }
+    let named = |list: &[Said]| {
+        (view.indices().zip(list))
+            .filter(|(_, said)| **said == Said::Yes)
+            .map(|(index, _)| index)
+            .collect()
+    };
+    Ok(NamedChoices {
+        qubes: named(&choices.qubes),
+        disposables: named(&choices.disposables),
+        own_disposable: choices.own_disposable == Said::Yes,
+        adminvm: choices.adminvm == Said::Yes,
+    })
+}

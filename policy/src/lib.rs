@@ -16,6 +16,7 @@
 #![warn(missing_docs)]
 
 mod ask;
+mod convert;
 mod decision;
 mod declared;
 mod engine;
@@ -23,18 +24,25 @@ mod error;
 mod expect;
 mod explain;
 mod folders;
+mod graph;
 mod index;
+mod lint;
 mod load;
+mod offer;
 mod parse;
 mod read;
 mod request;
 mod rule;
 mod say;
+mod simulate;
+mod space;
 #[cfg(test)]
 mod testing;
 mod token;
 mod view;
+mod why;
 
+pub use convert::{Converted, convert};
 pub use decision::{Allow, Ask, Decision, Deny, DenyReason, Destination};
 pub use engine::Engine;
 pub use error::{ErrorClass, PolicyError, PolicyErrorKind};
@@ -43,9 +51,13 @@ pub use expect::{
 };
 pub use explain::Fit;
 pub use folders::{DiskFolders, FolderError, Layout, MemoryFolders, PolicyFolders};
+pub use graph::{EDGES_MAX, Edge, Graph, GraphError, How, Node};
+pub use lint::{Finding, LintKind, LintSeverity, lint};
 pub use load::{load, load_with_tests, unmet_expectations};
+pub use offer::{Choice, Fate};
 pub use read::{FILES_MAX, INCLUDE_DEPTH_MAX, RULES_MAX, TEXT_BYTES_MAX};
 pub use request::Request;
 pub use rule::{Action, Origin, Rule};
+pub use simulate::{CALLS_MAX, Change, Comparison, Side, SimulateError, Verdict, compare};
 pub use token::{QubeRef, RedirectToken, SourceToken, TargetToken, TokenError};
 pub use view::{QubeView, SystemView, SystemViewError};

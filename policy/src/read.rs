@@ -420,15 +420,17 @@ struct ServiceFile {
     name: String,
 }
 
+/// Whether a file of this name holds policy of the older form.
+pub(crate) fn is_service_file(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
+    !name.starts_with('.')
+        && name.chars().all(fits)
+        && !LEFT_BEHIND.iter().any(|suffix| name.ends_with(suffix))
+}
+
 /// The files for services among `names`.
 fn service_files(names: Vec<String>) -> Vec<ServiceFile> {
-    let fits = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_');
-    let is_one = |name: &String| {
-        !name.starts_with('.')
-            && name.chars().all(fits)
-            && !LEFT_BEHIND.iter().any(|suffix| name.ends_with(suffix))
-    };
-    let mut files: Vec<ServiceFile> = (names.into_iter().filter(is_one))
+    let mut files: Vec<ServiceFile> = (names.into_iter().filter(|name| is_service_file(name)))
         .map(|name| {
             let plus = name.find('+').unwrap_or(name.len());
             let (service, argument) = name.split_at(plus);

@@ -8,8 +8,11 @@
 
 mod plain;
 
-use bulkhead_model::qube::PolicyText;
-use bulkhead_policy::{Engine, QubeView, Request, SystemView};
+use bulkhead_model::qube::{Description, PolicyText};
+use bulkhead_policy::{
+    Decision, Engine, Fate, Finding, LintKind, QubeView, Request, Rule, Side, SystemView, compare,
+    lint,
+};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -169,6 +172,16 @@ prop_compose! {
     }
 }
 
+fn request(call: &Call) -> Request<'_> {
+    Request {
+        service: call.service,
+        argument: call.argument,
+        source: &call.source,
+        target: &call.target,
+        requested_source: call.claimed,
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
@@ -184,13 +197,7 @@ proptest! {
         let engine = plain::parse(&rules).unwrap();
         let view = SystemView::exactly(qubes.clone()).unwrap();
         for call in calls {
-            let request = Request {
-                service: call.service,
-                argument: call.argument,
-                source: &call.source,
-                target: &call.target,
-                requested_source: call.claimed,
-            };
+            let request = request(&call);
             prop_assert_eq!(
                 plain::engine(&engine, &request, &view),
                 plain::decide(engine.rules(), &request, &Machine(&qubes)),
@@ -199,7 +206,62 @@ proptest! {
             // What people are told is what is done.
             let told = engine.fits(&request, &view).ok();
             let told = told.and_then(|mut fits| fits.position(|(_, fit)| fit.decides()));
-            prop_assert_eq!(told, engine.decide(&request, &view).number(), "{:?}", call);
+            let decision = engine.decide(&request, &view);
+            prop_assert_eq!(told, decision.number(), "{:?}", call);
+            let offered: Vec<_> = (engine.choices(&request, &view).into_iter())
+                .filter(|choice| choice.fate == Fate::Offered)
+                .map(|choice| choice.target)
+                .collect();
+            match decision {
+                Decision::Ask(ask) => prop_assert_eq!(&*offered, &*ask.targets, "{:?}", call),
+                Decision::Allow(_) => prop_assert!(offered.is_empty()),
+                Decision::Deny(_) => {}
+            }
+        }
+    }
+
+    /// Taking away what is said never to be reached changes nothing, whatever the call.
+    #[test]
+    fn no_rule_that_matters_is_said_to_be_shadowed(
+        rules in prop::collection::vec(rule(), 2..25),
+        calls in prop::collection::vec(call(), 1..12),
+        qubes in machine(),
+    ) {
+        let engine = plain::parse(&rules).unwrap();
+        let view = SystemView::new(qubes).unwrap();
+        let found = lint(&engine, &Description::default(), &view);
+        let shadowed = |rule: &&Rule| {
+            let is = |f: &Finding| f.kind == LintKind::Shadowed && f.origin == rule.origin;
+            found.iter().any(is)
+        };
+        let kept = engine.rules().iter().filter(|rule| !shadowed(rule)).cloned().collect();
+        let kept = Engine::of_rules(kept);
+        for call in calls {
+            let request = request(&call);
+            let (all, less) = (engine.decide(&request, &view), kept.decide(&request, &view));
+            prop_assert!(all.lets_the_same_happen(&less), "{:?}: {} and {}", call, all, less);
+        }
+    }
+
+    /// Where no change is told there is none, whatever the call.
+    #[test]
+    fn no_changed_decision_is_overlooked(
+        rules in prop::collection::vec(rule(), 1..8),
+        more in prop::collection::vec(rule(), 0..2),
+        calls in prop::collection::vec(call(), 1..12),
+        qubes in machine(),
+    ) {
+        let old = plain::parse(&rules).unwrap();
+        let new = plain::parse(&[more, rules].concat()).unwrap();
+        let view = SystemView::new(qubes).unwrap();
+        let side = |engine| Side { engine, view: &view };
+        let changes = compare(side(&old), side(&new), None).unwrap();
+        for call in calls.iter().filter(|call| call.claimed.is_empty()) {
+            let request = request(call);
+            let (before, after) = (old.decide(&request, &view), new.decide(&request, &view));
+            if !before.lets_the_same_happen(&after) && !plain::is_dom0(&call.source) {
+                prop_assert!(changes.differing > 0, "{:?}: {} and {}", call, before, after);
+            }
         }
     }
 
