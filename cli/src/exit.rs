@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     Partly,
     /// The person would be asked.
     Asks,
+    /// A decision would change.
+    Changes,
     /// A bug in Bulkhead.
     Bug,
     /// The code of a command that ran in a qube.
@@ -30,6 +32,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Partly => 3,
             Self::Asks => 4,
+            Self::Changes => 5,
             Self::Bug => 70,
             Self::Remote(code) => code,
         }

@@ -15,5 +15,6 @@ mod runner {
     mod help;
     mod local;
     mod policy;
+    mod policy_people;
     mod qubes;
 }

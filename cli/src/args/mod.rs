@@ -15,7 +15,10 @@ pub(crate) use change::{
     ApplyArgs, DiffArgs, GcArgs, PlanArgs, PlanOptions, RollbackArgs, StatusArgs,
 };
 pub(crate) use local::{CheckArgs, CompletionsArgs, FmtArgs, InitArgs, ManArgs, SchemaArgs};
-pub(crate) use policy::{EvalArgs, PolicyCommand};
+pub(crate) use policy::{
+    ConvertArgs, EvalArgs, ExplainArgs, From, GraphArgs, GraphFormat, LintArgs, PolicyCommand,
+    PolicyListArgs, SimulateArgs, TestArgs,
+};
 pub(crate) use qubes::{
     ConsoleArgs, InfoArgs, Json, LogsArgs, LsArgs, QubeNames, RestartArgs, SomeQubes, StartArgs,
     StopArgs,
@@ -31,6 +34,7 @@ Exit codes:
   70  A bug in Bulkhead
 
 `policy eval` ends with 0 if policy allows the call, 1 if it denies it and 4 if it asks.
+`policy simulate` ends with 0 if no decision changes and 5 if one does.
 
 `run` and `call` end with the exit code of what ran in the qube; with 125 if it did not come to
 that, 126 if policy refused, 255 if the qube went away before the end.";

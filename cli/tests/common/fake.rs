@@ -385,6 +385,10 @@ impl Manager {
         self.json("generations", "")
     }
 
+    fn generation(&self, number: u64) -> Result<String, ApiError> {
+        self.json("generation", &number.to_string())
+    }
+
     fn diff(&self, from: u64, to: u64) -> Result<String, ApiError> {
         self.json("diff", &format!("{from} {to}"))
     }

@@ -74,6 +74,7 @@ fn of_the_whole() {
       70  A bug in Bulkhead
 
     `policy eval` ends with 0 if policy allows the call, 1 if it denies it and 4 if it asks.
+    `policy simulate` ends with 0 if no decision changes and 5 if one does.
 
     `run` and `call` end with the exit code of what ran in the qube; with 125 if it did not come to
     that, 126 if policy refused, 255 if the qube went away before the end.
@@ -574,7 +575,14 @@ fn help_of_policy() {
     Usage: bulkhead policy [OPTIONS] <COMMAND>
 
     Commands:
-      eval  Say what policy decides about a call
+      eval      Say what policy decides about a call
+      explain   Say why policy decides a call as it does, rule by rule
+      list      List the sources of the policy, or its rules in the order in which they are tried
+      simulate  Show which decisions change between two generations or descriptions
+      lint      Find rules that can hardly be meant
+      graph     Draw who may call whom
+      test      Check what policy is expected to decide
+      convert   Turn policy of the older form, one file for each service, into one text of format 5.0
 
     Options:
       -h, --help  Print help

@@ -70,6 +70,9 @@ pub trait Manager1 {
     /// All generations, oldest first (list of [`crate::change::GenerationInfo`]).
     fn generations(&self) -> Result<String, ApiError>;
 
+    /// One generation, whole (JSON with `number` and `description`); 0 means the current one.
+    fn generation(&self, number: u64) -> Result<String, ApiError>;
+
     /// What is different in `to` from `from` ([`crate::change::DiffReply`]); 0 as `to` means the
     /// current generation, 0 as `from` the one before `to`.
     fn diff(&self, from: u64, to: u64) -> Result<String, ApiError>;

@@ -67,6 +67,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     async fn status(&self) -> Result<Value, ApiError>;
     /// All generations, oldest first.
     async fn generations(&self) -> Result<Value, ApiError>;
+    /// One, whole; none means the current one.
+    async fn generation(&self, number: Option<u64>) -> Result<Value, ApiError>;
     /// What is different; none as `to` means the current one, none as `from` the one before `to`.
     async fn diff(&self, from: Option<u64>, to: Option<u64>) -> Result<Value, ApiError>;
     /// Goes back to a generation.

@@ -167,6 +167,10 @@ impl Manager {
         to_json(&self.backend.generations().await?)
     }
 
+    async fn generation(&self, of: u64) -> Result<String, ApiError> {
+        to_json(&self.backend.generation(number(of)).await?)
+    }
+
     async fn diff(&self, from: u64, to: u64) -> Result<String, ApiError> {
         to_json(&self.backend.diff(number(from), number(to)).await?)
     }

@@ -127,6 +127,9 @@ impl Backend for Fake {
     async fn generations(&self) -> Result<Value, ApiError> {
         Ok(json!([]))
     }
+    async fn generation(&self, number: Option<u64>) -> Result<Value, ApiError> {
+        Ok(json!({"number": number}))
+    }
     async fn diff(&self, from: Option<u64>, to: Option<u64>) -> Result<Value, ApiError> {
         Ok(json!([from, to]))
     }

@@ -172,6 +172,10 @@ impl Backend for Daemon {
         json(&self.operations.generations().await.map_err(refused)?)
     }
 
+    async fn generation(&self, number: Option<u64>) -> Result<Value, ApiError> {
+        json(&self.operations.generation(number).await.map_err(refused)?)
+    }
+
     async fn diff(&self, from: Option<u64>, to: Option<u64>) -> Result<Value, ApiError> {
         json(&self.operations.diff(from, to).await.map_err(refused)?)
     }

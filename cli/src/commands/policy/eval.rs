@@ -102,7 +102,7 @@ fn told(decision: &Decision) -> String {
 }
 
 /// What the daemon lists; none if none answers.
-fn rows(global: &Global) -> Option<Vec<QubeRow>> {
+pub(super) fn rows(global: &Global) -> Option<Vec<QubeRow>> {
     let list = async {
         let client = Client::connect(&socket(global)).await?;
         client.proxy.list().await.map_err(Failure::from)
@@ -111,7 +111,7 @@ fn rows(global: &Global) -> Option<Vec<QubeRow>> {
 }
 
 /// The declared qubes, running as `rows` say, and the disposables that run.
-fn view(description: &Description, rows: &[QubeRow]) -> Result<SystemView, Failure> {
+pub(super) fn view(description: &Description, rows: &[QubeRow]) -> Result<SystemView, Failure> {
     let runs = |row: &QubeRow| !matches!(row.state, QubeState::Stopped | QubeState::Failed);
     let mut number = 0;
     let mut uuid = || {
