@@ -135,6 +135,11 @@ impl Operations {
         if !generation::note_boot(&self.database, boot_id.trim()).await? {
             return Ok(None);
         }
+        // Nothing to bring up, so an apply that comes now need not be told that we are busy.
+        let applying = self.applying.borrow().is_some();
+        if !applying && generation::current(&self.database).await?.is_none() {
+            return Ok(None);
+        }
         // Somebody's apply may have come first; what it makes current is what is brought up.
         let changing = Arc::clone(&self.changing).lock_owned().await;
         let Some(current) = generation::current(&self.database).await? else {

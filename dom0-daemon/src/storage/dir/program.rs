@@ -23,7 +23,7 @@ pub(super) fn spawn(program: &'static str, command: &mut Command) -> Result<Chil
 }
 
 /// Starts a program that cleans up after itself: where nobody waits for it any more it is
-/// interrupted, with everything that it started, as by Ctrl-C. What it says goes to the file `log`:
+/// asked to end, with everything that it started. What it says goes to the file `log`:
 /// a pipe that nobody reads any more would end it before it has cleaned up.
 pub(super) fn spawn_tidy(
     program: &'static str,
@@ -35,7 +35,8 @@ pub(super) fn spawn_tidy(
     Ok((child, Interrupt(group.and_then(Pid::from_raw))))
 }
 
-/// Interrupts a group of processes when dropped.
+/// Asks a group of processes to end when dropped; not as Ctrl-C does, which is ignored by what a
+/// daemon in the background of a shell starts.
 #[derive(Debug)]
 pub(super) struct Interrupt(Option<Pid>);
 
@@ -49,7 +50,7 @@ impl Interrupt {
 impl Drop for Interrupt {
     fn drop(&mut self) {
         if let Some(group) = self.0.take()
-            && let Err(error) = kill_process_group(group, Signal::INT)
+            && let Err(error) = kill_process_group(group, Signal::TERM)
         {
             tracing::warn!(%error, "a build goes on for nobody");
         }

@@ -279,7 +279,7 @@ async fn two_builds_of_one_tree_are_one() {
 async fn a_build_that_nobody_waits_for_is_left_to_clean_up() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
-    let script = "d=$(dirname \"$0\")\ntrap 'echo E: stopped >&2; rm \"$d/mess\"; exit 1' INT\ntouch \"$d/mess\"\n\
+    let script = "d=$(dirname \"$0\")\ntrap 'echo E: stopped >&2; rm \"$d/mess\"; exit 1' TERM\ntouch \"$d/mess\"\n\
                   while :; do sleep 0.01; done";
     debootstrap(dir.path(), script);
     let source = TemplateSource::Debian {
@@ -298,7 +298,7 @@ async fn a_build_that_nobody_waits_for_is_left_to_clean_up() {
     }
     let patience = std::time::Duration::from_secs(60);
     let cleaned = tokio::time::timeout(patience, until(false)).await;
-    assert!(cleaned.is_ok(), "it was killed and not interrupted");
+    assert!(cleaned.is_ok(), "it was killed and not asked to end");
 }
 
 #[tokio::test]
