@@ -62,6 +62,51 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
+fn the_policy_of_generations_is_listed_and_compared_and_expectations_stop_an_apply() {
+    let machine = Machine::start();
+    machine.must(&["apply", "--yes"]);
+    let listed = machine.must(&["policy", "list", "--effective"]);
+    assert!(listed.contains("system.ron:"), "{listed}");
+    assert!(listed.contains("policy/30-desktop.policy:8"), "{listed}");
+    let system = machine.path(SYSTEM);
+    let simulate = ["policy", "simulate", "--system", system.to_str().unwrap()];
+    let same = machine.run(&simulate);
+    assert_eq!(same.code, 0, "{same:?}");
+
+    // Personal files to the vault: expected to be denied.
+    let policy = "policy/30-desktop.policy";
+    let (deny, ask) = ("personal  vault     deny", "personal  vault     ask");
+    machine.edit(policy, deny, ask);
+    let changed = machine.run(&simulate);
+    assert_eq!(changed.code, 5, "{changed:?}");
+    assert!(changed.out.contains("personal -> vault"), "{changed:?}");
+    for change in [&["plan"][..], &["apply", "--yes"]] {
+        let refused = machine.run(change);
+        assert_eq!(refused.code, 1, "{refused:?}");
+        let said = "expected deny, got ask: ";
+        assert!(refused.err.contains(said), "{refused:?}");
+        assert!(refused.err.contains("desktop.expect:9"), "{refused:?}");
+        assert!(
+            refused.err.contains("by policy/30-desktop.policy:11"),
+            "{refused:?}"
+        );
+    }
+    let again = machine.must(&["policy", "list", "--effective"]);
+    assert_eq!(again, listed);
+
+    // With the expectation changed too it is applied; going back is still possible.
+    let expected = "personal -> vault qubes.Filecopy is";
+    let (denied, asked) = (format!("{expected} deny"), format!("{expected} ask"));
+    machine.edit("policy/desktop.expect", &denied, &asked);
+    machine.must(&["apply", "--yes"]);
+    assert_ne!(machine.must(&["policy", "list", "--effective"]), listed);
+    let back = ["policy", "simulate", "--from", "2", "--generation", "1"];
+    assert_eq!(machine.run(&back).code, 5);
+    machine.must(&["rollback", "1", "--yes"]);
+    assert_eq!(machine.must(&["policy", "list", "--effective"]), listed);
+}
+
+#[test]
 fn a_desktop_is_applied_used_changed_and_rolled_back() {
     let machine = Machine::start();
     machine.must(&["apply", "--yes", "-m", "first"]);
