@@ -12,6 +12,7 @@ use crate::engine::Engine;
 use crate::error::PolicyError;
 use crate::expect::{Expectation, expectations};
 use crate::folders::Beside;
+use crate::live::read_live;
 use crate::read;
 use crate::rule::{Origin, Rule};
 use crate::view::SystemView;
@@ -20,7 +21,8 @@ use crate::view::SystemView;
 /// with either is reported at once; then, what the policy is expected to decide and does not.
 ///
 /// What policy includes becomes part of the description: each rule of a text with directives is a
-/// text of its own, so that a description that is kept decides the same without its files.
+/// text of its own, so that a description that is kept decides the same without its files. Folders
+/// that are read live are no part of it; the engine has the rules that they hold now.
 pub fn load(root: &Path, reader: &dyn SourceReader) -> Result<(Loaded, Engine), Diagnostics> {
     load_with_tests(root, reader).and_then(|(loaded, engine, unmet)| match unmet.is_empty() {
         true => Ok((loaded, engine)),
@@ -39,9 +41,25 @@ pub fn load_with_tests(
     let mut policy = Vec::new();
     let mut files = Vec::new();
     let mut expected = Vec::new();
+    let mut live = Vec::new();
+    // How many rules and texts there are before each text.
+    let mut before = Vec::new();
     let mut loaded = load_with(root, reader, |written| {
         let mut told = Vec::new();
+        for entry in written.folders() {
+            let reading = read_live(entry, &folders);
+            files.extend(reading.looked_at.into_iter().filter(|path| path.is_file()));
+            match reading.rules {
+                Ok(rules) => live.push(rules),
+                Err(errors) => {
+                    // Of no text of the description.
+                    let tell = |error| diagnostic(error, (written, usize::MAX), folder, reader);
+                    told.extend(errors.iter().map(tell));
+                }
+            }
+        }
         for (index, text) in written.policy().iter().enumerate() {
+            before.push((rules.len(), policy.len()));
             match read::texts(std::slice::from_ref(text), &folders, folder) {
                 Ok(read) => {
                     if has_directive(text) {
@@ -69,6 +87,12 @@ pub fn load_with_tests(
         told.extend(wrong);
         told
     })?;
+    before.push((rules.len(), policy.len()));
+    for (entry, read) in (loaded.description.policy_folders.iter_mut().zip(&live)).rev() {
+        let (rule, text) = before.get(entry.after).copied().unwrap_or_default();
+        entry.after = text;
+        rules.splice(rule..rule, read.iter().cloned());
+    }
     loaded.description.policy = policy;
     loaded.files.extend(files);
     let engine = Engine::of_rules(rules);
@@ -189,7 +213,7 @@ fn has_directive(text: &PolicyText) -> bool {
 }
 
 /// A rule as a text that holds nothing else.
-fn alone(rule: &Rule) -> PolicyText {
+pub(crate) fn alone(rule: &Rule) -> PolicyText {
     PolicyText {
         origin: rule.origin.file.to_string(),
         first_line: rule.origin.line,

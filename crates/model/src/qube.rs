@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -331,6 +332,23 @@ pub struct PolicyText {
     pub text: String,
 }
 
+/// Policy folders that are read while the machine runs, not when the description is applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyFolder {
+    /// File of the description that names them.
+    pub origin: String,
+    /// Line of `origin`, counted from 1.
+    pub line: u32,
+    /// How many entries of [`Description::policy`] are tried before them.
+    pub after: usize,
+    /// Folders of `.policy` files; a file of an earlier one hides files of its name in later ones.
+    pub folders: Vec<PathBuf>,
+    /// Folder of the files that `!compat-4.0` reads.
+    pub legacy: PathBuf,
+    /// Paths are shown without this in front: the folder of the description.
+    pub shown_from: PathBuf,
+}
+
 /// A whole machine, resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Description {
@@ -345,4 +363,7 @@ pub struct Description {
     /// What policy must decide, in lines as `work -> vault qubes.Filecopy is ask`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policy_tests: Vec<PolicyText>,
+    /// Call policy that is read live, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_folders: Vec<PolicyFolder>,
 }

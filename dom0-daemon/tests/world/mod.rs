@@ -6,14 +6,15 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bulkhead_api::call::{DataConnection, RunRequest};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{
-    Description, Label, Memory, Mib, PolicyText, Qube, QubeKind, RestartRule, Template,
-    TemplateSource, VirtMode, Volume,
+    Description, Label, Memory, Mib, PolicyFolder, PolicyText, Qube, QubeKind, RestartRule,
+    Template, TemplateSource, VirtMode, Volume,
 };
 pub(crate) use bulkhead_testing::PATIENCE;
 use bulkhead_testing::{Programs, end_domains};
@@ -68,6 +69,20 @@ pub(crate) fn qube(text: &str) -> Qube {
         management_dispvm: None,
         shutdown_timeout: 30,
     }
+}
+
+/// The folders that are read live: none unless the test has made `policy.d.wanted`.
+fn live_folder(dir: &Path) -> Vec<PolicyFolder> {
+    let folder = PolicyFolder {
+        origin: "system.ron".to_owned(),
+        line: 7,
+        after: 1,
+        folders: vec![dir.join("runtime.d"), dir.join("policy.d")],
+        legacy: dir.join("legacy"),
+        shown_from: dir.to_owned(),
+    };
+    let wanted = dir.join("policy.d.wanted").exists();
+    wanted.then_some(folder).into_iter().collect()
 }
 
 pub(crate) struct World {
@@ -183,6 +198,7 @@ impl World {
                 text: policy.to_owned(),
             }],
             policy_tests: Vec::new(),
+            policy_folders: live_folder(self.dir.path()),
         };
         let declared = Declared {
             generation: Some(1),

@@ -122,7 +122,7 @@ pub fn diff(old: &Description, new: &Description) -> DescriptionDiff {
         labels: entries(&old.labels, &new.labels, label_properties),
         templates: entries(&old.templates, &new.templates, template_properties),
         qubes: entries(&old.qubes, &new.qubes, qube_properties),
-        policy: policy::rules(&old.policy, &new.policy),
+        policy: policy::rules(old, new),
     }
 }
 

@@ -3,11 +3,14 @@
 use similar::{Algorithm, DiffOp, capture_diff_slices};
 
 use super::{Rule, RuleDiff};
-use crate::qube::PolicyText;
+use crate::qube::{Description, PolicyFolder, PolicyText};
 
 /// The rules that differ. Comments, blank lines and spacing do not count, nor does it count in
 /// which file or line a rule stands as long as the order is the same.
-pub(super) fn rules(old: &[PolicyText], new: &[PolicyText]) -> Vec<RuleDiff> {
+///
+/// Folders that are read live count as one rule that names them: what they hold is no part of a
+/// description.
+pub(super) fn rules(old: &Description, new: &Description) -> Vec<RuleDiff> {
     let (old, new) = (lines(old), lines(new));
     let old_texts: Vec<&str> = old.iter().map(|rule| rule.text.as_str()).collect();
     let new_texts: Vec<&str> = new.iter().map(|rule| rule.text.as_str()).collect();
@@ -24,22 +27,43 @@ pub(super) fn rules(old: &[PolicyText], new: &[PolicyText]) -> Vec<RuleDiff> {
     found
 }
 
-fn lines(policy: &[PolicyText]) -> Vec<Rule> {
+fn lines(description: &Description) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for source in policy {
-        for (line, number) in source.text.lines().zip(u64::from(source.first_line)..) {
-            let mut text = String::with_capacity(line.len());
-            for word in line.split_ascii_whitespace() {
-                if !text.is_empty() {
-                    text.push(' ');
-                }
-                text.push_str(word);
+    let mut folders = description.policy_folders.iter().peekable();
+    for (number, source) in description.policy.iter().enumerate() {
+        while let Some(folder) = folders.next_if(|folder| folder.after <= number) {
+            rules.push(live(folder));
+        }
+        of_text(source, &mut rules);
+    }
+    rules.extend(folders.map(live));
+    rules
+}
+
+fn live(folder: &PolicyFolder) -> Rule {
+    let shown = |path: &std::path::Path| {
+        let within = path.strip_prefix(&folder.shown_from).unwrap_or(path);
+        within.display().to_string()
+    };
+    let folders: Vec<String> = folder.folders.iter().map(|path| shown(path)).collect();
+    Rule {
+        text: format!("live {} ({})", folders.join(" "), shown(&folder.legacy)),
+        place: format!("{}:{}", folder.origin, folder.line),
+    }
+}
+
+fn of_text(source: &PolicyText, rules: &mut Vec<Rule>) {
+    for (line, number) in source.text.lines().zip(u64::from(source.first_line)..) {
+        let mut text = String::with_capacity(line.len());
+        for word in line.split_ascii_whitespace() {
+            if !text.is_empty() {
+                text.push(' ');
             }
-            if !text.is_empty() && !text.starts_with('#') {
-                let place = format!("{}:{number}", source.origin);
-                rules.push(Rule { text, place });
-            }
+            text.push_str(word);
+        }
+        if !text.is_empty() && !text.starts_with('#') {
+            let place = format!("{}:{number}", source.origin);
+            rules.push(Rule { text, place });
         }
     }
-    rules
 }

@@ -7,10 +7,18 @@ use super::policy::{Texts, Written};
 use super::{FILES_MAX, TOTAL_BYTES_MAX, managed_path};
 use crate::decode::{Decode, Decoder, Located};
 use crate::diagnostic::{At, FileId, Problem, Problems, SourceMap};
-use crate::qube::PolicyText;
+use crate::qube::{PolicyFolder, PolicyText};
 use crate::source::{MemoryReader, SourceError, SourceReader, is_pattern};
 use crate::syntax;
-use crate::written::{PolicyEntry, SystemOptions, TestEntry};
+use crate::written::{LiveOptions, PolicyEntry, SystemOptions, TestEntry};
+
+/// Where the Qubes tools keep policy.
+const QUBES_RUNTIME: &str = "/run/qubes/policy.d";
+const QUBES_FOLDER: &str = "/etc/qubes/policy.d";
+const QUBES_LEGACY: &str = "/etc/qubes-rpc/policy";
+
+/// Most `Live` entries of one description: each is a policy of its own, with its own limits.
+pub const LIVE_FOLDERS_MAX: usize = 16;
 
 /// One file of the description.
 #[derive(Debug)]
@@ -206,6 +214,19 @@ impl Gathered {
                             words: rule.words.clone(),
                         }),
                     ),
+                    PolicyEntry::Live(options) => {
+                        if texts.folders.len() == LIVE_FOLDERS_MAX {
+                            let message = format!("more than {LIVE_FOLDERS_MAX} `Live` entries");
+                            problems.push(Problem::error(options.at, message));
+                        }
+                        texts.folders.push(PolicyFolder {
+                            origin: own.clone(),
+                            line: line_of(sources.text(options.at.file), options.at.span.start),
+                            after: texts.texts.len(),
+                            shown_from: root.parent().map(Path::to_owned).unwrap_or_default(),
+                            ..live_folders(&options.value, &unit.folder)
+                        });
+                    }
                     PolicyEntry::File(pattern) => {
                         self.push_files(&root, unit, pattern, reader, problems, &mut texts);
                     }
@@ -293,6 +314,27 @@ fn origin(root: &Path, path: &Path) -> String {
         .unwrap_or(path)
         .display()
         .to_string()
+}
+
+/// The folders of a `Live` entry in a file of `from`.
+fn live_folders(options: &LiveOptions, from: &Path) -> PolicyFolder {
+    let path = |text: &str| normal(&from.join(text));
+    let given = |option: &Option<Located<String>>| option.as_ref().map(|text| path(&text.value));
+    let folder = given(&options.folder);
+    let (runtime, legacy) = match &folder {
+        None => (Some(path(QUBES_RUNTIME)), path(QUBES_LEGACY)),
+        Some(folder) => (None, folder.join("compat")),
+    };
+    let runtime = given(&options.runtime).or(runtime);
+    let folder = folder.unwrap_or_else(|| path(QUBES_FOLDER));
+    PolicyFolder {
+        origin: String::new(),
+        line: 0,
+        after: 0,
+        folders: runtime.into_iter().chain([folder]).collect(),
+        legacy: given(&options.legacy).unwrap_or(legacy),
+        shown_from: PathBuf::new(),
+    }
 }
 
 /// The files that a path or pattern names; a pattern that names none is worth a warning, since

@@ -17,6 +17,7 @@ use crate::qube::Description;
 use crate::source::SourceReader;
 use crate::{assertion, check, resolve};
 
+pub use gather::LIVE_FOLDERS_MAX;
 pub(crate) use gather::{SourceUnit, syntax_problem};
 pub use policy::PolicySources;
 
@@ -83,6 +84,7 @@ pub fn load_with(
                 .collect(),
             policy: written.policy.texts,
             policy_tests: written.tests.texts,
+            policy_folders: written.policy.folders,
         },
         warnings: diagnostics,
         files: gathered.files,

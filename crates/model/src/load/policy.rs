@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::diagnostic::{At, Place, SourceMap};
-use crate::qube::PolicyText;
+use crate::qube::{PolicyFolder, PolicyText};
 
 /// Where a text stands in a file of the description.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(super) struct Written {
 pub(super) struct Texts {
     pub(super) texts: Vec<PolicyText>,
     pub(super) written: Vec<Option<Written>>,
+    /// Folders that are read live; they count how many texts come before them.
+    pub(super) folders: Vec<PolicyFolder>,
 }
 
 impl Texts {
@@ -36,6 +38,11 @@ pub struct PolicySources<'a> {
 }
 
 impl PolicySources<'_> {
+    /// The folders that are read live.
+    pub fn folders(&self) -> &[PolicyFolder] {
+        &self.policy.folders
+    }
+
     /// The policy, in order.
     pub fn policy(&self) -> &[PolicyText] {
         &self.policy.texts

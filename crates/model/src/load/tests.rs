@@ -168,7 +168,7 @@ fn errors_of_syntax_do_not_hide_others() {
     7 |     policy: [Txt("x")],
       |              ^^^^^^^^
       |
-      = help: write rules as a text, as `Rule(service: …)`, or `File("policy/*.policy")`
+      = help: write rules as a text, as `Rule(service: …)`, `File("policy/*.policy")` or `Live()`
 
     error: qube `work` is defined a second time
      --> more.ron:1:10
@@ -519,7 +519,7 @@ fn typed_rules_are_refused_where_they_are_wrong() {
     9 |         Rul(service: "a.B"),
       |         ^^^^^^^^^^^^^^^^^^^
       |
-      = help: write rules as a text, as `Rule(service: …)`, or `File("policy/*.policy")`
+      = help: write rules as a text, as `Rule(service: …)`, `File("policy/*.policy")` or `Live()`
 
     error: `File` holds one path or pattern
       --> system.ron:10:9
@@ -673,4 +673,43 @@ fn expectations_are_kept_with_the_description() {
             .policy_tests
             .is_empty()
     );
+}
+
+#[test]
+fn live_policy_folders_keep_their_place_in_the_order() {
+    let loaded = loads(&[
+        (
+            "system.ron",
+            r#"(imports: ["sub/a.ron"], policy: ["x.A * * * deny", Live(), "x.B * * * deny"])"#,
+        ),
+        (
+            "sub/a.ron",
+            r#"(policy: [
+                Live(folder: "policy.d"),
+                Live(runtime: "/r", folder: "../f", legacy: "l"),
+            ])"#,
+        ),
+    ]);
+    let folders = loaded.description.policy_folders.iter();
+    let folders: Vec<String> = folders
+        .map(|f| {
+            let (at, folders) = (format!("{}:{}", f.origin, f.line), &f.folders);
+            format!("{at} after {}: {folders:?}, {:?}", f.after, f.legacy)
+        })
+        .collect();
+    insta::assert_snapshot!(folders.join("\n"), @r#"
+    system.ron:1 after 1: ["/run/qubes/policy.d", "/etc/qubes/policy.d"], "/etc/qubes-rpc/policy"
+    sub/a.ron:2 after 2: ["sub/policy.d"], "sub/policy.d/compat"
+    sub/a.ron:3 after 2: ["/r", "f"], "sub/l"
+    "#);
+}
+
+#[test]
+fn one_live_entry_too_many_is_refused() {
+    let system = |count: usize| format!("(policy: [{}])", "Live(),".repeat(count));
+    loads(&[("system.ron", &system(LIVE_FOLDERS_MAX))]);
+    let said = errors(&[("system.ron", &system(LIVE_FOLDERS_MAX + 1))]);
+    assert!(said.contains("more than 16 `Live` entries"), "{said}");
+    let said = errors(&[("system.ron", "(policy: [Live(foldr: \"x\")])")]);
+    assert!(said.contains("did you mean `folder`?"), "{said}");
 }

@@ -9,7 +9,7 @@ mod system;
 mod template;
 
 pub(crate) use assertion::{Assertion, Condition, OneOrMany, Selector};
-pub(crate) use policy::{PolicyEntry, TestEntry};
+pub(crate) use policy::{LiveOptions, PolicyEntry, TestEntry};
 pub(crate) use qube::{QubeOptions, VolumeOptions};
 pub(crate) use system::{LabelOptions, SystemOptions};
 pub(crate) use template::{Source, TemplateOptions};

@@ -6,12 +6,26 @@ use crate::decode::{Decode, Decoder, Located, OptionRow, Section, Suggester, sec
 use crate::diagnostic::{At, Problem};
 use crate::syntax::tree::{Node, Value};
 
-/// Rules, or the files that hold them.
+section! {
+    /// Folders that are read while the machine runs.
+    pub(crate) struct LiveOptions as "Live" {
+        /// Folder of files that are in force until the next start of the machine; a file in it
+        /// hides the file of its name in `folder`.
+        runtime: String = "`/run/qubes/policy.d`, or none where `folder` is given", "0.1";
+        /// Folder of policy files.
+        folder: String = "`/etc/qubes/policy.d`", "0.1";
+        /// Folder of the files that `!compat-4.0` reads.
+        legacy: String = "`/etc/qubes-rpc/policy`, or `compat` in `folder` where that is given", "0.1";
+    }
+}
+
+/// Rules, or the files or folders that hold them.
 #[derive(Debug, Clone)]
 pub(crate) enum PolicyEntry {
     Rules(Located<String>),
     File(Located<String>),
     Rule(TypedRule),
+    Live(Located<LiveOptions>),
 }
 
 /// A rule as a line of policy text, and where each word of the line was written.
@@ -303,7 +317,7 @@ fn unknown_entry(word: &str, known: &[&str], message: &mut String) {
 
 impl Decode for PolicyEntry {
     fn type_name() -> String {
-        "text, File(…) or Rule(…)".to_owned()
+        "text, File(…), Live(…) or Rule(…)".to_owned()
     }
 
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
@@ -325,12 +339,16 @@ impl Decode for PolicyEntry {
                 "Rule" if items.is_empty() => {
                     return TypedRule::decode(node, decoder).map(Self::Rule);
                 }
+                "Live" if items.is_empty() => {
+                    return Located::decode(node, decoder).map(Self::Live);
+                }
                 other => Some(other),
             },
             Value::Struct {
                 name: Some(name), ..
             } => match name.text {
                 "Rule" => return TypedRule::decode(node, decoder).map(Self::Rule),
+                "Live" => return Located::decode(node, decoder).map(Self::Live),
                 other => Some(other),
             },
             Value::Word(word) => Some(*word),
@@ -342,14 +360,12 @@ impl Decode for PolicyEntry {
         };
         unknown_entry(
             name.unwrap_or_default(),
-            &["Rule", "File", "Text"],
+            &["Rule", "File", "Text", "Live"],
             &mut message,
         );
-        decoder.push(
-            Problem::error(decoder.at(node.span), message).help(
-                "write rules as a text, as `Rule(service: …)`, or `File(\"policy/*.policy\")`",
-            ),
-        );
+        decoder.push(Problem::error(decoder.at(node.span), message).help(
+            "write rules as a text, as `Rule(service: …)`, `File(\"policy/*.policy\")` or `Live()`",
+        ));
         None
     }
 

@@ -26,7 +26,9 @@ section! {
         qubes: Table<QubeName, QubeOptions> = "none", "0.1";
         /// Call policy, in order: the first rule that matches decides. Each entry is a text of
         /// rules in policy format 5.0 (`Text("…")` is the same), `File("path or pattern")`
-        /// relative to this file, or one `Rule(service: …, source: …, target: …, action: Ask)`.
+        /// relative to this file, one `Rule(service: …, source: …, target: …, action: Ask)`, or
+        /// `Live()`: the folders of the Qubes tools, read again whenever a file in them changes.
+        /// Other folders are `Live(folder: "policy.d")`, with `runtime` and `legacy` if need be.
         /// The rules of imported files come after those of the file that imports them.
         policy: Vec<PolicyEntry> = "none, so every call is denied", "0.1";
         /// What policy must decide, one call a line: `work -> vault qubes.Filecopy is ask`, or
