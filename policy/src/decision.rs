@@ -180,6 +180,16 @@ impl Deny {
     }
 }
 
+/// The rule, where one spoke, and why.
+impl fmt::Display for Deny {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.rule {
+            Some(rule) => write!(f, "{rule}: {}", self.reason),
+            None => write!(f, "{}", self.reason),
+        }
+    }
+}
+
 /// Why a call is refused; Display is for logs and for the person, never for the caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DenyReason {

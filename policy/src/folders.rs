@@ -151,6 +151,11 @@ impl MemoryFolders {
         self.files.insert(path, text.into());
         true
     }
+
+    /// Removes a file. False if there is none.
+    pub fn remove(&mut self, path: impl AsRef<Path>) -> bool {
+        self.files.remove(&normal(path.as_ref())).is_some()
+    }
 }
 
 fn check_names(path: &Path) -> Result<(), FolderError> {

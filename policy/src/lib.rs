@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod admin;
 mod ask;
 mod convert;
 mod decision;
@@ -31,6 +32,7 @@ mod live;
 mod load;
 mod offer;
 mod parse;
+mod query;
 mod read;
 mod request;
 mod rule;
@@ -43,6 +45,7 @@ mod token;
 mod view;
 mod why;
 
+pub use admin::{ADMIN_SERVICES, AdminError, AdminRequest, PAYLOAD_BYTES_MAX, PolicyStore, token};
 pub use convert::{Converted, convert};
 pub use decision::{Allow, Ask, Decision, Deny, DenyReason, Destination};
 pub use engine::Engine;
@@ -57,6 +60,10 @@ pub use lint::{Finding, LintKind, LintSeverity, lint};
 pub use live::{LiveChange, LiveEntry, LivePolicy, Reading, read_live};
 pub use load::{load, load_with_tests, unmet_expectations};
 pub use offer::{Choice, Fate};
+pub use query::{
+    DENIED, EVALUATION_BYTES_MAX, Evaluation, NAMES_BYTES_MAX, OnAsk, Query, QueryError,
+    REQUEST_BYTES_MAX, Reply, RequestReader, Told, read_evaluation,
+};
 pub use read::{FILES_MAX, INCLUDE_DEPTH_MAX, RULES_MAX, TEXT_BYTES_MAX};
 pub use request::Request;
 pub use rule::{Action, Origin, Rule};
