@@ -26,6 +26,7 @@ pub mod machine;
 pub mod observe;
 pub mod ops;
 pub mod plan;
+mod policy;
 pub mod relays;
 pub mod runtime;
 pub mod status;

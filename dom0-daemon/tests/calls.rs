@@ -45,12 +45,15 @@ async fn two_running() -> World {
 }
 
 fn last_rule(world: &World) -> (String, String, String) {
+    // The command of dom0 that makes the call may be recorded after it.
     let filter = AuditFilter {
-        last: 1,
+        last: 8,
         qube: Some("work".to_owned()),
         ..AuditFilter::default()
     };
-    let record = world.runtime.audit().tail(&filter).unwrap().remove(0);
+    let records = world.runtime.audit().tail(&filter).unwrap();
+    let own = records.into_iter().rev().find(|r| r.source == "work");
+    let record = own.unwrap();
     (record.decision, record.by, record.rule)
 }
 
@@ -582,4 +585,98 @@ async fn an_answered_question_leaves_nothing_that_waits() {
     // Much less than the time for which a question stays open.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(tasks() < before + 8, "{before} tasks became {}", tasks());
+}
+
+fn uuid_of(world: &World, qube: &str) -> String {
+    world.runtime.info(&name(qube)).unwrap().uuid.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_uuid_reaches_its_qube_and_is_no_way_to_oneself() {
+    let world = two_running().await;
+    world.service("vault", "test.Echo", "echo ok").await;
+    world.service("work", "test.Self", "echo self").await;
+    let (work, vault) = (uuid_of(&world, "work"), uuid_of(&world, "vault"));
+    let call = |target: &str, service: &str| format!("qrexec-client-vm {target} {service}");
+    let said = world
+        .sh("work", &call(&format!("uuid:{vault}"), "test.Echo"))
+        .await;
+    assert_eq!(said, (0, "ok\n".to_owned()));
+    for target in ["work".to_owned(), format!("uuid:{work}")] {
+        let (code, said) = world.sh("work", &call(&target, "test.Self")).await;
+        assert_eq!((code, said.as_str()), (126, ""), "{target}");
+        // The caller is told before the record is written.
+        let why = "test.policy:5: a qube cannot call itself";
+        eventually(why, || last_rule(&world).2 == why).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_questions_neither_hides_nor_starves_another() {
+    let policy = "test.Asked * @anyvm @anyvm ask\n";
+    let world = World::new(qubes(), policy).await;
+    world.start("work").await;
+    world.start("vault").await;
+    let mut refused = world.events.subscribe();
+    let flood = "for n in $(seq 40); do qrexec-client-vm personal test.Asked+$n & done; wait";
+    let flood = world.request("work", flood);
+    let flood = world.runtime.run_command(flood, "me").await.unwrap();
+    eventually("the flood", || world.runtime.asks().len() == 16).await;
+    let mut over = 0;
+    while over < 24 {
+        if let Event::AuditRecorded(record) = refused.recv().await.unwrap() {
+            if record.decision != "deny" {
+                continue;
+            }
+            assert_eq!(record.by, "limit");
+            assert!(
+                record.rule.starts_with("test.policy:1: too many"),
+                "{}",
+                record.rule
+            );
+            over += record.count;
+        }
+    }
+    let once = world.request("vault", "qrexec-client-vm personal test.Asked");
+    let once = world.runtime.run_command(once, "me").await.unwrap();
+    eventually("the other question", || world.runtime.asks().len() == 17).await;
+    assert_eq!(
+        world.runtime.asks()[1].source,
+        "vault",
+        "it is not below the flood"
+    );
+    drop((flood, once));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_person_refused_is_not_asked_again_at_once() {
+    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    std::fs::write(dir.path().join("hold_back"), "").unwrap();
+    let world = World::open(dir, qubes(), POLICY).await;
+    world.start("work").await;
+    world.start("vault").await;
+    let refuse = async || {
+        eventually("the question", || !world.runtime.asks().is_empty()).await;
+        let ask = world.runtime.asks().remove(0);
+        world
+            .runtime
+            .answer(ask.id, Answer::Deny, None, "me")
+            .unwrap();
+    };
+    let ask = "qrexec-client-vm vault test.Asked+a";
+    let (call, ()) = tokio::join!(world.sh("work", ask), refuse());
+    assert_eq!(call.0, 126);
+    let insist = format!("for n in $(seq 20); do {ask}; done");
+    assert_eq!(world.sh("work", &insist).await.0, 126);
+    assert!(world.runtime.asks().is_empty());
+    let (_, by, rule) = last_rule(&world);
+    assert_eq!(by, "limit");
+    assert_eq!(
+        rule,
+        "test.policy:2: the same was refused less than 30 seconds ago"
+    );
+    // Another question is still asked.
+    let other = world.sh("work", "qrexec-client-vm vault test.Asked+b");
+    let (call, ()) = tokio::join!(other, refuse());
+    assert_eq!(call.0, 126);
 }

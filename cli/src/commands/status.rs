@@ -2,6 +2,7 @@
 
 use bulkhead_api::change::Status;
 use bulkhead_api::from_json;
+use bulkhead_api::policy::{PolicyFault, PolicyStatus};
 
 use crate::args::StatusArgs;
 use crate::client::Client;
@@ -53,6 +54,9 @@ fn tell(status: &Status, paint: Paint) -> String {
     for warning in &status.warnings {
         say(format!("{} {}", paint.warning("warning:"), line(warning)));
     }
+    for line in policy(&status.policy, paint) {
+        say(line);
+    }
     if status.drift.is_empty() {
         say(paint.added("Everything is as declared."));
     } else {
@@ -73,9 +77,50 @@ fn tell(status: &Status, paint: Paint) -> String {
     out
 }
 
+/// What a person must know of the policy; nothing if all is well.
+fn policy(status: &PolicyStatus, paint: Paint) -> Vec<String> {
+    let mut lines = Vec::new();
+    if status.denies_all && status.faults().next().is_some() {
+        let text = "The policy cannot be used: every call is refused.";
+        lines.push(paint.removed(text));
+    }
+    lines.extend(status.faults.iter().flat_map(|one| fault(one, paint)));
+    for folder in status.folders.iter().filter(|folder| !folder.ok) {
+        let names = line(&folder.folders.join(", "));
+        let outcome = match folder.read {
+            _ if status.denies_all => String::new(),
+            None => ": the last good rules stay in force".to_owned(),
+            Some(read) => format!(": the rules of {} UTC stay in force", time::utc(read)),
+        };
+        let heading = format!("Policy of {names} cannot be read{outcome}.");
+        lines.push(paint.changed(&heading));
+        lines.extend(folder.faults.iter().flat_map(|one| fault(one, paint)));
+        let told = u64::try_from(folder.faults.len()).unwrap_or(u64::MAX);
+        if folder.faults_in_all > told {
+            lines.push(format!("  and {} more", folder.faults_in_all - told));
+        }
+    }
+    if let Some(why) = &status.blind {
+        let warning = paint.warning("warning:");
+        let why = line(why);
+        lines.push(format!(
+            "{warning} changes of policy folders are not noticed: {why}"
+        ));
+    }
+    lines
+}
+
+fn fault(fault: &PolicyFault, paint: Paint) -> [String; 2] {
+    [
+        format!("  {}: {}", line(&fault.place), line(&fault.message)),
+        format!("    {}", paint.dim(&line(&fault.remedy))),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use bulkhead_api::change::{Applying, Drift, GenerationInfo, PendingRestart};
+    use bulkhead_api::policy::PolicyFolderStatus;
 
     use super::*;
 
@@ -88,6 +133,7 @@ mod tests {
             warnings: Vec::new(),
             hypervisor: "embedded".into(),
             notices: Vec::new(),
+            policy: PolicyStatus::default(),
         }
     }
 
@@ -96,6 +142,56 @@ mod tests {
         insta::assert_snapshot!(tell(&quiet(), Paint::NEVER), @r"
         No generation yet: `bulkhead apply` makes the first.
         hypervisor: embedded
+        Everything is as declared.
+        ");
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_read() {
+        let fault = |place: &str| PolicyFault {
+            place: place.into(),
+            message: "unknown action `alow`".into(),
+            remedy: "did you mean `allow`?".into(),
+        };
+        let folder = PolicyFolderStatus {
+            place: "system.ron:7".into(),
+            folders: vec!["/run/qubes/policy.d".into(), "/etc/qubes/policy.d".into()],
+            ok: false,
+            rules: 12,
+            files: 2,
+            read: Some(1_709_210_096),
+            faults: vec![fault("/etc/qubes/policy.d/30-user.policy:3:17")],
+            faults_in_all: 40,
+        };
+        let mut status = Status {
+            policy: PolicyStatus {
+                rules: 30,
+                folders: vec![folder],
+                blind: Some("no space left on device".into()),
+                ..PolicyStatus::default()
+            },
+            ..quiet()
+        };
+        insta::assert_snapshot!(tell(&status, Paint::NEVER), @r"
+        No generation yet: `bulkhead apply` makes the first.
+        hypervisor: embedded
+        Policy of /run/qubes/policy.d, /etc/qubes/policy.d cannot be read: the rules of 2024-02-29 12:34:56 UTC stay in force.
+          /etc/qubes/policy.d/30-user.policy:3:17: unknown action `alow`
+            did you mean `allow`?
+          and 39 more
+        warning: changes of policy folders are not noticed: no space left on device
+        Everything is as declared.
+        ");
+        status.policy.denies_all = true;
+        status.policy.folders[0].faults_in_all = 1;
+        status.policy.blind = None;
+        insta::assert_snapshot!(tell(&status, Paint::NEVER), @r"
+        No generation yet: `bulkhead apply` makes the first.
+        hypervisor: embedded
+        The policy cannot be used: every call is refused.
+        Policy of /run/qubes/policy.d, /etc/qubes/policy.d cannot be read.
+          /etc/qubes/policy.d/30-user.policy:3:17: unknown action `alow`
+            did you mean `allow`?
         Everything is as declared.
         ");
     }

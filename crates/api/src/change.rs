@@ -201,6 +201,9 @@ pub struct Status {
     pub hypervisor: String,
     /// What a person should know about that backend; one sentence each.
     pub notices: Vec<String>,
+    /// The call policy.
+    #[serde(default)]
+    pub policy: crate::policy::PolicyStatus,
 }
 
 /// What was collected, or would be.

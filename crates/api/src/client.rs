@@ -228,6 +228,10 @@ fn decode(message: &Message) -> Result<Option<Incoming>, ApiError> {
             let (apply, step, error) = body.deserialize()?;
             Event::StepUndone { apply, step, error }
         }
+        "PolicyChanged" => {
+            let (ok, rules, errors) = body.deserialize()?;
+            Event::PolicyChanged { ok, rules, errors }
+        }
         "AuditRecorded" => Event::AuditRecorded(from_json(body.deserialize()?)?),
         "SignalsLost" => return Ok(Some(Incoming::Lost)),
         _ => return Ok(None),

@@ -17,7 +17,7 @@ pub enum Topic {
     Qubes,
     /// `AskAdded`, `AskRemoved`.
     Asks,
-    /// `ApplyStarted` to `ApplyFinished`, `GenerationChanged`.
+    /// `ApplyStarted` to `ApplyFinished`, `GenerationChanged`, `PolicyChanged`.
     Changes,
     /// `AuditRecorded`.
     Audit,
@@ -126,6 +126,15 @@ pub enum Event {
         /// Its number.
         number: u64,
     },
+    /// Other rules are in force, or what is wrong with them changed.
+    PolicyChanged {
+        /// Whether nothing is wrong.
+        ok: bool,
+        /// How many rules are in force.
+        rules: u64,
+        /// What is wrong, each as `file:line:column: what`.
+        errors: Vec<String>,
+    },
     /// A decision was recorded.
     AuditRecorded(AuditRecord),
 }
@@ -143,7 +152,8 @@ impl Event {
             | Self::Undoing { .. }
             | Self::StepUndone { .. }
             | Self::ApplyFinished { .. }
-            | Self::GenerationChanged { .. } => Topic::Changes,
+            | Self::GenerationChanged { .. }
+            | Self::PolicyChanged { .. } => Topic::Changes,
             Self::AuditRecorded(_) => Topic::Audit,
         }
     }

@@ -15,6 +15,7 @@ pub mod change;
 pub mod client;
 mod error;
 pub mod event;
+pub mod policy;
 pub mod proxy;
 pub mod qube;
 

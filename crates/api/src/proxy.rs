@@ -146,6 +146,11 @@ pub trait Manager1 {
     #[zbus(signal)]
     fn generation_changed(&self, number: u64) -> zbus::Result<()>;
 
+    /// Other rules are in force, or what is wrong with them changed; each error is
+    /// `file:line:column: what`.
+    #[zbus(signal)]
+    fn policy_changed(&self, ok: bool, rules: u64, errors: Vec<String>) -> zbus::Result<()>;
+
     /// A decision was recorded ([`crate::call::AuditRecord`]).
     #[zbus(signal)]
     fn audit_recorded(&self, record_json: &str) -> zbus::Result<()>;

@@ -123,6 +123,9 @@ pub(super) async fn emit(emitter: &SignalEmitter<'_>, event: &Event) -> zbus::Re
             Manager::apply_finished(emitter, *apply, outcome.as_str()).await
         }
         Event::GenerationChanged { number } => Manager::generation_changed(emitter, *number).await,
+        Event::PolicyChanged { ok, rules, errors } => {
+            Manager::policy_changed(emitter, *ok, *rules, errors).await
+        }
         Event::AuditRecorded(record) => {
             Manager::audit_recorded(emitter, &json(bulkhead_api::to_json(record))).await
         }

@@ -67,6 +67,16 @@ impl Gate {
         self.group.map(Gid::from_raw)
     }
 
+    /// The name of whoever connected `socket`, if they may.
+    ///
+    /// # Errors
+    /// Why they may not.
+    pub(crate) fn who(&self, socket: &impl AsFd) -> Result<String, String> {
+        let peer = Credentials::of_socket(socket).map_err(|error| error.to_string())?;
+        let admitted = self.admit(&peer).map_err(|refusal| refusal.to_string())?;
+        Ok(admitted.name)
+    }
+
     /// Decides.
     pub(super) fn admit(&self, peer: &Credentials) -> Result<Caller, Refusal> {
         let owner = peer.uid == self.root || peer.uid == self.own;

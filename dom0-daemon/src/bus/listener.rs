@@ -85,34 +85,11 @@ impl Listener {
     /// Binds `path`, in place of what an earlier daemon left: the caller holds the lock that says
     /// there is no other.
     pub fn bind(path: &Path, gate: Gate) -> Result<Self, BusError> {
-        let failed = |doing| {
-            let path = path.to_owned();
-            move |source| BusError::Socket {
-                doing,
-                path,
-                source,
-            }
-        };
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(failed("replace")(error));
-            }
-            _ => {}
-        }
-        let socket = UnixListener::bind(path).map_err(failed("listen on"))?;
-        let listener = Self {
-            socket,
+        Ok(Self {
+            socket: bind_guarded(path, gate)?,
             path: path.to_owned(),
             gate,
-        };
-        if let Some(group) = gate.group()
-            && nix::unistd::Uid::effective().is_root()
-        {
-            std::os::unix::fs::chown(path, None, Some(group.as_raw()))
-                .map_err(failed("give the group its right to"))?;
-        }
-        fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed("guard"))?;
-        Ok(listener)
+        })
     }
 
     /// Serves until the task is dropped.
@@ -135,6 +112,33 @@ impl Listener {
             }
         }
     }
+}
+
+/// Binds `path`, in place of what an earlier daemon left, for those whom `gate` may let in.
+pub(crate) fn bind_guarded(path: &Path, gate: Gate) -> Result<UnixListener, BusError> {
+    let failed = |doing| {
+        let path = path.to_owned();
+        move |source| BusError::Socket {
+            doing,
+            path,
+            source,
+        }
+    };
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed("replace")(error));
+        }
+        _ => {}
+    }
+    let socket = UnixListener::bind(path).map_err(failed("listen on"))?;
+    if let Some(group) = gate.group()
+        && nix::unistd::Uid::effective().is_root()
+    {
+        std::os::unix::fs::chown(path, None, Some(group.as_raw()))
+            .map_err(failed("give the group its right to"))?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(0o660)).map_err(failed("guard"))?;
+    Ok(socket)
 }
 
 /// A place among the connections, free again when it is dropped.

@@ -293,6 +293,14 @@ impl Manager {
     ) -> zbus::Result<()>;
 
     #[zbus(signal)]
+    pub(super) async fn policy_changed(
+        emitter: &SignalEmitter<'_>,
+        ok: bool,
+        rules: u64,
+        errors: &[String],
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
     pub(super) async fn audit_recorded(
         emitter: &SignalEmitter<'_>,
         record_json: &str,

@@ -26,5 +26,6 @@ mod tests;
 pub use backend::{Backend, Caller};
 pub use events::Events;
 pub use gate::{GROUP, Gate};
+pub(crate) use listener::bind_guarded;
 pub use listener::{BusError, Listener};
 pub use system::serve_system_bus;

@@ -3,26 +3,80 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bulkhead_api::call::{Answer, Ask};
 use bulkhead_api::event::Event;
+use bulkhead_model::name::QubeName;
+use bulkhead_policy::{Allow, Query};
 use bulkhead_wire::relay::RequestId;
+use tokio::sync::oneshot;
 
-use super::{Request, Verdict};
+use super::fair::{self, Place, Refusals, Same};
+use super::{Calls, Request, Verdict};
 use crate::runtime::{Inner, Run, Runtime, RuntimeError};
 
-/// Questions that one qube may have open: enough for a person, too few to bury the others.
-pub(super) const ASKS_PER_QUBE: usize = 16;
-/// Questions open in all; a list that a person can still look through.
-pub(super) const ASKS_MAX: usize = 256;
-
+/// A question.
 #[derive(Debug)]
 struct Open {
-    run: Arc<Run>,
-    request: Request,
+    asker: Asker,
+    /// Whose limits it counts against.
+    share: String,
     ask: bulkhead_policy::Ask,
     shown: Ask,
     _timer: Timer,
+}
+
+/// Who waits for the answer.
+#[derive(Debug)]
+enum Asker {
+    /// A qube that calls.
+    Guest(Arc<Run>, Request),
+    /// A client of the policy's socket, on a qube's behalf.
+    Client(Query, oneshot::Sender<Option<Allow>>),
+}
+
+impl Asker {
+    /// Service with its argument.
+    fn service(&self) -> &str {
+        match self {
+            Self::Guest(_, request) => &request.service,
+            Self::Client(query, _) => &query.service,
+        }
+    }
+
+    fn is_of(&self, domid: u32) -> bool {
+        matches!(self, Self::Guest(run, _) if run.domid.0 == domid)
+    }
+
+    /// Refuses, and records why.
+    fn refuse(self, inner: &Inner, verdict: Verdict<'_>) {
+        match self {
+            Self::Guest(run, request) => inner.refuse(&run, &request, verdict),
+            Self::Client(query, answer) => {
+                inner.record_query(&query, verdict);
+                // It may have hung up.
+                let _ = answer.send(None);
+            }
+        }
+    }
+
+    fn allow(self, inner: &Inner, allow: Allow, by: &str) {
+        match self {
+            Self::Guest(run, request) => inner.allowed(&run, request, allow, by),
+            Self::Client(query, answer) => {
+                let verdict = Verdict {
+                    target: allow.target.to_string(),
+                    decision: "allow",
+                    by,
+                    rule: allow.rule.to_string(),
+                    notify: allow.notify,
+                };
+                inner.record_query(&query, verdict);
+                let _ = answer.send(Some(allow));
+            }
+        }
+    }
 }
 
 /// Ends with its question: a qube that asks and takes back in turn leaves nothing that waits.
@@ -40,11 +94,23 @@ impl Drop for Timer {
 pub(super) struct Asks {
     next: AtomicU64,
     open: Mutex<BTreeMap<u64, Open>>,
+    refusals: Mutex<Refusals>,
+}
+
+fn what(asker: &Asker, ask: &bulkhead_policy::Ask) -> Same {
+    Same {
+        service: asker.service().to_owned(),
+        target: ask.requested_target.clone(),
+    }
 }
 
 impl Asks {
     fn open(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn add(
@@ -54,31 +120,64 @@ impl Asks {
         request: Request,
         ask: bulkhead_policy::Ask,
     ) {
-        let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let shown = shown(inner, id, run, &request, &ask);
+        let share = inner.share_of(run).to_string();
+        let shown = shown(inner, run.name.as_str(), &request.service, &ask);
+        let asker = Asker::Guest(Arc::clone(run), request);
+        self.put(inner, asker, share, ask, shown);
+    }
+
+    fn put(
+        &self,
+        inner: &Inner,
+        asker: Asker,
+        share: String,
+        ask: bulkhead_policy::Ask,
+        mut shown: Ask,
+    ) {
+        let (hold, now) = (inner.config.hold_back, Instant::now());
+        let held = (self.refusals()).hold_back(&share, &what(&asker, &ask), hold, now);
+        if let Some(why) = held {
+            let rule = format!("{}: {why}", ask.rule);
+            return asker.refuse(inner, Verdict::deny("limit", rule));
+        }
         let Some(own) = inner.own() else { return };
-        let full = {
+        let mut asker = Some(asker);
+        let rule = ask.rule.clone();
+        let displaced = {
             let mut open = self.open();
-            let of_it = open.values().filter(|o| o.run.domid == run.domid).count();
-            let full = of_it >= ASKS_PER_QUBE || open.len() >= ASKS_MAX;
-            if !full {
+            let shares = open.iter().map(|(id, open)| (*id, open.share.as_str()));
+            let place = fair::place(shares, &share);
+            let displaced = match place {
+                Place::Instead(other) => open.remove(&other).map(|open| (other, open)),
+                Place::Free | Place::None => None,
+            };
+            if let Some(asker) = asker.take_if(|_| place != Place::None) {
+                // Under the lock, so that what is asked later has a higher number.
+                let id = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+                shown.id = id;
                 let timer = tokio::spawn(expire(own, id));
                 let question = Open {
-                    run: Arc::clone(run),
-                    request: request.clone(),
-                    ask: ask.clone(),
+                    asker,
+                    share,
+                    ask,
                     shown: shown.clone(),
                     _timer: Timer(timer.abort_handle()),
                 };
                 open.insert(id, question);
             }
-            full
+            displaced
         };
-        if full {
-            let rule = format!("{}: too many questions are open", ask.rule);
-            inner.refuse(run, &request, Verdict::deny("limit", rule));
-        } else {
-            inner.events.send(Event::AskAdded(shown));
+        if let Some((other, open)) = displaced {
+            let rule = format!("{}: another source has fewer open questions", open.ask.rule);
+            open.asker.refuse(inner, Verdict::deny("limit", rule));
+            removed(inner, other, "withdrawn");
+        }
+        match asker {
+            Some(asker) => {
+                let rule = format!("{rule}: too many questions are open");
+                asker.refuse(inner, Verdict::deny("limit", rule));
+            }
+            None => inner.events.send(Event::AskAdded(shown)),
         }
     }
 
@@ -90,7 +189,7 @@ impl Asks {
     pub(super) fn withdraw(&self, inner: &Inner, domid: u32) {
         let gone: Vec<u64> = self
             .open()
-            .extract_if(.., |_, open| open.run.domid.0 == domid)
+            .extract_if(.., |_, open| open.asker.is_of(domid))
             .map(|(id, _)| id)
             .collect();
         for id in gone {
@@ -103,18 +202,46 @@ impl Inner {
     /// The caller of a request is gone: no answer may start anything any more.
     pub(crate) fn call_withdrawn(&self, run: &Run, epoch: u64, request: RequestId) {
         self.calls.forsake(run.domid.0, (epoch, request));
-        let mut gone: Vec<(u64, Open)> = {
-            let is_it = |open: &Open| {
-                open.run.domid == run.domid
-                    && (open.request.epoch, open.request.id) == (epoch, request)
+        let gone: Vec<(u64, Open)> = {
+            let is_it = |open: &Open| match &open.asker {
+                Asker::Guest(asker, asked) => {
+                    asker.domid == run.domid && (asked.epoch, asked.id) == (epoch, request)
+                }
+                Asker::Client(..) => false,
             };
             let mut open = self.calls.asks.open();
             open.extract_if(.., |_, open| is_it(open)).collect()
         };
-        for (id, open) in gone.drain(..) {
-            self.record(run, &open.request, Verdict::caller_gone(&open.ask.rule));
+        for (id, open) in gone {
+            if let Asker::Guest(run, request) = &open.asker {
+                self.record(run, request, Verdict::caller_gone(&open.ask.rule));
+            }
             removed(self, id, "withdrawn");
         }
+    }
+}
+
+impl Calls {
+    /// Asks the person on behalf of a client of the policy's socket; the answer comes later, and
+    /// none at all if the daemon ends.
+    pub(crate) fn ask_for_client(
+        &self,
+        inner: &Inner,
+        query: &Query,
+        ask: bulkhead_policy::Ask,
+    ) -> oneshot::Receiver<Option<Allow>> {
+        let (answer, answered) = oneshot::channel();
+        // Its source is the word of that client, and has the limits of the qube of that name.
+        let run = QubeName::new(query.source.as_str()).ok();
+        let run = run.and_then(|name| inner.state().run(&name).cloned());
+        let share = run.map_or_else(
+            || query.source.clone(),
+            |run| inner.share_of(&run).to_string(),
+        );
+        let shown = shown(inner, &query.source, &query.service, &ask);
+        let asker = Asker::Client(query.clone(), answer);
+        self.asks.put(inner, asker, share, ask, shown);
+        answered
     }
 }
 
@@ -123,7 +250,7 @@ async fn expire(inner: Arc<Inner>, id: u64) {
     tokio::time::sleep(inner.config.ask_timeout).await;
     if let Some(open) = inner.calls.asks.take(id) {
         let rule = format!("{}: nobody answered", open.ask.rule);
-        inner.refuse(&open.run, &open.request, Verdict::deny("timeout", rule));
+        open.asker.refuse(&inner, Verdict::deny("timeout", rule));
         removed(&inner, id, "expired");
     }
 }
@@ -135,15 +262,14 @@ fn removed(inner: &Inner, id: u64, outcome: &str) {
 
 /// A question as clients see it. Every text in it was cleaned by the relay and checked again, or
 /// is the description's.
-fn shown(inner: &Inner, id: u64, run: &Run, request: &Request, ask: &bulkhead_policy::Ask) -> Ask {
-    let (service, argument) = request
-        .service
-        .split_once('+')
-        .unwrap_or((&request.service, ""));
-    let label = inner.state().row(&run.name).map(|row| row.label);
+fn shown(inner: &Inner, caller: &str, service: &str, ask: &bulkhead_policy::Ask) -> Ask {
+    let (service, argument) = service.split_once('+').unwrap_or((service, ""));
+    let caller = QubeName::new(caller).ok();
+    let row = caller.and_then(|caller| inner.state().row(&caller));
+    let label = row.map(|row| row.label);
     let asked = crate::audit::now_ms() / 1000;
     Ask {
-        id,
+        id: 0,
         source: ask.source.to_string(),
         source_label: label.unwrap_or_default(),
         service: service.to_owned(),
@@ -159,10 +285,12 @@ fn shown(inner: &Inner, id: u64, run: &Run, request: &Request, ask: &bulkhead_po
 }
 
 impl Runtime {
-    /// Open questions, oldest first.
+    /// Open questions: the oldest of each source, then the second of each, and so on, so that who
+    /// asks much does not push down who asks once.
     pub fn asks(&self) -> Vec<Ask> {
         let open = self.inner.calls.asks.open();
-        open.values().map(|open| open.shown.clone()).collect()
+        let ordered = fair::order(open.values(), |open| &open.share);
+        ordered.into_iter().map(|open| open.shown.clone()).collect()
     }
 
     /// Answers one, as `who`. Without a target its default one is meant.
@@ -203,16 +331,23 @@ impl Runtime {
         };
         match outcome {
             Ok(allow) => {
-                self.inner.allowed(&open.run, open.request, allow, &by);
+                let what = what(&open.asker, &open.ask);
+                asks.refusals().relent(&open.share, &what);
+                open.asker.allow(&self.inner, allow, &by);
                 removed(&self.inner, id, "allowed");
             }
             Err(deny) => {
+                if answer == Answer::Deny {
+                    let (hold, now) = (self.inner.config.hold_back, Instant::now());
+                    let what = what(&open.asker, &open.ask);
+                    asks.refusals().note(&open.share, what, hold, now);
+                }
                 let rule = format!("{}: {}", open.ask.rule, deny.reason);
                 let verdict = Verdict {
                     notify: deny.notify,
                     ..Verdict::deny(&by, rule)
                 };
-                self.inner.refuse(&open.run, &open.request, verdict);
+                open.asker.refuse(&self.inner, verdict);
                 removed(&self.inner, id, "denied");
             }
         }

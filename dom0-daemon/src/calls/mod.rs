@@ -28,6 +28,7 @@ use bulkhead_policy::{Allow, Decision, Destination};
 use bulkhead_wire::relay::{RequestId, ToRelay};
 
 use self::asks::Asks;
+pub use self::fair::HOLD_BACK;
 pub use self::ports::DATA_PORTS;
 use self::ports::Ports;
 use crate::machine::Reason;
@@ -36,6 +37,7 @@ use crate::runtime::{Agent, Inner, Life, Run, RuntimeError};
 mod adopt;
 mod asks;
 mod dom0;
+mod fair;
 mod ports;
 
 /// How long a question stays open; then it counts as refused.
@@ -250,18 +252,18 @@ impl Calls {
 }
 
 /// What an audit record says beyond the call itself.
-struct Verdict<'a> {
-    target: String,
-    decision: &'a str,
-    by: &'a str,
-    rule: String,
+pub(crate) struct Verdict<'a> {
+    pub(crate) target: String,
+    pub(crate) decision: &'a str,
+    pub(crate) by: &'a str,
+    pub(crate) rule: String,
     /// Whether the person is to be told.
-    notify: bool,
+    pub(crate) notify: bool,
 }
 
 impl<'a> Verdict<'a> {
     /// A refusal that the person is told of, as all are for which no rule says otherwise.
-    fn deny(by: &'a str, rule: String) -> Self {
+    pub(crate) fn deny(by: &'a str, rule: String) -> Self {
         Self {
             target: String::new(),
             decision: "deny",
@@ -290,6 +292,16 @@ fn say(last_words: Option<LastWords>) {
     }
 }
 
+/// What the target's agent is told to do.
+fn command_line(allow: &Allow, service: &str, default_user: &str) -> String {
+    let user = allow.user.as_deref().unwrap_or(default_user);
+    // A call for a remote qube is carried by a service of its relay.
+    let service = allow.relayed_service.as_deref().unwrap_or(service);
+    // The descriptor always has a `+`; without an argument it ends in it.
+    let plus = if service.contains('+') { "" } else { "+" };
+    format!("{user}:QUBESRPC {service}{plus} {}", allow.source)
+}
+
 impl Inner {
     fn record(&self, run: &Run, request: &Request, verdict: Verdict<'_>) {
         let requested = match request.target.as_str() {
@@ -309,14 +321,25 @@ impl Inner {
             count: 1,
             since: None,
         };
-        // Disposables have one share by their template: a new name is no new share.
+        self.audit.record_in(self.share_of(run).as_str(), record);
+    }
+
+    /// Whose limits a qube counts against: disposables have one share by their template, since a
+    /// new name is no new share.
+    fn share_of(&self, run: &Run) -> QubeName {
         let template = run.life.is_disposable().then(|| {
             let state = self.state();
             let spec = state.qubes.get(&run.name)?.spec.as_ref()?;
             spec.template.clone()
         });
-        let share = template.flatten().unwrap_or_else(|| run.name.clone());
-        self.audit.record_in(share.as_str(), record);
+        template.flatten().unwrap_or_else(|| run.name.clone())
+    }
+
+    /// Whether `name` still means the qube that policy decided on.
+    fn is_still(&self, name: &QubeName, uuid: uuid::Uuid) -> bool {
+        let state = self.state();
+        let known = state.run(name).map(|run| run.uuid);
+        known.or_else(|| state.uuids.get(name).copied()) == Some(uuid)
     }
 
     /// Refuses, tells the caller no reason, and records why.
@@ -411,6 +434,10 @@ impl Inner {
         match &allow.target {
             Destination::Qube { name, uuid } => {
                 let name = parse(name)?;
+                // What has its name by now may be another qube, which nobody allowed to be called.
+                if !self.is_still(&name, *uuid) {
+                    return Err(unusable("the target", "it is another qube by now"));
+                }
                 if self.state().run(&name).is_none() {
                     if !allow.autostart {
                         return Err(crate::machine::MachineError::NotRunning(name).into());
@@ -423,9 +450,13 @@ impl Inner {
                 }
                 Ok((run, None))
             }
-            Destination::NewDisposable { base, .. } => {
+            Destination::NewDisposable { base, uuid } => {
+                let base = parse(base)?;
+                if !self.is_still(&base, *uuid) {
+                    return Err(unusable("the base", "it is another qube by now"));
+                }
                 let name = self
-                    .create_disposable(&parse(base)?, Life::OfACall, Reason::Call)
+                    .create_disposable(&base, Life::OfACall, Reason::Call)
                     .await?;
                 match self.wait_agent(&name).await {
                     Ok(run) => Ok((run, Some(name))),
@@ -504,11 +535,7 @@ impl Inner {
         };
         // Else the target's agent may meet its own litter there before the caller's socket comes.
         target.folder.remove(&socket_name((from, to, port)));
-        let user = allow.user.as_deref().unwrap_or(&target.default_user);
-        let service = allow.relayed_service.as_deref().unwrap_or(&request.service);
-        // The descriptor always has a `+`; without an argument it ends in it.
-        let plus = if service.contains('+') { "" } else { "+" };
-        let cmdline = format!("{user}:QUBESRPC {service}{plus} {}", allow.source);
+        let cmdline = command_line(allow, &request.service, &target.default_user);
         let execute = ToRelay::Execute {
             connect_domain: from,
             connect_port: port,

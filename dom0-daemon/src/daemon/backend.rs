@@ -59,6 +59,7 @@ struct ShownStatus<'a> {
     status: crate::ops::Status,
     hypervisor: &'a str,
     notices: &'a [String],
+    policy: bulkhead_api::policy::PolicyStatus,
 }
 
 fn json(value: &impl Serialize) -> Result<Value, ApiError> {
@@ -165,6 +166,7 @@ impl Backend for Daemon {
             status: self.operations.status().await.map_err(refused)?,
             hypervisor: &self.host.hypervisor,
             notices: &self.host.warnings,
+            policy: self.runtime.policy_status(),
         })
     }
 

@@ -27,6 +27,7 @@ use self::backend::Daemon;
 use self::error::DaemonError;
 use self::places::Places;
 use crate::bus::{Backend, Events, Gate, Listener, serve_system_bus};
+use crate::calls::HOLD_BACK;
 use crate::db::Database;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
@@ -89,6 +90,9 @@ async fn serve(args: &Args, places: &Places) -> Result<(), DaemonError> {
     if let Some(report) = left {
         tracing::warn!(outcome = ?report.outcome, "an interrupted apply was brought to its end");
     }
+    daemon
+        .runtime
+        .serve_policy(&places.runtime, Gate::of_this_process())?;
     progress::pump(daemon.operations.progress(), events.clone());
     let gate = Gate::of_this_process();
     let listener = Listener::bind(&places.socket(), gate)?;
@@ -142,6 +146,7 @@ async fn assemble(
         relay: places.program("bulkhead-relay")?,
         startup_timeout: STARTUP_TIMEOUT,
         ask_timeout: Duration::from_secs(args.ask_timeout),
+        hold_back: HOLD_BACK,
     };
     let runtime = Runtime::open(
         config,

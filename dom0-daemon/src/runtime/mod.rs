@@ -16,14 +16,14 @@ use bulkhead_api::event::Event;
 use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Qube, QubeKind, RestartRule};
-use bulkhead_policy::Engine;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use uuid::Uuid;
 
 pub use self::error::RuntimeError;
 use self::lifecycle::{Command, MAILBOX, Owner, Places};
+use self::state::Entry;
+pub(crate) use self::state::State;
 pub(crate) use self::state::{Agent, Life, Run};
-use self::state::{Entry, State};
 use crate::audit::{Audit, SETTLE_EVERY};
 use crate::bus::Events;
 use crate::calls::Calls;
@@ -33,6 +33,7 @@ use crate::machine::{
     Declared, LiveChange, LiveProperty, Machine, MachineError, MachineState, Reason, RunningQube,
     Stopped,
 };
+use crate::policy::Policy;
 use crate::storage::{ImageDigest, Storage};
 
 mod error;
@@ -60,6 +61,9 @@ pub struct RuntimeConfig {
     pub startup_timeout: Duration,
     /// How long a question stays open, usually [`crate::calls::ASK_TIMEOUT`].
     pub ask_timeout: Duration,
+    /// For how long a question that a person refused is not asked again, usually
+    /// [`crate::calls::HOLD_BACK`].
+    pub hold_back: Duration,
 }
 
 /// What becomes of running qubes that have their network from one that is to stop.
@@ -81,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) events: Events,
     pub(crate) audit: Audit,
     pub(crate) calls: Calls,
+    pub(crate) policy: Policy,
     state: Mutex<State>,
     own: Weak<Inner>,
 }
@@ -413,12 +418,14 @@ impl Runtime {
             events,
             audit,
             calls: Calls::new(),
+            policy: Policy::default(),
             state: Mutex::new(State::new(uuids)),
             own: own.clone(),
         });
         inner.adopt().await?;
         inner.load_stops();
         tokio::spawn(watch_deaths(Arc::downgrade(&inner), deaths));
+        tokio::spawn(crate::policy::follow(Arc::downgrade(&inner)));
         tokio::spawn(settle_audit(Arc::downgrade(&inner), inner.audit.counted()));
         Ok(Self { inner })
     }
@@ -695,29 +702,25 @@ impl Machine for Runtime {
     }
 
     async fn declare(&self, declared: Declared) -> Result<(), MachineError> {
-        let engine = match Engine::parse(&declared.description.policy) {
-            Ok(engine) => engine,
-            Err(errors) => {
-                let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
-                let text = text.join("; ");
-                if self.inner.state().declared.is_some() {
-                    return Err(MachineError::Policy(text));
-                }
-                // There is no old one to stay with.
-                tracing::error!(errors = %text, "the policy has errors: every call is refused");
-                Engine::broken(errors)
+        let policy = self
+            .inner
+            .prepare_policy(Arc::clone(&declared.description))
+            .await;
+        if let Some(refusal) = policy.refusal() {
+            if self.inner.state().declared.is_some() {
+                return Err(MachineError::Policy(refusal));
             }
-        };
-        let (before, after) = {
-            let mut state = self.inner.state();
+            // There is no old one to stay with.
+            tracing::error!(errors = %refusal, "the policy has errors: every call is refused");
+        }
+        let (before, after) = self.inner.put_policy(policy, |state| {
             let before = state.rows();
             let names: Vec<QubeName> = declared.description.qubes.keys().cloned().collect();
-            state.engine = Arc::new(engine);
             state.declared = Some(declared);
             identity::update(&mut state.uuids, &names);
             state.rebuild_view();
             (before, state.rows())
-        };
+        });
         let uuids = self.inner.state().uuids.clone();
         identity::save(&self.inner.config.state_dir, &uuids).map_err(|source| {
             MachineError::Io {

@@ -85,6 +85,15 @@ fn live_folder(dir: &Path) -> Vec<PolicyFolder> {
     wanted.then_some(folder).into_iter().collect()
 }
 
+/// How long refused questions are held back: not at all unless the test has made `hold_back`.
+fn held(dir: &Path) -> Duration {
+    if dir.join("hold_back").exists() {
+        bulkheadd::calls::HOLD_BACK
+    } else {
+        Duration::ZERO
+    }
+}
+
 pub(crate) struct World {
     pub(crate) dir: Arc<TempDir>,
     pub(crate) runtime: Runtime,
@@ -128,6 +137,7 @@ impl World {
                 relay: programs.path("bulkhead-relay"),
                 startup_timeout: PATIENCE,
                 ask_timeout: PATIENCE,
+                hold_back: held(dir.path()),
             },
             Arc::new(hypervisor.clone()),
             Arc::clone(&storage) as Arc<dyn Storage>,
