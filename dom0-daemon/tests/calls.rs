@@ -606,7 +606,7 @@ async fn a_uuid_reaches_its_qube_and_is_no_way_to_oneself() {
         let (code, said) = world.sh("work", &call(&target, "test.Self")).await;
         assert_eq!((code, said.as_str()), (126, ""), "{target}");
         // The caller is told before the record is written.
-        let why = "test.policy:5: a qube cannot call itself";
+        let why = "test.policy:6: a qube cannot call itself";
         eventually(why, || last_rule(&world).2 == why).await;
     }
 }
