@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_model::qube::Description;
+use bulkhead_policy::DiskFolders;
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, OwnedMutexGuard, broadcast, watch};
 
@@ -205,7 +206,7 @@ impl Operations {
             None => self.previous().await?,
         };
         let (_, description, lock) = self.stored(number).await?;
-        expectations_hold(number, &description)?;
+        let description = expectations_hold(number, description).await?;
         let intent = Intent {
             description: Arc::new(description),
             options: PlanOptions {
@@ -502,11 +503,21 @@ impl Operations {
     }
 }
 
-/// What is kept was checked when it was applied; another version of the engine may decide otherwise.
-fn expectations_hold(number: u64, description: &Description) -> Result<(), OperationsError> {
-    let diagnostics = bulkhead_policy::unmet_expectations(description);
+/// What is kept was checked when it was applied; another version of the engine, or what folders of
+/// policy hold by now, may decide otherwise.
+async fn expectations_hold(
+    number: u64,
+    description: Description,
+) -> Result<Description, OperationsError> {
+    let looked = tokio::task::spawn_blocking(move || {
+        let unmet = bulkhead_policy::unmet_expectations(&description, &DiskFolders);
+        (description, unmet)
+    });
+    let (description, diagnostics) = looked
+        .await
+        .map_err(|error| OperationsError::BrokeOff(error.to_string()))?;
     match diagnostics.errors() {
-        0 => Ok(()),
+        0 => Ok(description),
         count => Err(OperationsError::Expectations {
             number,
             count,

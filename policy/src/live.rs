@@ -163,6 +163,19 @@ impl LivePolicy {
         })
     }
 
+    /// The policy of a description with its folders as they are now. On failure every error in
+    /// every text is returned; what is wrong with folders is in [`LivePolicy::errors`].
+    pub fn read(
+        description: &Description,
+        folders: &dyn PolicyFolders,
+    ) -> Result<Self, Vec<PolicyError>> {
+        let mut policy = Self::new(description)?;
+        for (number, entry) in description.policy_folders.iter().enumerate() {
+            policy.take(number, read_live(entry, folders));
+        }
+        Ok(policy)
+    }
+
     /// The entries, in order.
     pub fn entries(&self) -> &[LiveEntry] {
         &self.entries

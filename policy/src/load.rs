@@ -11,8 +11,8 @@ use bulkhead_model::source::SourceReader;
 use crate::engine::Engine;
 use crate::error::PolicyError;
 use crate::expect::{Expectation, expectations};
-use crate::folders::Beside;
-use crate::live::read_live;
+use crate::folders::{Beside, PolicyFolders};
+use crate::live::{LivePolicy, read_live};
 use crate::read;
 use crate::rule::{Origin, Rule};
 use crate::view::SystemView;
@@ -101,8 +101,13 @@ pub fn load_with_tests(
 }
 
 /// What a description that was loaded before, and is kept, expects of its policy and does not get.
-pub fn unmet_expectations(description: &Description) -> Diagnostics {
-    let engine = Engine::load(&description.policy);
+/// Where a folder cannot be read now nothing is expected: that is no fault of the description.
+pub fn unmet_expectations(description: &Description, folders: &dyn PolicyFolders) -> Diagnostics {
+    let engine = match LivePolicy::read(description, folders) {
+        Ok(policy) if policy.denies_all() => return Diagnostics::default(),
+        Ok(policy) => policy.engine(),
+        Err(errors) => Engine::broken(errors),
+    };
     let texts = &description.policy_tests;
     let (read, wrong) = read_expectations(texts, |index, line, columns| {
         in_text(texts.get(index)?, line, columns, Path::new(""))

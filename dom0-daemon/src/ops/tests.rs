@@ -2,8 +2,8 @@ use bulkhead_model::qube::{Description, PolicyText};
 
 use super::{expectations_hold, utc};
 
-#[test]
-fn a_kept_generation_that_decides_otherwise_than_expected_is_not_gone_back_to() {
+#[tokio::test]
+async fn a_kept_generation_that_decides_otherwise_than_expected_is_not_gone_back_to() {
     let text = |origin: &str, text: &str| PolicyText {
         origin: origin.to_owned(),
         first_line: 1,
@@ -14,9 +14,9 @@ fn a_kept_generation_that_decides_otherwise_than_expected_is_not_gone_back_to() 
         policy_tests: vec![text("a.expect", "dom0 -> dom0 a.B is deny")],
         ..Description::default()
     };
-    assert!(expectations_hold(3, &kept).is_ok());
+    assert!(expectations_hold(3, kept.clone()).await.is_ok());
     kept.policy_tests = vec![text("a.expect", "# calls\ndom0 -> @adminvm a.B is ask")];
-    let error = expectations_hold(3, &kept).unwrap_err();
+    let error = expectations_hold(3, kept).await.unwrap_err();
     let said = "the policy of generation 3 does not meet 1 expectation";
     assert_eq!(error.to_string(), said);
     let super::OperationsError::Expectations { diagnostics, .. } = error else {

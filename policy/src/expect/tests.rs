@@ -1,9 +1,11 @@
 use std::path::Path;
 
 use bulkhead_model::diagnostic::Color;
+use bulkhead_model::qube::PolicyFolder;
 use bulkhead_model::source::MemoryReader;
 
 use super::*;
+use crate::folders::MemoryFolders;
 use crate::load::load;
 use crate::testing;
 
@@ -158,13 +160,39 @@ fn a_description_whose_expectations_fail_is_refused_with_place_and_rule() {
 }
 
 #[test]
+fn what_a_folder_decides_now_counts_for_a_description_that_is_kept() {
+    let more = r#"policy_tests: ["work -> vault live.B is ask"],"#;
+    let (loaded, _) = testing::loaded(RULES, &more.replace("is ask", "is deny"));
+    let mut kept = loaded.description;
+    kept.policy_tests[0].text = "work -> vault live.B is ask".to_owned();
+    kept.policy_folders.push(PolicyFolder {
+        origin: "system.ron".into(),
+        line: 1,
+        after: 0,
+        folders: vec!["/policy.d".into()],
+        legacy: "/compat".into(),
+        shown_from: "/".into(),
+    });
+    let unmet = |rule: &str| {
+        let mut folders = MemoryFolders::default();
+        assert!(folders.add_folder("/compat"));
+        assert!(folders.add("/policy.d/30.policy", rule.as_bytes()));
+        !crate::unmet_expectations(&kept, &folders).is_empty()
+    };
+    assert!(!unmet("live.B * work vault ask"));
+    assert!(unmet("live.B * work vault deny"));
+    // No fault of the description: it can be gone back to.
+    assert!(!unmet("live.B * work vault"));
+}
+
+#[test]
 fn a_description_that_is_kept_is_checked_again() {
     let more = r#"policy_tests: ["work -> vault a.B is ask"],"#;
     let (loaded, _) = testing::loaded(RULES, more);
     let mut kept = loaded.description;
-    assert!(crate::unmet_expectations(&kept).is_empty());
+    assert!(crate::unmet_expectations(&kept, &MemoryFolders::default()).is_empty());
     kept.policy[0].text = RULES.replace("vault ask", "vault deny");
-    let found = crate::unmet_expectations(&kept);
+    let found = crate::unmet_expectations(&kept, &MemoryFolders::default());
     insta::assert_snapshot!(found.render(Color::Never), @r"
     error: expected ask, got deny: a rule denies it
       --> system.ron:11:1

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use bulkhead_model::qube::Description;
 use bulkhead_model::source::DiskReader;
-use bulkhead_policy::{Engine, SystemView};
+use bulkhead_policy::{DiskFolders, Engine, LivePolicy, PolicyError, SystemView};
 use serde::Deserialize;
 
 use crate::args::{From, Global};
@@ -39,6 +39,15 @@ struct Stored {
     description: Description,
 }
 
+fn of_errors<'a>(
+    name: &str,
+    problem: &str,
+    errors: impl Iterator<Item = &'a PolicyError>,
+) -> Failure {
+    let failure = Failure::new(format!("the policy of {name} {problem}"));
+    errors.fold(failure, |failure, error| failure.cause(error.to_string()))
+}
+
 impl Policy {
     pub(super) fn find(global: &Global, from: &From, usual: Usual) -> Result<Self, Failure> {
         match (&from.system, from.generation) {
@@ -71,21 +80,25 @@ impl Policy {
         })
     }
 
-    /// Asks the daemon for a generation; 0 is the current one.
+    /// Asks the daemon for a generation; 0 is the current one. Folders that are read live are read
+    /// as they are now.
     pub(super) fn of_generation(global: &Global, number: u64) -> Result<Self, Failure> {
         let stored: Stored = with_client(global, |client| async move {
             let text = client.proxy.generation(number).await?;
             Ok(bulkhead_api::from_json(&text)?)
         })?;
         let name = format!("generation {}", stored.number);
-        let engine = Engine::parse(&stored.description.policy).map_err(|errors| {
-            let failure = Failure::new(format!("the policy of {name} does not parse"));
-            (errors.iter()).fold(failure, |failure, error| failure.cause(error.to_string()))
-        })?;
+        let policy = LivePolicy::read(&stored.description, &DiskFolders);
+        let policy = policy.map_err(|errors| of_errors(&name, "does not parse", errors.iter()))?;
+        if policy.denies_all() {
+            let problem = "has folders that cannot be read";
+            return Err(of_errors(&name, problem, policy.errors())
+                .hint("`bulkhead status` tells which rules are in force."));
+        }
         Ok(Self {
             name,
+            engine: policy.engine(),
             description: stored.description,
-            engine,
         })
     }
 
