@@ -101,10 +101,6 @@ impl LiveEntry {
         let rules = self.good.iter().flat_map(|rules| rules.iter());
         rules.map(crate::load::alone).collect()
     }
-
-    fn is_of(&self, folder: &PolicyFolder) -> bool {
-        self.folder.folders == folder.folders && self.folder.legacy == folder.legacy
-    }
 }
 
 /// What a reading changed.
@@ -184,7 +180,7 @@ impl LivePolicy {
     /// Takes over the rules of those entries of `before` that name the same folders.
     pub fn inherit(&mut self, before: &Self) {
         for entry in &mut self.entries {
-            let same = before.entries.iter().find(|old| old.is_of(&entry.folder));
+            let same = (before.entries.iter()).find(|old| old.folder.reads_as(&entry.folder));
             if let Some(old) = same.filter(|_| entry.good.is_none()) {
                 entry.good.clone_from(&old.good);
                 entry.files = old.files;
@@ -199,7 +195,7 @@ impl LivePolicy {
             return false;
         };
         let mut entries = self.entries.iter_mut();
-        let entry = entries.find(|entry| entry.is_of(folder) && entry.good.is_none());
+        let entry = entries.find(|entry| entry.folder.reads_as(folder) && entry.good.is_none());
         entry.is_some_and(|entry| {
             entry.good = Some(engine.rules().into());
             true

@@ -349,6 +349,13 @@ pub struct PolicyFolder {
     pub shown_from: PathBuf,
 }
 
+impl PolicyFolder {
+    /// Whether both are read from the same folders, wherever they are named.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.folders == other.folders && self.legacy == other.legacy
+    }
+}
+
 /// A whole machine, resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Description {

@@ -128,10 +128,8 @@ fn prepare(description: &Description, before: Option<&Current>, state_dir: &Path
     let folders: Vec<PolicyFolder> = (live.entries().iter().map(|e| e.folder.clone())).collect();
     let mut read = Vec::new();
     for (number, folder) in folders.iter().enumerate() {
-        let same = |old: &&(PolicyFolder, _)| {
-            (&old.0.folders, &old.0.legacy) == (&folder.folders, &folder.legacy)
-        };
-        let before = known.iter().find(same).and_then(|(_, read)| *read);
+        let before = known.iter().find(|(old, _)| old.reads_as(folder));
+        let before = before.and_then(|(_, read)| *read);
         live.take(number, read_live(folder, &DiskFolders));
         let good = (live.entries().get(number)).is_some_and(|entry| entry.errors().is_empty());
         read.push(if good { Some(now()) } else { before });
