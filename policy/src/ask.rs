@@ -106,7 +106,8 @@ pub(crate) fn ask(
     })
 }
 
-fn runs(target: &Destination, view: &SystemView) -> bool {
+/// Whether a choice runs already; a new disposable does not.
+pub(crate) fn runs(target: &Destination, view: &SystemView) -> bool {
     match target {
         Destination::Dom0 => true,
         Destination::Qube { uuid, .. } => view
@@ -278,6 +279,14 @@ impl<'a> Choices<'a> {
         Ok(())
     }
 
+    /// What a rule names: its `target=`, else its target.
+    fn say_rule(&mut self, rule: &Rule, said: Said) -> Result<(), DenyReason> {
+        match rule.action.redirect() {
+            Some(redirect) => self.say_redirect(redirect, said),
+            None => self.say_target(&rule.target, said),
+        }
+    }
+
     fn offered(mut self, source: QubeIndex) -> Offered {
         if self.own_disposable == Said::Yes {
             match self.view.own_base(source) {
@@ -332,10 +341,7 @@ pub(crate) fn collect<'a>(
             Action::Deny { .. } => Said::No,
             Action::Allow { .. } | Action::Ask { .. } => Said::Yes,
         };
-        match rule.action.redirect() {
-            Some(redirect) => choices.say_redirect(redirect, said)?,
-            None => choices.say_target(&rule.target, said)?,
-        }
+        choices.say_rule(rule, said)?;
     }
     choices.offered(source)
 }
@@ -415,10 +421,7 @@ pub(crate) struct NamedChoices {
 /// The choices that `rule` names, as [`collect`] takes them.
 pub(crate) fn named_by(rule: &Rule, view: &SystemView) -> Result<NamedChoices, DenyReason> {
     let mut choices = Choices::new(view);
-    match rule.action.redirect() {
-        Some(redirect) => choices.say_redirect(redirect, Said::Yes)?,
-        None => choices.say_target(&rule.target, Said::Yes)?,
-    }
+    choices.say_rule(rule, Said::Yes)?;
     let named = |list: &[Said]| {
         (view.indices().zip(list))
             .filter(|(_, said)| **said == Said::Yes)

@@ -1,8 +1,8 @@
 //! What a prompt for a call would offer, and which rules put each choice there or took it away.
 
-use crate::ask::{NamedChoices, named_by};
+use crate::ask::{NamedChoices, named_by, runs};
 use crate::decision::{Decision, DenyReason, Destination};
-use crate::engine::{Engine, Place, destination_of, disposable_of};
+use crate::engine::{Engine, destination_of, disposable_of};
 use crate::explain::Fit;
 use crate::request::{Call, Request};
 use crate::rule::{Action, Rule};
@@ -126,7 +126,8 @@ impl Engine {
     /// What rules say about each choice of a prompt for this call, sorted by how it is displayed;
     /// empty if the call is not decided by an ask rule.
     pub fn choices(&self, request: &Request<'_>, view: &SystemView) -> Vec<Choice> {
-        let number = self.decide(request, view).number();
+        let decision = self.decide(request, view);
+        let number = decision.number();
         let Some((number, rule)) = number.and_then(|n| Some((n, self.rules().get(n)?))) else {
             return Vec::new();
         };
@@ -140,7 +141,7 @@ impl Engine {
             return Vec::new();
         };
         let mut choices = match (target, call.source.index) {
-            (Some(_), _) => self.only_choice(request, number, view),
+            (Some(_), _) => only_choice(&decision, number),
             (None, Some(source)) => self.gathered(request, source, view).unwrap_or_default(),
             (None, None) => Vec::new(),
         };
@@ -151,20 +152,6 @@ impl Engine {
         }
         choices.sort_by_cached_key(|choice| choice.target.to_string());
         choices
-    }
-
-    /// The one of an ask rule with `target=`.
-    fn only_choice(&self, request: &Request<'_>, by: usize, view: &SystemView) -> Vec<Choice> {
-        let Decision::Ask(ask) = self.decide(request, view) else {
-            return Vec::new();
-        };
-        let choice = |target: &Destination| Choice {
-            target: target.clone(),
-            fate: Fate::Offered,
-            by,
-            overruled: Vec::new(),
-        };
-        ask.targets.iter().map(choice).collect()
     }
 
     fn gathered(
@@ -206,20 +193,24 @@ impl Engine {
     }
 }
 
+/// The one of an ask rule with `target=`.
+fn only_choice(decision: &Decision, by: usize) -> Vec<Choice> {
+    let Decision::Ask(ask) = decision else {
+        return Vec::new();
+    };
+    let choice = |target: &Destination| Choice {
+        target: target.clone(),
+        fate: Fate::Offered,
+        by,
+        overruled: Vec::new(),
+    };
+    ask.targets.iter().map(choice).collect()
+}
+
 fn offers(rule: &Rule) -> bool {
     !matches!(rule.action, Action::Deny { .. })
 }
 
 fn fits_but_target(fit: Fit) -> bool {
     matches!(fit, Fit::Matches | Fit::OtherTarget | Fit::Incomparable(_))
-}
-
-fn runs(target: &Destination, view: &SystemView) -> bool {
-    match target {
-        Destination::Dom0 => true,
-        Destination::Qube { uuid, .. } => view
-            .find_uuid(*uuid)
-            .is_some_and(|index| Place::Qube(index).is_running(view)),
-        Destination::NewDisposable { .. } | Destination::Nothing { .. } => false,
-    }
 }
