@@ -65,14 +65,7 @@ impl Asker {
         match self {
             Self::Guest(run, request) => inner.allowed(&run, request, allow, by),
             Self::Client(query, answer) => {
-                let verdict = Verdict {
-                    target: allow.target.to_string(),
-                    decision: "allow",
-                    by,
-                    rule: allow.rule.to_string(),
-                    notify: allow.notify,
-                };
-                inner.record_query(&query, verdict);
+                inner.record_query(&query, Verdict::allow(by, &allow));
                 let _ = answer.send(Some(allow));
             }
         }
@@ -342,11 +335,7 @@ impl Runtime {
                     let what = what(&open.asker, &open.ask);
                     asks.refusals().note(&open.share, what, hold, now);
                 }
-                let rule = format!("{}: {}", open.ask.rule, deny.reason);
-                let verdict = Verdict {
-                    notify: deny.notify,
-                    ..Verdict::deny(&by, rule)
-                };
+                let verdict = Verdict::denied(&by, &deny);
                 open.asker.refuse(&self.inner, verdict);
                 removed(&self.inner, id, "denied");
             }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use bulkhead_api::call::AuditRecord;
 use bulkhead_model::name::QubeName;
-use bulkhead_policy::{Allow, Decision, Destination};
+use bulkhead_policy::{Allow, Decision, Deny, Destination};
 use bulkhead_wire::relay::{RequestId, ToRelay};
 
 use self::asks::Asks;
@@ -273,6 +273,46 @@ impl<'a> Verdict<'a> {
         }
     }
 
+    /// What policy denies, or an answer made of it.
+    pub(crate) fn denied(by: &'a str, deny: &Deny) -> Self {
+        Self {
+            notify: deny.notify,
+            ..Self::deny(by, deny.to_string())
+        }
+    }
+
+    /// What policy allows, or a person with it.
+    pub(crate) fn allow(by: &'a str, allow: &Allow) -> Self {
+        Self {
+            target: allow.target.to_string(),
+            decision: "allow",
+            by,
+            rule: allow.rule.to_string(),
+            notify: allow.notify,
+        }
+    }
+
+    /// The record of this about one call.
+    pub(crate) fn about(self, source: &str, requested: &str, service: &str) -> AuditRecord {
+        let requested = match requested {
+            "" => "@default",
+            target => target,
+        };
+        AuditRecord {
+            time: 0,
+            source: source.to_owned(),
+            requested_target: requested.to_owned(),
+            target: self.target,
+            service: service.to_owned(),
+            decision: self.decision.to_owned(),
+            by: self.by.to_owned(),
+            rule: self.rule,
+            notify: self.notify,
+            count: 1,
+            since: None,
+        }
+    }
+
     /// The end of a call that nobody waits for any more, and that nobody has to be told of.
     fn caller_gone(rule: &impl std::fmt::Display) -> Self {
         Self {
@@ -304,23 +344,7 @@ fn command_line(allow: &Allow, service: &str, default_user: &str) -> String {
 
 impl Inner {
     fn record(&self, run: &Run, request: &Request, verdict: Verdict<'_>) {
-        let requested = match request.target.as_str() {
-            "" => "@default",
-            target => target,
-        };
-        let record = AuditRecord {
-            time: 0,
-            source: run.name.to_string(),
-            requested_target: requested.to_owned(),
-            target: verdict.target,
-            service: request.service.clone(),
-            decision: verdict.decision.to_owned(),
-            by: verdict.by.to_owned(),
-            rule: verdict.rule,
-            notify: verdict.notify,
-            count: 1,
-            since: None,
-        };
+        let record = verdict.about(run.name.as_str(), &request.target, &request.service);
         self.audit.record_in(self.share_of(run).as_str(), record);
     }
 
@@ -365,17 +389,7 @@ impl Inner {
             bulkhead_policy::Request::new(&request.service, run.name.as_str(), &request.target)
                 .on_behalf_of(&request.requested_source);
         match engine.decide(&asked, &view) {
-            Decision::Deny(deny) => {
-                let rule = match &deny.rule {
-                    Some(rule) => format!("{rule}: {}", deny.reason),
-                    None => deny.reason.to_string(),
-                };
-                let verdict = Verdict {
-                    notify: deny.notify,
-                    ..Verdict::deny("policy", rule)
-                };
-                self.refuse(run, &request, verdict);
-            }
+            Decision::Deny(deny) => self.refuse(run, &request, Verdict::denied("policy", &deny)),
             Decision::Allow(allow) => self.allowed(run, request, allow, "policy"),
             Decision::Ask(ask) => self.calls.asks.add(self, run, request, ask),
         }
@@ -570,10 +584,7 @@ impl Inner {
             request,
             Verdict {
                 target: target.name.to_string(),
-                decision: "allow",
-                by,
-                rule: allow.rule.to_string(),
-                notify: allow.notify,
+                ..Verdict::allow(by, allow)
             },
         );
     }

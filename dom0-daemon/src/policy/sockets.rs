@@ -14,7 +14,6 @@ use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bulkhead_api::call::AuditRecord;
 use bulkhead_policy::{
     ADMIN_SERVICES, AdminRequest, DENIED, Decision, EVALUATION_BYTES_MAX, PAYLOAD_BYTES_MAX, Query,
     Reply, RequestReader, read_evaluation,
@@ -180,17 +179,8 @@ impl Inner {
                 if query.told == bulkhead_policy::Told::Everything {
                     let by = format!("policy, for user:{who}");
                     let verdict = match *decision {
-                        Decision::Allow(allow) => Verdict {
-                            target: allow.target.to_string(),
-                            decision: "allow",
-                            by: &by,
-                            rule: allow.rule.to_string(),
-                            notify: allow.notify,
-                        },
-                        Decision::Deny(deny) => Verdict {
-                            notify: deny.notify,
-                            ..Verdict::deny(&by, deny.to_string())
-                        },
+                        Decision::Allow(allow) => Verdict::allow(&by, &allow),
+                        Decision::Deny(deny) => Verdict::denied(&by, &deny),
                         Decision::Ask(ask) => Verdict::deny(&by, ask.rule.to_string()),
                     };
                     self.record_query(query, verdict);
@@ -210,23 +200,7 @@ impl Inner {
 
     /// Records a decision for a client of the socket.
     pub(crate) fn record_query(&self, query: &Query, verdict: Verdict<'_>) {
-        let requested = match query.target.as_str() {
-            "" => "@default",
-            target => target,
-        };
-        let record = AuditRecord {
-            time: 0,
-            source: query.source.clone(),
-            requested_target: requested.to_owned(),
-            target: verdict.target,
-            service: query.service.clone(),
-            decision: verdict.decision.to_owned(),
-            by: verdict.by.to_owned(),
-            rule: verdict.rule,
-            notify: verdict.notify,
-            count: 1,
-            since: None,
-        };
+        let record = verdict.about(&query.source, &query.target, &query.service);
         self.audit.record_in(&query.source, record);
     }
 
