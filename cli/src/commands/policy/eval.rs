@@ -7,7 +7,7 @@ use bulkhead_policy::{Decision, QubeView, Request, SystemView};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::outcome::Outcome;
+use super::outcome::{self, Outcome};
 use crate::args::{EvalArgs, Global};
 use crate::client::{Client, runtime, socket};
 use crate::commands::check::{color, find_system};
@@ -44,15 +44,8 @@ pub(super) fn eval(global: &Global, args: &EvalArgs) -> Result<Exit, Failure> {
     let rows = rows(global);
     let view = view(&loaded.description, rows.as_deref().unwrap_or_default())?;
     let decision = engine.decide(&Request::new(service, source, target), &view);
-    let exit = match &decision {
-        Decision::Allow(_) => Exit::Done,
-        Decision::Ask(_) => Exit::Asks,
-        Decision::Deny(_) => Exit::Refused,
-    };
-    let reason = match &decision {
-        Decision::Deny(deny) => Some(deny.reason.to_string()),
-        Decision::Allow(_) | Decision::Ask(_) => None,
-    };
+    let exit = outcome::exit(&decision);
+    let reason = outcome::reason(&decision);
     if args.json {
         print_json(&Report {
             outcome: Outcome::of(decision, &engine),
@@ -68,10 +61,7 @@ pub(super) fn eval(global: &Global, args: &EvalArgs) -> Result<Exit, Failure> {
     print_line(&format!(
         "  judged by `{}` {}",
         system.display(),
-        match rows {
-            Some(_) => "with the qubes that run now",
-            None => "with nothing running: no daemon answers",
-        }
+        outcome::judged(rows.is_some())
     ))?;
     Ok(exit)
 }

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use bulkhead_policy::{Choice, Decision, Engine, Fate, Fit, Request, Rule, SystemView};
+use bulkhead_policy::{Choice, Engine, Fate, Fit, Request, Rule, SystemView};
 use serde::Serialize;
 
 use super::eval;
-use super::outcome::Outcome;
+use super::outcome::{self, Outcome};
 use super::source::{Policy, Usual};
 use crate::args::{ExplainArgs, Global};
 use crate::exit::Exit;
@@ -63,18 +63,11 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs) -> Result<Exit, Failu
     let view = eval::view(&policy.description, rows.as_deref().unwrap_or_default())?;
     let request = Request::new(&args.service, &args.source, &args.target);
     let decision = policy.engine.decide(&request, &view);
-    let exit = match &decision {
-        Decision::Allow(_) => Exit::Done,
-        Decision::Ask(_) => Exit::Asks,
-        Decision::Deny(_) => Exit::Refused,
-    };
+    let exit = outcome::exit(&decision);
     let looked = looked(&policy.engine, &request, &view);
     let choices = policy.engine.choices(&request, &view);
     if args.json {
-        let reason = match &decision {
-            Decision::Deny(deny) => Some(deny.reason.to_string()),
-            Decision::Allow(_) | Decision::Ask(_) => None,
-        };
+        let reason = outcome::reason(&decision);
         print_json(&Report {
             source: args.source.clone(),
             service: request.service.to_owned(),
@@ -105,10 +98,7 @@ pub(super) fn explain(global: &Global, args: &ExplainArgs) -> Result<Exit, Failu
         paint.strong(&text::line(&decision.to_string()))
     );
     push_choices(&mut out, &choices, &policy.engine, paint);
-    let how = match rows {
-        Some(_) => "with the qubes that run now",
-        None => "with nothing running: no daemon answers",
-    };
+    let how = outcome::judged(rows.is_some());
     let _ = writeln!(out, "Judged by {} {how}.", policy.name);
     print(&out)?;
     Ok(exit)

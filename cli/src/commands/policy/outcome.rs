@@ -3,6 +3,34 @@
 use bulkhead_policy::{Action, Decision, Engine, ErrorClass, PolicyError};
 use serde::Serialize;
 
+use crate::exit::Exit;
+
+/// How a command about one call ends.
+pub(super) fn exit(decision: &Decision) -> Exit {
+    match decision {
+        Decision::Allow(_) => Exit::Done,
+        Decision::Ask(_) => Exit::Asks,
+        Decision::Deny(_) => Exit::Refused,
+    }
+}
+
+/// Why a call is denied, if it is.
+pub(super) fn reason(decision: &Decision) -> Option<String> {
+    match decision {
+        Decision::Deny(deny) => Some(deny.reason.to_string()),
+        Decision::Allow(_) | Decision::Ask(_) => None,
+    }
+}
+
+/// Which qubes a call is judged with; `live` if a daemon told which run.
+pub(super) fn judged(live: bool) -> &'static str {
+    if live {
+        "with the qubes that run now"
+    } else {
+        "with nothing running: no daemon answers"
+    }
+}
+
 /// One answer.
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
