@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::io::Write;
 use std::process::ExitCode;
 
-use bulkhead_api::ApiError;
+use bulkhead_api::{ApiError, ErrorKind};
 
 use crate::text;
 
@@ -17,36 +17,22 @@ pub(crate) const BUG: u8 = 70;
 
 /// Why it could not start or go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Failure {
-    message: String,
-    causes: Vec<String>,
-    hints: Vec<String>,
-}
+pub(crate) struct Failure(ApiError);
 
 impl Failure {
     /// One lower-case sentence that names its subject.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            causes: Vec::new(),
-            hints: Vec::new(),
-        }
+        Self(ApiError::new(ErrorKind::Host, message))
     }
 
     #[must_use]
-    pub(crate) fn because(mut self, error: &(dyn StdError + 'static)) -> Self {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            self.causes.push(error.to_string());
-            next = error.source();
-        }
-        self
+    pub(crate) fn because(self, error: &(dyn StdError + 'static)) -> Self {
+        Self(self.0.because(error))
     }
 
     #[must_use]
-    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
-        self
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self(self.0.hint(hint))
     }
 
     /// Writes it to standard error.
@@ -70,20 +56,16 @@ impl Failure {
         };
         format!(
             "error: {}\n{}{}",
-            text::line(&self.message),
-            lines("caused by", &self.causes),
-            lines("hint", &self.hints)
+            text::line(&self.0.message),
+            lines("caused by", &self.0.causes),
+            lines("hint", &self.0.hints)
         )
     }
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self {
-            message: error.message,
-            causes: error.causes,
-            hints: error.hints,
-        }
+        Self(error)
     }
 }
 
@@ -92,12 +74,12 @@ pub(crate) fn report_bugs() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let what = panic.payload_as_str().unwrap_or("unknown");
-        Failure {
-            message: "bulkhead-desktop has a bug and stopped".to_owned(),
-            causes: vec![what.to_owned(), format!("at {}", place.unwrap_or_default())],
-            hints: vec!["Please report it; until it runs again, use `bulkhead ask`.".to_owned()],
-        }
-        .show();
+        let message = "bulkhead-desktop has a bug and stopped";
+        let bug = ApiError::new(ErrorKind::Internal, message)
+            .cause(what)
+            .cause(format!("at {}", place.unwrap_or_default()))
+            .hint("Please report it; until it runs again, use `bulkhead ask`.");
+        Failure(bug).show();
         std::process::exit(BUG.into());
     }));
 }
