@@ -35,6 +35,9 @@ const PAUSE: Duration = Duration::from_micros(40);
 /// Kernel buffer of a channel: several chunks of 64 KiB, so that neither side waits on each.
 const BUFFER: usize = 416 * 1024;
 
+/// Times that a name is taken by force: whoever else binds it meanwhile has to win all of them.
+const LISTEN_TRIES: u32 = 16;
+
 /// A channel that could not be made.
 #[derive(Debug, Error)]
 pub enum VchanError {
@@ -122,11 +125,18 @@ impl SocketDir {
     pub fn listen(&self, client: DomId, port: Port) -> Result<Listener, VchanError> {
         let path = self.folder.join(socket_name(self.own, client, port));
         let bind = || {
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
-            }
-            let socket = UnixListener::bind(&path)?;
+            let mut left = LISTEN_TRIES;
+            let socket = loop {
+                match std::fs::remove_file(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+                left -= 1;
+                match UnixListener::bind(&path) {
+                    Err(e) if e.kind() == io::ErrorKind::AddrInUse && left > 0 => {}
+                    bound => break bound?,
+                }
+            };
             socket.set_nonblocking(true)?;
             Ok(socket)
         };
@@ -408,6 +418,25 @@ mod tests {
     }
 
     const PORT: Port = Port::new(513);
+
+    #[test]
+    fn a_name_that_somebody_else_binds_all_the_time_is_taken_nevertheless() {
+        let (dir, a, _) = pair();
+        let path = dir.path().join("vchan.42.0.513.sock");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = std::fs::remove_file(&path);
+                    let _bound = UnixListener::bind(&path);
+                    thread::sleep(Duration::from_micros(50));
+                }
+            });
+            let listened = (0..1000).try_for_each(|_| a.listen(DomId::DOM0, PORT).map(drop));
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            listened.unwrap();
+        });
+    }
 
     #[test]
     fn bytes_pass_unframed_and_the_end_is_seen() {
