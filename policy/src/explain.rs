@@ -49,6 +49,11 @@ impl Engine {
     }
 }
 
+/// Whether `rule` would decide a call if it stood alone.
+pub(crate) fn takes(rule: &Rule, request: &Request<'_>, view: &SystemView) -> bool {
+    Call::resolve(request, view).is_ok_and(|call| fit(rule, &call, view).decides())
+}
+
 fn fit(rule: &Rule, call: &Call<'_>, view: &SystemView) -> Fit {
     let is = |own: &Option<Box<str>>, asked: &str| own.as_deref().is_none_or(|own| own == asked);
     if !is(&rule.service, call.service) {

@@ -3,7 +3,8 @@
 //!
 //! A finding is never a guess about taste. A rule is called unreachable only if an earlier one
 //! takes every call that it could take, on any machine that can be described, and prompts do not need
-//! it either.
+//! it either. Where several rules together take every call of this machine, that is a note: another
+//! machine may have calls left.
 
 mod cover;
 mod names;
@@ -40,7 +41,7 @@ impl LintSeverity {
 /// What kind of finding it is; the name is stable, for tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LintKind {
-    /// An earlier rule takes every call.
+    /// An earlier rule takes every call, or several do on this machine.
     Shadowed,
     /// No qube has this name.
     UnknownQube,
@@ -159,7 +160,10 @@ pub fn lint(engine: &Engine, description: &Description, view: &SystemView) -> Ve
         match covers.earlier(number) {
             Some(earlier) => shadowed(earlier, rule, &mut findings),
             // What never speaks need not be judged by what it says.
-            None => reach::outcomes(&trial, number, rule, &mut findings),
+            None => {
+                let prompts_need_it = covers.may_be_asked(rule);
+                reach::outcomes(&trial, number, rule, prompts_need_it, &mut findings);
+            }
         }
         // Of a service that is somebody's own it is enough to hear once.
         let is_new = |finding: &Finding| {

@@ -50,7 +50,7 @@ impl<'a> Covers<'a> {
     }
 
     /// Whether a rule that asks could look at `rule` for choices.
-    fn may_be_asked(&self, rule: &Rule) -> bool {
+    pub(super) fn may_be_asked(&self, rule: &Rule) -> bool {
         let overlap = |one: &Option<Box<str>>, other: &Option<Box<str>>| {
             one.is_none() || other.is_none() || one == other
         };

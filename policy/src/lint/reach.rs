@@ -1,8 +1,11 @@
 //! Rules that are wider than they look, and rules that can never connect a call.
 
+use std::collections::BTreeSet;
+
 use super::{Findings, LintKind};
 use crate::decision::{Decision, DenyReason};
 use crate::engine::Engine;
+use crate::explain::takes;
 use crate::request::Request;
 use crate::rule::{Action, Rule};
 use crate::space::{self, Service};
@@ -11,6 +14,9 @@ use crate::view::SystemView;
 
 /// Callers that one rule is tried with: enough to meet each kind of qube.
 const CALLERS_MAX: usize = 64;
+
+/// Rules that a finding names, so that it stays a line.
+const OVERTAKERS_SHOWN_MAX: usize = 4;
 
 /// What can be said of a rule by itself.
 pub(super) fn check(rule: &Rule, findings: &mut Findings<'_>) {
@@ -92,11 +98,14 @@ impl<'a> Trial<'a> {
     }
 }
 
-/// What becomes of the calls that a rule decides on this machine, tried with some of them.
-pub(super) fn outcomes(trial: &Trial<'_>, number: usize, rule: &Rule, findings: &mut Findings<'_>) {
-    if matches!(rule.action, Action::Deny { .. }) {
-        return;
-    }
+/// What becomes of the calls that a rule is for on this machine, tried with some of them.
+pub(super) fn outcomes(
+    trial: &Trial<'_>,
+    number: usize,
+    rule: &Rule,
+    prompts_need_it: bool,
+    findings: &mut Findings<'_>,
+) {
     if let Action::Ask {
         target: Some(RedirectToken::Dispvm),
         ..
@@ -113,6 +122,15 @@ pub(super) fn outcomes(trial: &Trial<'_>, number: usize, rule: &Rule, findings: 
     let Some(seen) = Seen::of(trial, number, rule) else {
         return;
     };
+    if !seen.speaks && !seen.overtaken_by.is_empty() {
+        if !prompts_need_it {
+            overtaken(trial, &seen.overtaken_by, findings);
+        }
+        return;
+    }
+    if matches!(rule.action, Action::Deny { .. }) {
+        return;
+    }
     if let (false, Some(reason)) = (seen.connects, seen.denied) {
         let message = format!("rule matches calls and denies each: {reason}");
         findings.warn(LintKind::NeverConnects, message, remedy_of(reason));
@@ -130,6 +148,22 @@ pub(super) fn outcomes(trial: &Trial<'_>, number: usize, rule: &Rule, findings: 
         let remedy = "add a rule that asks about it or allows it, or change `default_target=`";
         findings.warn(LintKind::NeverPreselected, message, remedy);
     }
+}
+
+/// Earlier rules leave no call of this machine to the rule; another machine may have some.
+fn overtaken(trial: &Trial<'_>, by: &BTreeSet<usize>, findings: &mut Findings<'_>) {
+    let rules = by.iter().filter_map(|at| trial.engine.rules().get(*at));
+    let mut places: Vec<String> = rules.map(|rule| rule.origin.to_string()).collect();
+    let others = places.len().saturating_sub(OVERTAKERS_SHOWN_MAX);
+    places.truncate(OVERTAKERS_SHOWN_MAX);
+    let mut places = places.join(", ");
+    if others > 0 {
+        places.push_str(&format!(" and {others} more"));
+    }
+    let take = if by.len() == 1 { "takes" } else { "take" };
+    let message = format!("rule is never reached on this machine: {places} {take} every call");
+    let remedy = "put it before them if it is to be an exception, or remove it";
+    findings.note(LintKind::Shadowed, message, remedy);
 }
 
 fn never_runs(rule: &Rule) -> bool {
@@ -159,6 +193,10 @@ fn remedy_of(reason: DenyReason) -> &'static str {
 /// What the calls that were tried came to.
 #[derive(Default)]
 struct Seen {
+    /// The rule decides a call, other than one of a qube to itself.
+    speaks: bool,
+    /// Rules that decide calls which this one matches too.
+    overtaken_by: BTreeSet<usize>,
     connects: bool,
     asks: bool,
     preselects: bool,
@@ -166,7 +204,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// None if there were more calls than are tried, or none at all: then nothing is known.
+    /// None if there were more calls than are tried: then nothing is known.
     fn of(trial: &Trial<'_>, number: usize, rule: &Rule) -> Option<Self> {
         // What no other rule names leaves most calls to this one.
         let unnamed = match rule.service.as_deref() {
@@ -189,7 +227,6 @@ impl Seen {
             return None;
         }
         let mut seen = Self::default();
-        let mut any = false;
         for source in fitting {
             for target in targets {
                 let request = Request {
@@ -200,13 +237,19 @@ impl Seen {
                     requested_source: "",
                 };
                 let decision = engine.decide(&request, view);
-                if decision.number() == Some(number) {
-                    any = true;
-                    seen.note(&decision);
+                match decision.number() {
+                    Some(by) if by == number => {
+                        seen.speaks |= source != target;
+                        seen.note(&decision);
+                    }
+                    Some(by) if by < number && !seen.speaks && takes(rule, &request, view) => {
+                        seen.overtaken_by.insert(by);
+                    }
+                    _ => {}
                 }
             }
         }
-        any.then_some(seen)
+        Some(seen)
     }
 
     fn note(&mut self, decision: &Decision) {

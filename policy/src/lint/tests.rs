@@ -50,6 +50,35 @@ qubes.OpenURL * work vault deny
 }
 
 #[test]
+fn a_rule_that_earlier_ones_leave_no_call_of_this_machine_is_noted() {
+    insta::assert_snapshot!(found("\
+qubes.Filecopy * vault work deny
+qubes.Filecopy * vault mail allow
+qubes.Filecopy * vault @tag:office ask target=mail
+qubes.Filecopy * work @tag:office allow
+qubes.Filecopy * work mail allow
+"), @r"
+    note: rule is never reached on this machine: a.policy:1, a.policy:2 take every call
+      --> a.policy:3: qubes.Filecopy * vault @tag:office ask target=mail
+      = help: put it before them if it is to be an exception, or remove it
+    note: rule is never reached on this machine: a.policy:4 takes every call
+      --> a.policy:5: qubes.Filecopy * work mail allow
+      = help: put it before them if it is to be an exception, or remove it
+    ");
+    // The person may be offered what the rule names.
+    assert_eq!(
+        found(
+            "\
+qubes.Gpg * mail work deny
+qubes.Gpg * mail @tag:office allow target=vault
+qubes.Gpg * mail @default ask
+"
+        ),
+        ""
+    );
+}
+
+#[test]
 fn names_of_nothing_are_named() {
     insta::assert_snapshot!(found("\
 qubes.FileCopy * wrok vault deny
