@@ -2,19 +2,17 @@
 
 use bulkhead_api::qube::{QubeRow, QubeState};
 use bulkhead_model::qube::Description;
-use bulkhead_model::source::DiskReader;
 use bulkhead_policy::{Decision, QubeView, Request, SystemView};
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::outcome::{self, Outcome};
+use super::source::Policy;
 use crate::args::{EvalArgs, Global};
 use crate::client::{Client, runtime, socket};
-use crate::commands::check::{color, find_system};
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::output::style;
-use crate::output::{note, print_json, print_line};
+use crate::output::{print_json, print_line};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -33,22 +31,16 @@ pub(super) fn eval(global: &Global, args: &EvalArgs) -> Result<Exit, Failure> {
     else {
         return Err(Failure::new("a call has a source, a service and a target").exit(Exit::Usage));
     };
-    let system = find_system(args.system.as_deref())?;
-    let (loaded, engine) = bulkhead_policy::load(&system, &DiskReader).map_err(|diagnostics| {
-        note(&diagnostics.render(color(style::stderr())));
-        Failure::new(format!(
-            "the description `{}` has errors, so its policy denies every call",
-            system.display()
-        ))
-    })?;
+    let policy = Policy::of_description(args.system.as_deref())?;
+    let engine = &policy.engine;
     let rows = rows(global);
-    let view = view(&loaded.description, rows.as_deref().unwrap_or_default())?;
+    let view = view(&policy.description, rows.as_deref().unwrap_or_default())?;
     let decision = engine.decide(&Request::new(service, source, target), &view);
     let exit = outcome::exit(&decision);
     let reason = outcome::reason(&decision);
     if args.json {
         print_json(&Report {
-            outcome: Outcome::of(decision, &engine),
+            outcome: Outcome::of(decision, engine),
             reason,
             live: rows.is_some(),
         })?;
@@ -59,8 +51,8 @@ pub(super) fn eval(global: &Global, args: &EvalArgs) -> Result<Exit, Failure> {
         print_line(&format!("  by {}: {rule}", rule.origin))?;
     }
     print_line(&format!(
-        "  judged by `{}` {}",
-        system.display(),
+        "  judged by {} {}",
+        policy.name,
         outcome::judged(rows.is_some())
     ))?;
     Ok(exit)
