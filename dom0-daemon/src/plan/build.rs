@@ -168,6 +168,7 @@ pub fn plan(
         qubes: draft.qubes.into_values().collect(),
         labels: difference.labels,
         policy: difference.policy,
+        policy_tests: difference.policy_tests,
         steps,
         notes: draft.notes,
     })

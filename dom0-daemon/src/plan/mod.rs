@@ -293,6 +293,9 @@ pub struct Plan {
     pub labels: Vec<EntryDiff<String, String>>,
     /// Rules of the call policy that come and go.
     pub policy: Vec<RuleDiff>,
+    /// Lines of what policy must decide that come and go.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_tests: Vec<RuleDiff>,
     /// Steps; each stands after everything it depends on.
     pub steps: Vec<Step>,
     /// What a person should know though nothing is done about it, one sentence each.
@@ -314,6 +317,16 @@ impl Plan {
                 _ => None,
             })
             .collect()
+    }
+
+    /// Whether it has steps and yet names nothing that comes, goes or changes.
+    fn changes_nothing_shown(&self) -> bool {
+        self.base.is_some()
+            && self.templates.is_empty()
+            && self.qubes.is_empty()
+            && self.labels.is_empty()
+            && self.policy.is_empty()
+            && self.policy_tests.is_empty()
     }
 
     /// Whether the apply makes a new generation (a mere repair does not).

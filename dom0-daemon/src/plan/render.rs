@@ -72,18 +72,28 @@ impl Page<'_> {
             self.qube(change)?;
             writeln!(self.out)?;
         }
-        if !plan.policy.is_empty() {
-            self.line(2, ChangeKind::Change, "policy")?;
-            for rule in &plan.policy {
-                match rule {
-                    RuleDiff::Added(rule) => self.line(6, ChangeKind::Add, &rule.text)?,
-                    RuleDiff::Removed(rule) => self.line(6, ChangeKind::Remove, &rule.text)?,
-                }
-            }
-            writeln!(self.out)?;
+        self.rules("policy", &plan.policy)?;
+        self.rules("policy tests", &plan.policy_tests)?;
+        if plan.changes_nothing_shown() {
+            let text = "Only where or how something is written differs; what it means does not.";
+            writeln!(self.out, "{text}\n")?;
         }
         self.summary(plan)?;
         self.notes(plan)
+    }
+
+    fn rules(&mut self, head: &str, rules: &[RuleDiff]) -> fmt::Result {
+        if rules.is_empty() {
+            return Ok(());
+        }
+        self.line(2, ChangeKind::Change, head)?;
+        for rule in rules {
+            match rule {
+                RuleDiff::Added(rule) => self.line(6, ChangeKind::Add, &rule.text)?,
+                RuleDiff::Removed(rule) => self.line(6, ChangeKind::Remove, &rule.text)?,
+            }
+        }
+        writeln!(self.out)
     }
 
     fn label(&mut self, label: &EntryDiff<String, String>) -> fmt::Result {

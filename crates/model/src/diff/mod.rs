@@ -24,6 +24,9 @@ pub struct DescriptionDiff {
     pub qubes: Vec<EntryDiff<QubeName, QubeProperty>>,
     /// Policy rules, in the order of the longer description.
     pub policy: Vec<RuleDiff>,
+    /// What policy must decide, line by line, likewise.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policy_tests: Vec<RuleDiff>,
 }
 
 /// What happened to one named thing.
@@ -63,7 +66,7 @@ pub struct PropertyDiff<P> {
     pub new: PropertyValue,
 }
 
-/// A policy rule that only one description has, or has at another place.
+/// A policy rule, or an expectation, that only one description has, or has at another place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "snake_case")]
 pub enum RuleDiff {
@@ -73,7 +76,7 @@ pub enum RuleDiff {
     Removed(Rule),
 }
 
-/// A policy rule and where it is written.
+/// A policy rule, or an expectation, and where it is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rule {
     /// The rule, with single blanks and without comments.
@@ -113,6 +116,7 @@ impl DescriptionDiff {
             && self.templates.is_empty()
             && self.qubes.is_empty()
             && self.policy.is_empty()
+            && self.policy_tests.is_empty()
     }
 }
 
@@ -123,6 +127,7 @@ pub fn diff(old: &Description, new: &Description) -> DescriptionDiff {
         templates: entries(&old.templates, &new.templates, template_properties),
         qubes: entries(&old.qubes, &new.qubes, qube_properties),
         policy: policy::rules(old, new),
+        policy_tests: policy::expectations(old, new),
     }
 }
 

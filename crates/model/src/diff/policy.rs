@@ -11,7 +11,22 @@ use crate::qube::{Description, PolicyFolder, PolicyText};
 /// Folders that are read live count as one rule that names them: what they hold is no part of a
 /// description.
 pub(super) fn rules(old: &Description, new: &Description) -> Vec<RuleDiff> {
-    let (old, new) = (lines(old), lines(new));
+    changed(&lines(old), &lines(new))
+}
+
+/// The lines of `policy_tests` that differ, compared as rules are.
+pub(super) fn expectations(old: &Description, new: &Description) -> Vec<RuleDiff> {
+    let lines = |description: &Description| {
+        let mut lines = Vec::new();
+        for source in &description.policy_tests {
+            of_text(source, &mut lines);
+        }
+        lines
+    };
+    changed(&lines(old), &lines(new))
+}
+
+fn changed(old: &[Rule], new: &[Rule]) -> Vec<RuleDiff> {
     let old_texts: Vec<&str> = old.iter().map(|rule| rule.text.as_str()).collect();
     let new_texts: Vec<&str> = new.iter().map(|rule| rule.text.as_str()).collect();
     let mut found = Vec::new();

@@ -78,6 +78,22 @@ fn shows_what_came_went_and_changed() {
 }
 
 #[test]
+fn expectations_are_compared_as_rules_are() {
+    let mut old = desktop();
+    old.policy_tests = vec![policy("a.expect", 1, "# calls\nwork -> vault x.A is ask\n")];
+    let mut new = desktop();
+    new.policy_tests = vec![policy(
+        "b.expect",
+        4,
+        "work ->  vault x.A is ask\nwork -> dom0 x.A is deny",
+    )];
+    insta::assert_snapshot!(
+        diff(&old, &new),
+        @"+ policy test work -> dom0 x.A is deny  (b.expect:5)"
+    );
+}
+
+#[test]
 fn policy_that_only_moved_to_another_file_or_is_spaced_otherwise_is_the_same() {
     let mut new = desktop();
     new.policy = vec![

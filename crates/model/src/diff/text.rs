@@ -9,14 +9,19 @@ impl fmt::Display for DescriptionDiff {
         section(f, "label", &self.labels)?;
         section(f, "template", &self.templates)?;
         section(f, "qube", &self.qubes)?;
-        for rule in &self.policy {
-            match rule {
-                RuleDiff::Added(rule) => writeln!(f, "+ policy {}  ({})", rule.text, rule.place)?,
-                RuleDiff::Removed(rule) => writeln!(f, "- policy {}  ({})", rule.text, rule.place)?,
-            }
-        }
-        Ok(())
+        rules(f, "policy", &self.policy)?;
+        rules(f, "policy test", &self.policy_tests)
     }
+}
+
+fn rules(f: &mut fmt::Formatter<'_>, what: &str, rules: &[RuleDiff]) -> fmt::Result {
+    for rule in rules {
+        match rule {
+            RuleDiff::Added(rule) => writeln!(f, "+ {what} {}  ({})", rule.text, rule.place)?,
+            RuleDiff::Removed(rule) => writeln!(f, "- {what} {}  ({})", rule.text, rule.place)?,
+        }
+    }
+    Ok(())
 }
 
 fn section<N: fmt::Display, P: AsRef<str>>(

@@ -70,6 +70,36 @@ fn nothing_to_do() {
 }
 
 #[test]
+fn expectations_and_new_wording_alone() {
+    let before = desktop();
+    let observed = applied(&before);
+    let mut after = desktop();
+    let text = |line| PolicyText {
+        origin: "system.ron".into(),
+        first_line: line,
+        text: "work -> vault qubes.Filecopy is deny".into(),
+    };
+    after.policy_tests.push(text(1));
+    assert_snapshot!(shown(&planned(&after, &observed, PlanOptions::default())), @r"
+    From generation 1 to a new one:
+
+      ~ policy tests
+          + work -> vault qubes.Filecopy is deny
+
+    Plan: 0 to add, 0 to change, 0 to remove.
+    ");
+    let observed = applied(&after);
+    after.policy_tests = vec![text(2)];
+    assert_snapshot!(shown(&planned(&after, &observed, PlanOptions::default())), @r"
+    From generation 1 to a new one:
+
+    Only where or how something is written differs; what it means does not.
+
+    Plan: 0 to add, 0 to change, 0 to remove.
+    ");
+}
+
+#[test]
 fn properties_that_change_now_and_at_the_next_start() {
     let before = desktop();
     let mut after = desktop();
