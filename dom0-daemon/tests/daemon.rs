@@ -136,11 +136,11 @@ fn qubes_outlive_a_daemon_that_is_killed_and_the_next_takes_them_over() {
     machine.0.kill();
     assert_eq!(machine.run(&["ls"]).code, 1, "nobody serves");
     machine.0.start(machine.command());
-    assert!(
-        machine
-            .states()
-            .contains(&("one".to_owned(), "running".to_owned()))
-    );
+    // It starts, as far as the new daemon knows, until its agent has connected again.
+    let running = ("one".to_owned(), "running".to_owned());
+    wait_for("the qube to run", || {
+        machine.states().contains(&running).then_some(())
+    });
     // The same life of the qube: its temporary files are still there.
     assert_eq!(
         machine.must(&["run", "one", "--", "cat /tmp/mark"]),
