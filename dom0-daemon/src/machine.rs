@@ -45,6 +45,8 @@ pub enum Reason {
     Needed,
     /// The daemon ends and takes it along.
     Exit,
+    /// It did what no qube may.
+    Misuse,
 }
 
 /// A property that some backends can change while a qube runs.

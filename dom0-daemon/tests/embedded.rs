@@ -1,6 +1,6 @@
 //! The embedded hypervisor on this machine: what a qube can do, and what it cannot.
 //!
-//! The agent of these qubes is a shell script that runs `job` from its vchan folder.
+//! The agent of these qubes is a shell script that runs `job` from its private volume.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Memory, Mib};
+use bulkhead_testing::Programs;
 use bulkheadd::hypervisor::embedded::{Embedded, EmbeddedConfig};
 use bulkheadd::hypervisor::{
     DomId, DomainEvent, DomainSpec, DomainState, DomainVolume, Ending, Hypervisor, HypervisorError,
@@ -34,9 +35,9 @@ const AGENT: &str = "#!/bin/sh
 trap 'exit 0' TERM
 echo agent is up >&2
 trap 'exit 3' USR1
-if [ -e /run/vchan/job ]; then
-    sh /run/vchan/job >/run/vchan/out 2>&1
-    mv /run/vchan/out /run/vchan/result
+if [ -e /rw/job ]; then
+    sh /rw/job >/rw/out 2>&1
+    mv /rw/out /rw/result
 fi
 while :; do sleep 1000 & wait; done
 ";
@@ -61,6 +62,7 @@ impl Lab {
             runtime_dir: dir.join("run"),
             launcher: env!("CARGO_BIN_EXE_bulkhead-launch").into(),
             agent: dir.join("qube-agent"),
+            guard: Programs::link(dir.join("libexec")).path("qube-agent"),
             bwrap: None,
             tasks_max: TASKS,
         };
@@ -100,9 +102,12 @@ impl Lab {
 
     /// Starts a qube, waits until its job is done, returns what the job said.
     async fn run(&self, spec: &DomainSpec, job: &str) -> String {
-        fs::write(spec.vchan_dir.join("job"), job).unwrap();
+        let private = &spec.volumes[0].path;
+        let result = private.join("result");
+        // Of an earlier start.
+        let _ = fs::remove_file(&result);
+        fs::write(private.join("job"), job).unwrap();
         self.hypervisor.create(spec).await.unwrap();
-        let result = spec.vchan_dir.join("result");
         eventually("the job to be done", || result.exists()).await;
         fs::read_to_string(result).unwrap()
     }
@@ -163,6 +168,7 @@ async fn without_bubblewrap_it_refuses_and_says_what_to_install() {
         runtime_dir: dir.path().join("run"),
         launcher: env!("CARGO_BIN_EXE_bulkhead-launch").into(),
         agent: "/bin/true".into(),
+        guard: "/bin/true".into(),
         bwrap: Some(dir.path().join("bwrap")),
         tasks_max: TASKS,
     };
@@ -172,6 +178,25 @@ async fn without_bubblewrap_it_refuses_and_says_what_to_install() {
         panic!("not `{error}`");
     };
     assert_eq!(remedy, "Install it: `apt-get install bubblewrap`.");
+}
+
+#[tokio::test]
+async fn where_the_folder_of_sockets_cannot_be_closed_there_are_no_qubes() {
+    let dir = tempfile::tempdir().unwrap();
+    let guard = dir.path().join("guard");
+    fs::write(&guard, "#!/bin/sh\necho no such thing >&2; exit 1\n").unwrap();
+    fs::set_permissions(&guard, fs::Permissions::from_mode(0o755)).unwrap();
+    let config = EmbeddedConfig {
+        runtime_dir: dir.path().join("run"),
+        launcher: env!("CARGO_BIN_EXE_bulkhead-launch").into(),
+        agent: "/bin/true".into(),
+        guard,
+        bwrap: None,
+        tasks_max: TASKS,
+    };
+    let hypervisor = Embedded::open(config).await.unwrap();
+    let error = hypervisor.probe().await.unwrap_err();
+    assert!(error.to_string().contains("no such thing"), "{error}");
 }
 
 #[tokio::test]
@@ -196,7 +221,7 @@ async fn a_qube_sees_neither_the_machine_nor_its_processes() {
 user
 work
 1 /run/vchan /home/user
-bin dev etc home lib lib64 proc run rw sbin tmp usr var 
+bin dev etc home lib lib64 proc run rw sbin tmp usr var vchan 
 Seccomp:	2
 0
     lo
@@ -266,7 +291,7 @@ async fn a_qube_does_not_reach_another_ones_sockets_files_or_processes() {
         lab.dir.path().display()
     );
     let said = lab.run(&work, &job).await;
-    assert_eq!(said, "job\nout\nwork\n");
+    assert_eq!(said, "work\n");
     if as_root() {
         let owner = |path: &Path| std::os::unix::fs::MetadataExt::uid(&fs::metadata(path).unwrap());
         let (a, b) = (&work.volumes[0].path, &vault.volumes[0].path);
@@ -340,10 +365,10 @@ async fn a_paused_qube_stands_still_and_goes_on() {
     let spec = lab.spec("work", 1);
     lab.run(
         &spec,
-        "(while :; do echo x >>/run/vchan/ticks; sleep 0.01; done) >/dev/null 2>&1 &",
+        "(while :; do echo x >>/rw/ticks; sleep 0.01; done) >/dev/null 2>&1 &",
     )
     .await;
-    let ticks = || fs::metadata(spec.vchan_dir.join("ticks")).map_or(0, |m| m.len());
+    let ticks = || fs::metadata(spec.volumes[0].path.join("ticks")).map_or(0, |m| m.len());
     eventually("ticks", || ticks() > 0).await;
     lab.hypervisor.pause(spec.domid).await.unwrap();
     lab.hypervisor.pause(spec.domid).await.unwrap();
@@ -384,11 +409,11 @@ async fn each_way_to_end_is_told_apart_and_leaves_nothing() {
             "crashed" => "kill -USR1 1",
             _ => "true",
         };
-        fs::write(spec.vchan_dir.join("job"), job).unwrap();
+        fs::write(spec.volumes[0].path.join("job"), job).unwrap();
         lab.hypervisor.create(&spec).await.unwrap();
         match case {
             "asked" => {
-                let result = spec.vchan_dir.join("result");
+                let result = spec.volumes[0].path.join("result");
                 eventually("its agent", || result.exists()).await;
                 lab.hypervisor.shutdown(spec.domid).await.unwrap();
             }

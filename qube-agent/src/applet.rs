@@ -143,6 +143,11 @@ pub(crate) const APPLETS: &[Applet] = &[
         run: open::open_url_service,
     },
     Applet {
+        name: "guard",
+        installed: None,
+        run: crate::guard::main,
+    },
+    Applet {
         name: "init",
         installed: None,
         run: crate::init::main,

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 mod agent;
 mod applet;
 mod client_vm;
+mod guard;
 mod init;
 mod install_root;
 mod options;

@@ -89,25 +89,37 @@ impl Folder {
         }
     }
 
-    /// Names of what is there now.
+    /// Names of what is there now; what is no text in one of them is replaced.
     pub(crate) fn names(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             if names.len() >= NAMES_MAX {
                 break;
             }
-            if let Ok(name) = entry?.file_name().into_string() {
-                names.push(name);
-            }
+            names.push(entry?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
     }
 
-    /// Tells of new names from now on.
+    /// Whether the qube has given the folder itself attributes.
+    pub(crate) fn has_attributes(&self) -> bool {
+        let mut names = [0; ATTRIBUTES_MAX];
+        match rustix::fs::flistxattr(&self.dir, &mut names) {
+            Ok(length) => names
+                .get(..length)
+                .is_some_and(|names| names.split(|byte| *byte == 0).any(is_the_qubes)),
+            // More of them than the machine itself gives.
+            Err(error) => error == rustix::io::Errno::RANGE,
+        }
+    }
+
+    /// Tells of new names and attributes from now on.
     pub(crate) fn watch(&self) -> io::Result<Watch> {
         let flags = inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK;
         let fd = inotify::init(flags)?;
-        let events = inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO;
+        let events = inotify::WatchFlags::CREATE
+            | inotify::WatchFlags::MOVED_TO
+            | inotify::WatchFlags::ATTRIB;
         inotify::add_watch(&fd, &self.path, events | inotify::WatchFlags::ONLYDIR)?;
         Ok(Watch(crate::aio::watch(fd, Interest::READABLE)?))
     }
@@ -115,6 +127,16 @@ impl Folder {
 
 /// Names looked at in one folder: 768 connections and some; the rest is the qube's own litter.
 const NAMES_MAX: usize = 4096;
+
+/// Bytes of all names of attributes that the machine itself may give a folder: labels of its
+/// security modules, access lists.
+const ATTRIBUTES_MAX: usize = 1024;
+
+/// Attributes that a qube can give; the others need rights that it does not have, or are a label
+/// or an access list, which are replaced and not added to.
+fn is_the_qubes(name: &[u8]) -> bool {
+    name.starts_with(b"user.")
+}
 
 /// A listening socket at `name` in `folder`, for anyone who can see it.
 fn listen_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
@@ -150,6 +172,8 @@ pub(crate) struct News {
     pub(crate) names: Vec<String>,
     /// Names were lost: look at all of them.
     pub(crate) overflow: bool,
+    /// The folder's own attributes changed.
+    pub(crate) attributes: bool,
 }
 
 impl Watch {
@@ -177,15 +201,19 @@ fn read_news(fd: &OwnedFd) -> io::Result<News> {
                 if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
                     news.overflow = true;
                 }
-                if let Some(name) = event.file_name().and_then(|name| name.to_str().ok()) {
-                    news.names.push(name.to_owned());
+                let attributes = event.events().contains(inotify::ReadFlags::ATTRIB);
+                match event.file_name() {
+                    Some(_) if attributes => {}
+                    Some(name) => news.names.push(name.to_string_lossy().into_owned()),
+                    None => news.attributes |= attributes,
                 }
             }
             Err(rustix::io::Errno::AGAIN) => return Ok(news),
             Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        if reader.is_buffer_empty() {
+        // Nothing so far may be because nothing of it was news: then there may be more.
+        if reader.is_buffer_empty() && news != News::default() {
             return Ok(news);
         }
     }

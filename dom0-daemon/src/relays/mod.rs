@@ -29,11 +29,14 @@ pub(crate) use self::check::printable;
 pub(crate) use self::folder::{Folder, listen_at};
 use self::link::Link;
 pub(crate) use self::link::LinkError;
+use self::litter::Litter;
+pub(crate) use self::litter::Misuse;
 use self::pace::Pace;
 
 mod check;
 mod folder;
 mod link;
+mod litter;
 mod pace;
 mod said;
 
@@ -79,6 +82,10 @@ pub(crate) trait RelayEvents: Debug + Send + Sync {
     fn message(&self, epoch: u64, message: FromRelay);
     /// A new socket name in the qube's folder.
     fn appeared(&self, name: &str);
+    /// Whether a connection that is open has its socket under that name in the qube's folder.
+    fn is_known(&self, name: &str) -> bool;
+    /// The qube does to its folder what none may, and is to end.
+    fn misused(&self, how: Misuse);
     /// The relay of that epoch is gone.
     fn lost(&self, epoch: u64);
 }
@@ -232,6 +239,9 @@ impl Keeper {
         // The agent may have been there before this relay.
         let mut attach_at = Some(Instant::now());
         let mut pace = Pace::new(Instant::now());
+        let mut litter = Litter::default();
+        // Made while nobody looked.
+        self.look(&mut litter, &folder::News::default());
         let flush = link.flush();
         tokio::pin!(flush);
         loop {
@@ -269,6 +279,7 @@ impl Keeper {
                 Event::Message(Ok(None)) => return "it ended".to_owned(),
                 Event::Message(Err(error)) => return error.to_string(),
                 Event::Names(Ok(news)) => {
+                    self.look(&mut litter, &news);
                     if self.names(news).await {
                         // At once, unless it is made anew in a loop.
                         attach_at = Some(pace.attach_at(Instant::now()));
@@ -303,6 +314,22 @@ impl Keeper {
             }
             // It is told when it appears.
             Err(_) => None,
+        }
+    }
+
+    /// Looks at what the qube has left in its folder, where that is due.
+    fn look(&self, litter: &mut Litter, news: &folder::News) {
+        if !litter.is_due(news) {
+            return;
+        }
+        let folder = &self.spec.folder;
+        let left = folder.names().unwrap_or_default();
+        let own = format!("vchan.0.{}.111.sock", self.spec.domid);
+        let unknown =
+            |name: &&String| **name != self.control && **name != own && !self.events.is_known(name);
+        let names = left.iter().filter(unknown).count();
+        if let Err(how) = litter.looked(names, folder.has_attributes()) {
+            self.events.misused(how);
         }
     }
 

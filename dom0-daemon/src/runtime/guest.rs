@@ -10,7 +10,8 @@ use bulkhead_wire::relay::{FromRelay, ToRelay};
 
 use super::keys::{self, Neighbour};
 use super::{Agent, Inner, Run};
-use crate::relays::{RelayEvents, printable};
+use crate::machine::Reason;
+use crate::relays::{Misuse, RelayEvents, printable};
 
 /// The ear of one life of a qube.
 #[derive(Debug)]
@@ -102,6 +103,27 @@ impl RelayEvents for GuestEvents {
         if let Some((inner, run)) = self.both() {
             inner.socket_appeared(&run, name);
         }
+    }
+
+    fn is_known(&self, name: &str) -> bool {
+        self.both()
+            .is_some_and(|(inner, run)| inner.knows_socket(&run, name))
+    }
+
+    fn misused(&self, how: Misuse) {
+        let Some((inner, run)) = self.both() else {
+            return;
+        };
+        tracing::error!(qube = %run.name, %how, "the qube is killed");
+        tokio::spawn(async move {
+            // Only if it is still this life of it.
+            if inner.state().run(&run.name).map(|now| now.domid) != Some(run.domid) {
+                return;
+            }
+            if let Err(error) = inner.kill(&run.name, Reason::Misuse).await {
+                tracing::error!(qube = %run.name, %error, "cannot be killed");
+            }
+        });
     }
 
     fn lost(&self, epoch: u64) {

@@ -296,6 +296,7 @@ impl Owner {
         };
         let asked = self.stopping.take();
         let stopped = match (&asked, how) {
+            (Some((_, Reason::Misuse)), _) => Stopped::Died,
             (Some(_), _) | (None, Ending::Destroyed) => Stopped::ByPerson,
             (None, Ending::Shutdown) => Stopped::ByItself,
             (None, Ending::Crashed) => Stopped::Died,

@@ -122,6 +122,7 @@ impl World {
             runtime_dir: runtime_dir.clone(),
             launcher: programs.path("bulkhead-launch"),
             agent: programs.path("qube-agent"),
+            guard: programs.path("qube-agent"),
             bwrap: None,
             tasks_max: QUBE_TASKS_MAX,
         })

@@ -4,7 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use super::stage::{ROOT_LINKS, RootPart, Staged};
-use super::{LaunchError, LaunchSpec, QUBE_UID, RootSource};
+use super::{GUARD, LaunchError, LaunchSpec, QUBE_UID, RootSource, SOCKETS};
 
 /// Longest host name that Linux takes.
 const HOSTNAME_MAX: usize = 64;
@@ -112,7 +112,9 @@ pub(super) fn bubblewrap(
     a.add(["--perms", "1777", "--tmpfs", "/tmp", "--tmpfs", "/run"]);
     a.bind(&staged.private, Path::new("/rw"));
     a.bind(&staged.private.join("home"), Path::new("/home"));
-    a.bind(&staged.vchan, Path::new("/run/vchan"));
+    a.bind(&staged.vchan, Path::new(SOCKETS));
+    a.add(["--symlink", SOCKETS, "/run/vchan"]);
+    a.add(["--ro-bind", &staged.guard.display().to_string(), GUARD]);
     for (name, source) in &staged.volumes {
         a.bind(source, &Path::new("/mnt").join(name));
     }
@@ -125,7 +127,7 @@ pub(super) fn bubblewrap(
     }
     let (info, status) = (told.info.as_raw_fd(), told.status.as_raw_fd());
     a.add(["--info-fd", &info.to_string()]);
-    a.add(["--json-status-fd", &status.to_string(), "--"]);
+    a.add(["--json-status-fd", &status.to_string(), "--", GUARD]);
     a.0.extend(spec.command.iter().cloned());
     a.0
 }
@@ -147,6 +149,7 @@ mod tests {
             private: None,
             volumes: Vec::new(),
             vchan: "/v".into(),
+            guard: "/g".into(),
             environment: Vec::new(),
             command: vec!["/bin/true".into()],
             cgroups: Vec::new(),

@@ -7,7 +7,8 @@
 //!                     | unshare user + mount, map the one uid to 1000
 //!                     | overlays over the template, private folders
 //!                     `-exec-> bwrap: pid, net, ipc, uts, cgroup namespaces, no capabilities,
-//!                                     no further user namespaces, seccomp --exec-> agent (pid 1)
+//!                                     no further user namespaces, seccomp --exec-> guard
+//!                       guard: Landlock for the folder of sockets --exec-> agent (pid 1)
 //! ```
 //!
 //! [`launch`] must run in a process of its own with one thread: it gives up ids and namespaces
@@ -27,8 +28,14 @@ mod stage;
 
 pub use filter::{FilterError, syscall_filters};
 
+use crate::guard::SOCKETS;
+
 /// The user id, and group id, that everything in a qube runs as, seen from inside.
 pub const QUBE_UID: u32 = 1000;
+
+/// Where the guard is in a qube: in `/run`, which is made anew by each start. Its name says which
+/// part of the agent's program it is.
+pub const GUARD: &str = "/run/guard";
 
 /// A qube's root before anything is written to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,11 +79,14 @@ pub struct LaunchSpec {
     pub private: Option<PathBuf>,
     /// More volumes by name; each becomes `/mnt/NAME`.
     pub volumes: Vec<(String, PathBuf)>,
-    /// Folder that becomes `/run/vchan`.
+    /// Folder that becomes [`SOCKETS`].
     pub vchan: PathBuf,
+    /// The static program that, called [`GUARD`], closes that folder to all but sockets and becomes
+    /// `command`.
+    pub guard: PathBuf,
     /// Environment of the agent, whole.
     pub environment: Vec<(String, String)>,
-    /// What runs as pid 1 in the qube.
+    /// What the guard becomes: pid 1 in the qube.
     pub command: Vec<String>,
     /// `cgroup.procs` or `tasks` files to enter.
     pub cgroups: Vec<PathBuf>,

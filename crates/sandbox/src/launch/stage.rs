@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MsFlags, mount};
 use rustix::fs::{Mode, OFlags};
 
-use super::{LaunchError, LaunchSpec, QUBE_UID, RootSource};
+use super::{GUARD, LaunchError, LaunchSpec, QUBE_UID, RootSource, SOCKETS};
 
 /// Exists on every machine; covered in our mount namespace only.
 const STAGE: &str = "/tmp";
@@ -48,6 +48,8 @@ pub(super) struct Staged {
     pub(super) private: PathBuf,
     /// The socket folder.
     pub(super) vchan: PathBuf,
+    /// The program that closes it.
+    pub(super) guard: PathBuf,
     /// More volumes, by name.
     pub(super) volumes: Vec<(String, PathBuf)>,
     /// Keeps the descriptors behind `/proc/self/fd` paths open.
@@ -69,7 +71,11 @@ pub(super) fn make_private() -> Result<(), LaunchError> {
 }
 
 fn open_folder(path: &Path) -> Result<OwnedFd, LaunchError> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    open(path, OFlags::DIRECTORY)
+}
+
+fn open(path: &Path, more: OFlags) -> Result<OwnedFd, LaunchError> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC | more;
     rustix::fs::open(path, flags, Mode::empty())
         .map_err(LaunchError::system(format!("opening `{}`", path.display())))
 }
@@ -90,6 +96,16 @@ fn make_folder(path: &Path) -> Result<(), LaunchError> {
 
 fn bind(from: &Path, to: &Path) -> Result<(), LaunchError> {
     make_folder(to)?;
+    bind_to(from, to)
+}
+
+fn bind_file(from: &Path, to: &Path) -> Result<(), LaunchError> {
+    let made = fs::File::create(to);
+    made.map_err(LaunchError::system(format!("making `{}`", to.display())))?;
+    bind_to(from, to)
+}
+
+fn bind_to(from: &Path, to: &Path) -> Result<(), LaunchError> {
     mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>)
         .map_err(LaunchError::system(format!("binding `{}`", from.display())))
 }
@@ -121,9 +137,10 @@ fn lower_folders(spec: &LaunchSpec) -> Vec<(String, Vec<PathBuf>)> {
 /// Binds every source below the stage.
 pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, LaunchError> {
     // All are opened before the stage covers what may be one of their parents.
-    let mut open = Vec::new();
+    let mut kept = Vec::new();
     let scratch = open_folder(&spec.scratch)?;
     let vchan = open_folder(&spec.vchan)?;
+    let guard = open(&spec.guard, OFlags::empty())?;
     let private = spec.private.as_deref().map(open_folder).transpose()?;
     let mut volumes = Vec::new();
     for (name, path) in &spec.volumes {
@@ -149,6 +166,7 @@ pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, Laun
     let stage = Path::new(STAGE);
     bind(&by_descriptor(&scratch), &stage.join("scratch"))?;
     bind(&by_descriptor(&vchan), &stage.join("vchan"))?;
+    bind_file(&by_descriptor(&guard), &stage.join("guard"))?;
     if let Some(fd) = &private {
         bind(&by_descriptor(fd), &stage.join("private"))?;
     }
@@ -171,7 +189,7 @@ pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, Laun
                 }
             };
             paths.push(path);
-            open.push(fd);
+            kept.push(fd);
         }
         parts.push((name, paths));
     }
@@ -187,8 +205,9 @@ pub(super) fn bind_sources(spec: &LaunchSpec, how: Lower) -> Result<Staged, Laun
             stage.join("scratch/private")
         },
         vchan: stage.join("vchan"),
+        guard: stage.join("guard"),
         volumes: staged_volumes,
-        _open: open,
+        _open: kept,
     })
 }
 
@@ -247,12 +266,34 @@ pub(super) fn mount_overlays(
         .map_err(LaunchError::system(format!(
             "mounting the overlay of `/{name}`"
         )))?;
+        if name.is_empty() {
+            keep_plain(&target)?;
+        }
         roots.push(RootPart {
             source: target,
             target: Path::new("/").join(name),
         });
     }
     Ok(roots)
+}
+
+/// Where the guard and what it guards are mounted there must be folders or nothing. A link there,
+/// which a root that is kept can have of the qube's own making, would lead bubblewrap elsewhere.
+fn keep_plain(root: &Path) -> Result<(), LaunchError> {
+    for place in [GUARD, SOCKETS] {
+        let top = place.split('/').nth(1).unwrap_or_default();
+        let path = root.join(top);
+        match fs::symlink_metadata(&path) {
+            Ok(meta) if !meta.is_dir() => {
+                return Err(LaunchError::Unusable {
+                    what: "root with something else than a folder at",
+                    value: format!("/{top}"),
+                });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The files that say who and where one is.
@@ -302,4 +343,26 @@ fn prepare_private(spec: &LaunchSpec, private: &Path) -> Result<(), LaunchError>
         "setting the mode of `{}`",
         own.display()
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_root_that_leads_the_guard_elsewhere_is_refused() {
+        for top in ["run", "vchan"] {
+            let root = tempfile::tempdir().unwrap();
+            keep_plain(root.path()).unwrap();
+            fs::create_dir(root.path().join("home")).unwrap();
+            symlink("home", root.path().join(top)).unwrap();
+            let error = keep_plain(root.path()).unwrap_err();
+            assert!(error.to_string().contains(top), "{error}");
+            fs::remove_file(root.path().join(top)).unwrap();
+            fs::create_dir(root.path().join(top)).unwrap();
+            keep_plain(root.path()).unwrap();
+        }
+    }
 }

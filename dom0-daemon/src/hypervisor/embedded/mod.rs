@@ -62,6 +62,10 @@ pub struct EmbeddedConfig {
     pub launcher: PathBuf,
     /// The `qube-agent` program, which is copied for the qubes.
     pub agent: PathBuf,
+    /// The program that each qube starts with ([`LaunchSpec::guard`]): a static `qube-agent`.
+    ///
+    /// [`LaunchSpec::guard`]: bulkhead_sandbox::launch::LaunchSpec::guard
+    pub guard: PathBuf,
     /// The bubblewrap program; none means looking for it.
     pub bwrap: Option<PathBuf>,
     /// Tasks that one qube may have, usually [`QUBE_TASKS_MAX`].

@@ -48,7 +48,12 @@ fn switch(name: &str) -> Option<u64> {
 }
 
 /// What is probably in the way, from what the kernel has switched on and off.
-fn remedy(kernel: impl Fn(&str) -> Option<u64>, filesystems: &str, container: bool) -> String {
+fn remedy(
+    kernel: impl Fn(&str) -> Option<u64>,
+    filesystems: &str,
+    landlock: bool,
+    container: bool,
+) -> String {
     let overlay = filesystems
         .lines()
         .any(|line| line.split_whitespace().last() == Some("overlay"));
@@ -61,12 +66,16 @@ fn remedy(kernel: impl Fn(&str) -> Option<u64>, filesystems: &str, container: bo
          AppArmor profile with `userns` for bulkhead-launch and bwrap."
     } else if !overlay {
         "Load overlayfs: `modprobe overlay`."
+    } else if !landlock {
+        "Switch Landlock on: Linux 5.19 or newer, with `landlock` in the list that the kernel takes \
+         as `lsm=` on its command line; /sys/kernel/security/lsm shows the list in force."
     } else if container {
         "This is a container that forbids user namespaces or mounts: allow them (Docker: \
          `--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
          --security-opt systempaths=unconfined`), or use a virtual machine."
     } else {
-        "Linux 5.11 or newer with user namespaces and overlayfs is needed; see the cause above."
+        "Linux 5.19 or newer with user namespaces, overlayfs and Landlock is needed; see the cause \
+         above."
     }
     .to_owned()
 }
@@ -149,6 +158,7 @@ async fn try_launch(shared: &Arc<Shared>, bwrap: &Path) -> Result<(), Hypervisor
         private: None,
         volumes: Vec::new(),
         vchan,
+        guard: shared.config.guard.clone(),
         environment: Vec::new(),
         command: vec!["/bin/true".to_owned()],
         cgroups: Vec::new(),
@@ -183,6 +193,7 @@ async fn try_launch(shared: &Arc<Shared>, bwrap: &Path) -> Result<(), Hypervisor
         remedy: remedy(
             switch,
             &fs::read_to_string("/proc/filesystems").unwrap_or_default(),
+            bulkhead_sandbox::guard::is_possible(),
             in_container(),
         ),
     })
@@ -196,7 +207,12 @@ mod tests {
 
     #[track_caller]
     fn check(name: &str, value: u64, filesystems: &str, container: bool, expect: &str) {
-        let text = remedy(|n| (n == name).then_some(value), filesystems, container);
+        let text = remedy(
+            |n| (n == name).then_some(value),
+            filesystems,
+            true,
+            container,
+        );
         assert!(text.contains(expect), "{text}");
     }
 
@@ -215,6 +231,8 @@ mod tests {
         check(ubuntu, 1, OVERLAY, false, "AppArmor");
         check(old_debian, 1, "nodev\tproc\n", false, "modprobe overlay");
         check(old_debian, 1, OVERLAY, true, "--security-opt");
-        check(old_debian, 1, OVERLAY, false, "Linux 5.11");
+        check(old_debian, 1, OVERLAY, false, "Linux 5.19");
+        let text = remedy(|_| None, OVERLAY, false, true);
+        assert!(text.contains("`lsm=`"), "{text}");
     }
 }

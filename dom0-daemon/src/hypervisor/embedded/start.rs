@@ -203,6 +203,7 @@ fn launch_spec(
             .map(|v| (v.name.clone(), v.path.clone()))
             .collect(),
         vchan: spec.vchan_dir.clone(),
+        guard: shared.config.guard.clone(),
         environment: environment
             .map(|(name, value)| (name.to_owned(), value))
             .to_vec(),
