@@ -1,23 +1,21 @@
 //! Qubes by name: the one place that starts, stops and connects them.
 //!
-//! [`Runtime`] implements [`Machine`] for applies and has the operations that faces offer. Each
-//! qube has a task of its own (`lifecycle`); what everyone may ask at any time is in memory
-//! (`state`). Calls between qubes are in [`crate::calls`], their relays in [`crate::relays`].
+//! [`Runtime`] implements [`Machine`](crate::machine::Machine) for applies (`machine`) and has the
+//! operations that faces offer (`people`). Each qube has a task of its own (`lifecycle`); what
+//! everyone may ask at any time is in memory (`state`). Calls between qubes are in [`crate::calls`], their relays in [`crate::relays`].
 //!
 //! Invariant: no lock is held across an await, and nothing here parses what a guest sent.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bulkhead_api::event::Event;
-use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState};
+use bulkhead_api::qube::QubeState;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Qube, QubeKind, RestartRule};
+use bulkhead_model::qube::Qube;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
-use uuid::Uuid;
 
 pub use self::error::RuntimeError;
 use self::lifecycle::{Command, MAILBOX, Owner, Places};
@@ -28,19 +26,19 @@ use crate::audit::{Audit, SETTLE_EVERY};
 use crate::bus::Events;
 use crate::calls::Calls;
 use crate::db::Database;
-use crate::hypervisor::{DomainEvent, DomainState, Ending, Hypervisor};
-use crate::machine::{
-    Declared, LiveChange, LiveProperty, Machine, MachineError, MachineState, Reason, RunningQube,
-    Stopped,
-};
+use crate::hypervisor::{DomainEvent, Ending, Hypervisor};
+use crate::machine::{MachineError, Reason, Stopped};
 use crate::policy::Policy;
 use crate::storage::{ImageDigest, Storage};
 
+mod disposables;
 mod error;
 mod guest;
 mod identity;
 mod keys;
 mod lifecycle;
+mod machine;
+mod people;
 mod start;
 mod state;
 mod stops;
@@ -334,59 +332,6 @@ impl Inner {
         self.ask(name, |reply| Command::Kill { reason, reply })
             .await
     }
-
-    /// Makes and starts a disposable from `base`; it is gone when it stops.
-    pub(crate) async fn create_disposable(
-        &self,
-        base: &QubeName,
-        life: Life,
-        reason: Reason,
-    ) -> Result<QubeName, RuntimeError> {
-        let (template, image) = self
-            .declared(base)
-            .ok_or_else(|| MachineError::NoSuchQube(base.clone()))?;
-        if template.kind != QubeKind::DisposableTemplate {
-            return Err(RuntimeError::NotADisposableTemplate(base.clone()));
-        }
-        let name = self.reserve_disposable_name()?;
-        let qube = Qube {
-            name: name.clone(),
-            kind: QubeKind::NamedDisposable,
-            template: Some(base.clone()),
-            autostart: false,
-            volumes: BTreeMap::new(),
-            restart: RestartRule::Never,
-            ..template
-        };
-        if let Err(error) = self.start_as(qube, image, life, reason).await {
-            let mut state = self.state();
-            state.qubes.remove(&name);
-            self.publish(&state, &name);
-            return Err(error.into());
-        }
-        Ok(name)
-    }
-
-    /// A name that nothing has, taken at once so that nobody else gets it.
-    fn reserve_disposable_name(&self) -> Result<QubeName, RuntimeError> {
-        /// Numbers are at most four digits, as in Qubes.
-        const NUMBERS: u32 = 10_000;
-        /// Tries before giving up: with half of all numbers taken, one in a million fails.
-        const TRIES: usize = 20;
-        let mut state = self.state();
-        for _ in 0..TRIES {
-            let number = Uuid::new_v4().as_u128() % u128::from(NUMBERS);
-            let Ok(name) = QubeName::new(format!("disp{number}")) else {
-                continue;
-            };
-            let taken = state.qubes.contains_key(&name) || state.declared_qube(&name).is_some();
-            if !taken {
-                self.mailbox_in(&mut state, &name, None);
-                return Ok(name);
-            }
-        }
-        Err(RuntimeError::TooManyDisposables)
-    }
 }
 
 impl Runtime {
@@ -428,157 +373,6 @@ impl Runtime {
         tokio::spawn(crate::policy::follow(Arc::downgrade(&inner)));
         tokio::spawn(settle_audit(Arc::downgrade(&inner), inner.audit.counted()));
         Ok(Self { inner })
-    }
-
-    /// Every qube, sorted by name; from memory.
-    pub fn list(&self) -> Vec<QubeRow> {
-        self.inner.state().rows()
-    }
-
-    /// One qube.
-    ///
-    /// # Errors
-    /// Where there is none.
-    pub fn info(&self, name: &QubeName) -> Result<QubeInfo, MachineError> {
-        let state = self.inner.state();
-        let row = state
-            .row(name)
-            .ok_or_else(|| MachineError::NoSuchQube(name.clone()))?;
-        let entry = state.qubes.get(name);
-        let run = entry.and_then(|e| e.run.as_ref());
-        let running = entry.and_then(|e| e.spec.as_ref());
-        let declared = state.declared_qube(name);
-        let differs = run.is_some_and(|run| {
-            declared.is_some_and(|qube| running != Some(qube) || run.image != state.image_of(qube))
-        });
-        let agent_version = run.and_then(|run| match *run.agent.borrow() {
-            Agent::Connected(version) => Some(version),
-            Agent::Absent | Agent::Gone => None,
-        });
-        let shown = declared.or(running);
-        Ok(QubeInfo {
-            uuid: run
-                .map(|r| r.uuid)
-                .or_else(|| state.uuids.get(name).copied())
-                .map(|uuid| uuid.to_string()),
-            started: run.map(|r| r.started),
-            restart_needed: differs,
-            agent_version,
-            declared: serde_json::to_value(shown).unwrap_or_default(),
-            row,
-        })
-    }
-
-    fn known(&self, name: &QubeName) -> Result<(), MachineError> {
-        match self.inner.state().row(name) {
-            Some(_) => Ok(()),
-            None => Err(MachineError::NoSuchQube(name.clone())),
-        }
-    }
-
-    /// Starts a declared qube; returns once its agent has connected.
-    ///
-    /// # Errors
-    /// Where it cannot be started or its agent does not come up.
-    pub async fn start_qube(&self, name: &QubeName) -> Result<(), RuntimeError> {
-        if self.inner.state().run(name).is_none() || self.inner.declared(name).is_some() {
-            self.inner.start_declared(name, Reason::Person).await?;
-        }
-        self.inner.wait_agent(name).await.map(|_| ())
-    }
-
-    /// Asks a qube to stop and waits; without a timeout it has its own.
-    ///
-    /// # Errors
-    /// Where there is no such qube, others need it, or the hypervisor refuses.
-    pub async fn stop_qube(
-        &self,
-        name: &QubeName,
-        timeout: Option<Duration>,
-        dependents: Dependents,
-    ) -> Result<(), MachineError> {
-        self.known(name)?;
-        if dependents == Dependents::Respect {
-            let by = self.inner.state().running_clients(name);
-            if !by.is_empty() {
-                let name = name.clone();
-                return Err(MachineError::InUse { name, by });
-            }
-        }
-        let timeout = timeout.unwrap_or_else(|| self.inner.shutdown_timeout(name));
-        self.stop(name, timeout, Reason::Person).await
-    }
-
-    /// Ends a qube at once.
-    ///
-    /// # Errors
-    /// Where there is no such qube.
-    pub async fn kill_qube(&self, name: &QubeName) -> Result<(), MachineError> {
-        self.known(name)?;
-        self.inner.kill(name, Reason::Person).await
-    }
-
-    /// Freezes a running qube or lets it go on.
-    ///
-    /// # Errors
-    /// Where it does not run.
-    pub async fn set_paused(&self, name: &QubeName, paused: bool) -> Result<(), MachineError> {
-        self.known(name)?;
-        self.inner
-            .ask(name, |reply| Command::SetPaused { paused, reply })
-            .await
-    }
-
-    /// Stops a qube and starts it as it is declared now.
-    ///
-    /// # Errors
-    /// As for both.
-    pub async fn restart_qube(
-        &self,
-        name: &QubeName,
-        timeout: Option<Duration>,
-    ) -> Result<(), RuntimeError> {
-        // It comes back, so those that need it are not cut off for good.
-        self.stop_qube(name, timeout, Dependents::CutOff).await?;
-        self.start_qube(name).await
-    }
-
-    /// Makes a disposable that lives until it is stopped. Without a base, the only disposable
-    /// template is it.
-    ///
-    /// # Errors
-    /// Where there is no such template, or it cannot be started.
-    pub async fn create_disposable(
-        &self,
-        base: Option<&QubeName>,
-    ) -> Result<QubeName, RuntimeError> {
-        let base = self.disposable_base(base)?;
-        let name = self
-            .inner
-            .create_disposable(&base, Life::Disposable, Reason::Person)
-            .await?;
-        self.inner.wait_agent(&name).await?;
-        Ok(name)
-    }
-
-    /// The disposable template named, or the only one.
-    pub(crate) fn disposable_base(
-        &self,
-        base: Option<&QubeName>,
-    ) -> Result<QubeName, RuntimeError> {
-        if let Some(base) = base {
-            return Ok(base.clone());
-        }
-        let state = self.inner.state();
-        let description = state.description();
-        let mut bases = description.into_iter().flat_map(|d| d.qubes.values());
-        let mut bases = bases
-            .by_ref()
-            .filter(|q| q.kind == QubeKind::DisposableTemplate);
-        match (bases.next(), bases.next()) {
-            (Some(only), None) => Ok(only.name.clone()),
-            _ => Err(RuntimeError::WhichDisposableTemplate),
-        }
     }
 
     /// Lets go of all qubes, which run on: their relays end, and another runtime may take over.
@@ -656,128 +450,5 @@ impl Inner {
             // A task that is gone has nothing to be told.
             let _ = mailbox.send(Command::Died { domid, how }).await;
         }
-    }
-}
-
-#[async_trait]
-impl Machine for Runtime {
-    async fn observe(&self) -> Result<MachineState, MachineError> {
-        let state = self.inner.state();
-        let mut seen = MachineState {
-            live: [
-                LiveProperty::NetVm,
-                LiveProperty::Services,
-                LiveProperty::Features,
-            ]
-            .into(),
-            ..MachineState::default()
-        };
-        // What cannot be changed while a qube runs takes effect at its next start, and plans say so.
-        if self.inner.hypervisor.can_set_memory() {
-            seen.live.insert(LiveProperty::Memory);
-        }
-        if self.inner.hypervisor.can_set_vcpus() {
-            seen.live.insert(LiveProperty::Vcpus);
-        }
-        for (name, entry) in &state.qubes {
-            if let (Some(run), Some(spec)) = (&entry.run, &entry.spec) {
-                let running = RunningQube {
-                    spec: spec.clone(),
-                    image: run.image.clone(),
-                    domid: run.domid,
-                    uuid: run.uuid,
-                    state: if entry.paused {
-                        DomainState::Paused
-                    } else {
-                        DomainState::Running
-                    },
-                    disposable: run.life.is_disposable(),
-                };
-                seen.running.insert(name.clone(), running);
-            } else if let Some(stopped) = entry.stopped {
-                seen.stopped.insert(name.clone(), stopped);
-            }
-        }
-        Ok(seen)
-    }
-
-    async fn declare(&self, declared: Declared) -> Result<(), MachineError> {
-        let policy = self
-            .inner
-            .prepare_policy(Arc::clone(&declared.description))
-            .await;
-        if let Some(refusal) = policy.refusal() {
-            if self.inner.state().declared.is_some() {
-                return Err(MachineError::Policy(refusal));
-            }
-            // There is no old one to stay with.
-            tracing::error!(errors = %refusal, "the policy has errors: every call is refused");
-        }
-        let (before, after) = self.inner.put_policy(policy, |state| {
-            let before = state.rows();
-            let names: Vec<QubeName> = declared.description.qubes.keys().cloned().collect();
-            state.declared = Some(declared);
-            identity::update(&mut state.uuids, &names);
-            state.rebuild_view();
-            (before, state.rows())
-        });
-        let uuids = self.inner.state().uuids.clone();
-        identity::save(&self.inner.config.state_dir, &uuids).map_err(|source| {
-            MachineError::Io {
-                doing: "writing the qubes' UUIDs".to_owned(),
-                source,
-            }
-        })?;
-        for row in &before {
-            if !after.iter().any(|r| r.name == row.name) {
-                let name = row.name.clone();
-                self.inner.events.send(Event::QubeRemoved { name });
-            }
-        }
-        for row in after {
-            if !before.contains(&row) {
-                self.inner.events.send(Event::QubeChanged(row));
-            }
-        }
-        Ok(())
-    }
-
-    async fn start(
-        &self,
-        qube: &Qube,
-        image: Option<&ImageDigest>,
-        reason: Reason,
-    ) -> Result<(), MachineError> {
-        self.inner
-            .start_as(qube.clone(), image.cloned(), Life::Declared, reason)
-            .await
-    }
-
-    async fn stop(
-        &self,
-        name: &QubeName,
-        timeout: Duration,
-        reason: Reason,
-    ) -> Result<(), MachineError> {
-        if !self.inner.state().qubes.contains_key(name) {
-            return Ok(());
-        }
-        self.inner
-            .ask(name, |reply| Command::Stop {
-                timeout,
-                reason,
-                reply,
-            })
-            .await
-    }
-
-    async fn live_update(&self, name: &QubeName, change: &LiveChange) -> Result<(), MachineError> {
-        if self.inner.state().run(name).is_none() {
-            return Ok(());
-        }
-        let change = change.clone();
-        self.inner
-            .ask(name, |reply| Command::Update { change, reply })
-            .await
     }
 }

@@ -1,0 +1,125 @@
+//! What a person asks of single qubes.
+
+use std::time::Duration;
+
+use bulkhead_api::qube::{QubeInfo, QubeRow};
+use bulkhead_model::name::QubeName;
+
+use super::lifecycle::Command;
+use super::{Agent, Dependents, Runtime, RuntimeError};
+use crate::machine::{Machine, MachineError, Reason};
+
+impl Runtime {
+    /// Every qube, sorted by name; from memory.
+    pub fn list(&self) -> Vec<QubeRow> {
+        self.inner.state().rows()
+    }
+
+    /// One qube.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn info(&self, name: &QubeName) -> Result<QubeInfo, MachineError> {
+        let state = self.inner.state();
+        let row = state
+            .row(name)
+            .ok_or_else(|| MachineError::NoSuchQube(name.clone()))?;
+        let entry = state.qubes.get(name);
+        let run = entry.and_then(|e| e.run.as_ref());
+        let running = entry.and_then(|e| e.spec.as_ref());
+        let declared = state.declared_qube(name);
+        let differs = run.is_some_and(|run| {
+            declared.is_some_and(|qube| running != Some(qube) || run.image != state.image_of(qube))
+        });
+        let agent_version = run.and_then(|run| match *run.agent.borrow() {
+            Agent::Connected(version) => Some(version),
+            Agent::Absent | Agent::Gone => None,
+        });
+        let shown = declared.or(running);
+        Ok(QubeInfo {
+            uuid: run
+                .map(|r| r.uuid)
+                .or_else(|| state.uuids.get(name).copied())
+                .map(|uuid| uuid.to_string()),
+            started: run.map(|r| r.started),
+            restart_needed: differs,
+            agent_version,
+            declared: serde_json::to_value(shown).unwrap_or_default(),
+            row,
+        })
+    }
+
+    fn known(&self, name: &QubeName) -> Result<(), MachineError> {
+        match self.inner.state().row(name) {
+            Some(_) => Ok(()),
+            None => Err(MachineError::NoSuchQube(name.clone())),
+        }
+    }
+
+    /// Starts a declared qube; returns once its agent has connected.
+    ///
+    /// # Errors
+    /// Where it cannot be started or its agent does not come up.
+    pub async fn start_qube(&self, name: &QubeName) -> Result<(), RuntimeError> {
+        if self.inner.state().run(name).is_none() || self.inner.declared(name).is_some() {
+            self.inner.start_declared(name, Reason::Person).await?;
+        }
+        self.inner.wait_agent(name).await.map(|_| ())
+    }
+
+    /// Asks a qube to stop and waits; without a timeout it has its own.
+    ///
+    /// # Errors
+    /// Where there is no such qube, others need it, or the hypervisor refuses.
+    pub async fn stop_qube(
+        &self,
+        name: &QubeName,
+        timeout: Option<Duration>,
+        dependents: Dependents,
+    ) -> Result<(), MachineError> {
+        self.known(name)?;
+        if dependents == Dependents::Respect {
+            let by = self.inner.state().running_clients(name);
+            if !by.is_empty() {
+                let name = name.clone();
+                return Err(MachineError::InUse { name, by });
+            }
+        }
+        let timeout = timeout.unwrap_or_else(|| self.inner.shutdown_timeout(name));
+        self.stop(name, timeout, Reason::Person).await
+    }
+
+    /// Ends a qube at once.
+    ///
+    /// # Errors
+    /// Where there is no such qube.
+    pub async fn kill_qube(&self, name: &QubeName) -> Result<(), MachineError> {
+        self.known(name)?;
+        self.inner.kill(name, Reason::Person).await
+    }
+
+    /// Freezes a running qube or lets it go on.
+    ///
+    /// # Errors
+    /// Where it does not run.
+    pub async fn set_paused(&self, name: &QubeName, paused: bool) -> Result<(), MachineError> {
+        self.known(name)?;
+        self.inner
+            .ask(name, |reply| Command::SetPaused { paused, reply })
+            .await
+    }
+
+    /// Stops a qube and starts it as it is declared now.
+    ///
+    /// # Errors
+    /// As for both.
+    pub async fn restart_qube(
+        &self,
+        name: &QubeName,
+        timeout: Option<Duration>,
+    ) -> Result<(), RuntimeError> {
+        // It comes back, so those that need it are not cut off for good.
+        self.stop_qube(name, timeout, Dependents::CutOff).await?;
+        self.start_qube(name).await
+    }
+}
