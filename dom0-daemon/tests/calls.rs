@@ -16,6 +16,7 @@ use bulkhead_api::call::{Answer, AuditFilter, CallRequest};
 use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::qube::{Qube, QubeKind};
+use bulkheadd::runtime::Dependents;
 use world::{World, eventually, name, qube, running, serve};
 
 const POLICY: &str = "\
@@ -224,7 +225,11 @@ async fn a_question_is_withdrawn_when_its_qube_ends() {
     let request = world.request("work", "qrexec-client-vm vault test.Asked");
     let connection = world.runtime.run_command(request, "me").await.unwrap();
     eventually("the question", || world.runtime.asks().len() == 1).await;
-    world.runtime.kill_qube(&name("work")).await.unwrap();
+    world
+        .runtime
+        .kill_qube(&name("work"), Dependents::CutOff)
+        .await
+        .unwrap();
     assert!(world.runtime.asks().is_empty());
     drop(connection);
 }

@@ -54,7 +54,19 @@ async fn a_qube_that_others_have_their_network_from_is_not_stopped() {
     let refused = stop("net", Dependents::Respect).await.unwrap_err();
     let said = refused.to_string();
     assert_eq!(said, "qube `net` provides network to `work`, which run");
+    let (runtime, net) = (&world.runtime, name("net"));
+    let killed = runtime.kill_qube(&net, Dependents::Respect).await;
+    assert_eq!(killed.unwrap_err().to_string(), said);
+    let restarted = runtime.restart_qube(&net, None, Dependents::Respect).await;
+    assert_eq!(restarted.unwrap_err().to_string(), said);
     assert_eq!(running(&world).await.len(), 2);
+    let before = runtime.info(&net).unwrap().row.domid;
+    let restarted = runtime.restart_qube(&net, None, Dependents::CutOff).await;
+    restarted.unwrap();
+    assert_ne!(runtime.info(&net).unwrap().row.domid, before);
+    runtime.kill_qube(&net, Dependents::CutOff).await.unwrap();
+    assert_eq!(running(&world).await, ["work"]);
+    world.start("net").await;
     stop("net", Dependents::CutOff).await.unwrap();
     assert_eq!(running(&world).await, ["work"]);
     world.start("net").await;
@@ -116,10 +128,17 @@ async fn every_change_of_state_is_told_in_order() {
         .stop_qube(&name("work"), None, Dependents::Respect)
         .await
         .unwrap();
-    world.runtime.kill_qube(&name("work")).await.unwrap();
+    world
+        .runtime
+        .kill_qube(&name("work"), Dependents::Respect)
+        .await
+        .unwrap();
     let paused = world.runtime.set_paused(&name("work"), true).await;
     assert!(matches!(paused, Err(MachineError::NotRunning(_))));
-    let unknown = world.runtime.kill_qube(&name("nobody")).await;
+    let unknown = world
+        .runtime
+        .kill_qube(&name("nobody"), Dependents::CutOff)
+        .await;
     assert!(matches!(unknown, Err(MachineError::NoSuchQube(_))));
 }
 

@@ -20,8 +20,8 @@ pub(crate) use policy::{
     PolicyListArgs, SimulateArgs, TestArgs,
 };
 pub(crate) use qubes::{
-    ConsoleArgs, InfoArgs, Json, LogsArgs, LsArgs, QubeNames, RestartArgs, SomeQubes, StartArgs,
-    StopArgs,
+    ConsoleArgs, InfoArgs, Json, KillArgs, LogsArgs, LsArgs, QubeNames, RestartArgs, SomeQubes,
+    StartArgs, StopArgs,
 };
 
 /// Printed below the help of the whole command and in its man page.
@@ -133,7 +133,7 @@ pub(crate) enum Command {
     /// Ask qubes to stop, and wait
     Stop(StopArgs),
     /// End qubes at once, without asking them
-    Kill(QubeNames),
+    Kill(KillArgs),
     /// Freeze qubes
     Pause(QubeNames),
     /// Let frozen qubes go on

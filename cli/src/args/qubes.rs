@@ -75,6 +75,20 @@ pub(crate) struct RestartArgs {
     /// Seconds until a qube that has not stopped is ended [default: what the qube declares]
     #[arg(short, long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) timeout: Option<u32>,
+    /// Restart a qube too while others that run have their network from it
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Of several, one that provides network is ended after those that use it.")]
+pub(crate) struct KillArgs {
+    /// The qubes
+    #[arg(value_name = "QUBE", required = true)]
+    pub(crate) qubes: Vec<String>,
+    /// End a qube too while others that run have their network from it
+    #[arg(long)]
+    pub(crate) force: bool,
 }
 
 #[derive(Debug, Args)]

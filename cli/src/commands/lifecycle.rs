@@ -4,7 +4,7 @@ use bulkhead_api::ApiError;
 use bulkhead_api::qube::{QubeRow, QubeState};
 use futures_util::stream::{self, StreamExt};
 
-use crate::args::{Global, SomeQubes, StopArgs};
+use crate::args::{Global, KillArgs, SomeQubes, StopArgs};
 use crate::client::{Client, with_client};
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -24,11 +24,17 @@ pub(crate) enum Change {
         /// Whatever needs it.
         force: bool,
     },
-    Kill,
+    Kill {
+        /// As for [`Change::Stop`].
+        force: bool,
+    },
     Pause,
     Unpause,
-    /// With a timeout as [`Change::Stop`] has.
-    Restart(u32),
+    /// Both as for [`Change::Stop`].
+    Restart {
+        timeout: u32,
+        force: bool,
+    },
 }
 
 impl Change {
@@ -37,10 +43,10 @@ impl Change {
         match self {
             Self::Start => "Starting",
             Self::Stop { .. } => "Stopping",
-            Self::Kill => "Ending",
+            Self::Kill { .. } => "Ending",
             Self::Pause => "Freezing",
             Self::Unpause => "Resuming",
-            Self::Restart(_) => "Restarting",
+            Self::Restart { .. } => "Restarting",
         }
     }
 
@@ -49,10 +55,10 @@ impl Change {
         match self {
             Self::Start => proxy.start(qube).await,
             Self::Stop { timeout, force } => proxy.stop(qube, timeout, force).await,
-            Self::Kill => proxy.kill(qube).await,
+            Self::Kill { force } => proxy.kill(qube, force).await,
             Self::Pause => proxy.pause(qube).await,
             Self::Unpause => proxy.unpause(qube).await,
-            Self::Restart(timeout) => proxy.restart(qube, timeout).await,
+            Self::Restart { timeout, force } => proxy.restart(qube, timeout, force).await,
         }
     }
 }
@@ -91,8 +97,19 @@ pub(crate) async fn stop(client: Client, args: StopArgs) -> Result<Exit, Failure
         timeout: args.timeout.unwrap_or(0),
         force: args.force,
     };
+    in_order(client, change, args.which).await
+}
+
+pub(crate) async fn kill(client: Client, args: KillArgs) -> Result<Exit, Failure> {
+    let (all, qubes) = (false, args.qubes);
+    let change = Change::Kill { force: args.force };
+    in_order(client, change, SomeQubes { all, qubes }).await
+}
+
+/// Ends qubes one way or another: those that provide network after those that use it.
+async fn in_order(client: Client, change: Change, which: SomeQubes) -> Result<Exit, Failure> {
     let mut tally = Tally::default();
-    let SomeQubes { all, mut qubes } = args.which;
+    let SomeQubes { all, mut qubes } = which;
     // One alone is in no order with others.
     let mut ordered = Vec::new();
     if all || qubes.len() > 1 {

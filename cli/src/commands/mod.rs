@@ -44,11 +44,14 @@ pub(crate) fn run(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Info(args) => with_client(global, |client| info::info(client, args)),
         Command::Start(args) => with_client(global, |client| lifecycle::start(client, args.which)),
         Command::Stop(args) => with_client(global, |client| lifecycle::stop(client, args)),
-        Command::Kill(args) => lifecycle::simple(global, Change::Kill, args.qubes),
+        Command::Kill(args) => with_client(global, |client| lifecycle::kill(client, args)),
         Command::Pause(args) => lifecycle::simple(global, Change::Pause, args.qubes),
         Command::Unpause(args) => lifecycle::simple(global, Change::Unpause, args.qubes),
         Command::Restart(args) => {
-            let change = Change::Restart(args.timeout.unwrap_or(0));
+            let change = Change::Restart {
+                timeout: args.timeout.unwrap_or(0),
+                force: args.force,
+            };
             lifecycle::simple(global, change, args.qubes)
         }
         Command::Console(args) => with_client(global, |client| logs::console(client, args)),

@@ -327,8 +327,9 @@ impl Manager {
         }
     }
 
-    fn kill(&self, qube: &str) -> Result<(), ApiError> {
-        self.simple("kill", qube)
+    fn kill(&self, qube: &str, force: bool) -> Result<(), ApiError> {
+        let force = if force { " force" } else { "" };
+        self.simple("kill", &format!("{qube}{force}"))
     }
 
     fn pause(&self, qube: &str) -> Result<(), ApiError> {
@@ -339,8 +340,9 @@ impl Manager {
         self.simple("unpause", qube)
     }
 
-    fn restart(&self, qube: &str, timeout: u32) -> Result<(), ApiError> {
-        self.simple("restart", &format!("{qube} {timeout}"))
+    fn restart(&self, qube: &str, timeout: u32, force: bool) -> Result<(), ApiError> {
+        let force = if force { " force" } else { "" };
+        self.simple("restart", &format!("{qube} {timeout}{force}"))
     }
 
     fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError> {

@@ -351,8 +351,16 @@ fn of_commands_about_qubes() {
       <QUBE>...  The qubes
 
     Options:
-      -h, --help  Print help
+          --force  End a qube too while others that run have their network from it
+      -h, --help   Print help
+
+
+    Of several, one that provides network is ended after those that use it.
     ");
+}
+
+#[test]
+fn of_commands_about_qubes_that_run() {
     insta::assert_snapshot!(help(&["pause"]), @r"
     Freeze qubes
 
@@ -386,6 +394,7 @@ fn of_commands_about_qubes() {
     Options:
       -t, --timeout <SECONDS>  Seconds until a qube that has not stopped is ended [default: what the
                                qube declares]
+          --force              Restart a qube too while others that run have their network from it
       -h, --help               Print help
     ");
     insta::assert_snapshot!(help(&["console"]), @r"

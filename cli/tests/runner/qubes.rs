@@ -101,6 +101,8 @@ fn start_and_stop_say_nothing_when_all_went_well() {
     assert_eq!(fake.tell(&["pause", "work"]), "");
     assert_eq!(fake.tell(&["unpause", "work"]), "");
     assert_eq!(fake.tell(&["restart", "work"]), "");
+    assert_eq!(fake.tell(&["kill", "--force", "sys-net"]), "");
+    assert_eq!(fake.tell(&["restart", "--force", "sys-net"]), "");
     let expected = [
         "start work",
         "stop work 7",
@@ -108,8 +110,17 @@ fn start_and_stop_say_nothing_when_all_went_well() {
         "pause work",
         "unpause work",
         "restart work 0",
+        "kill sys-net force",
+        "restart sys-net 0 force",
     ];
     assert_eq!(fake.asked(), expected);
+}
+
+#[test]
+fn kill_takes_the_network_away_last() {
+    let fake = fake();
+    assert_eq!(fake.tell(&["kill", "sys-firewall", "work"]), "");
+    assert_eq!(fake.asked(), ["list", "kill work", "kill sys-firewall"]);
 }
 
 #[test]

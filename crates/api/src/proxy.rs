@@ -34,8 +34,8 @@ pub trait Manager1 {
     /// is refused while others that run have their network from it.
     fn stop(&self, qube: &str, timeout_seconds: u32, force: bool) -> Result<(), ApiError>;
 
-    /// Ends a qube at once.
-    fn kill(&self, qube: &str) -> Result<(), ApiError>;
+    /// Ends a qube at once; `force` as for `stop`.
+    fn kill(&self, qube: &str, force: bool) -> Result<(), ApiError>;
 
     /// Freezes a qube.
     fn pause(&self, qube: &str) -> Result<(), ApiError>;
@@ -43,8 +43,9 @@ pub trait Manager1 {
     /// Lets a frozen qube go on.
     fn unpause(&self, qube: &str) -> Result<(), ApiError>;
 
-    /// Stops and starts a qube; 0 seconds means its own shutdown timeout.
-    fn restart(&self, qube: &str, timeout_seconds: u32) -> Result<(), ApiError>;
+    /// Stops and starts a qube; the rest as for `stop`: who has its network from it does not have it
+    /// from what comes back.
+    fn restart(&self, qube: &str, timeout_seconds: u32, force: bool) -> Result<(), ApiError>;
 
     /// Runs a command in a qube, with the caller at the other end.
     fn run(&self, request: &RunRequest) -> Result<DataConnection, ApiError>;

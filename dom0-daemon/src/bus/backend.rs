@@ -45,13 +45,18 @@ pub trait Backend: Debug + Send + Sync + 'static {
         dependents: Dependents,
     ) -> Result<(), ApiError>;
     /// Ends it at once.
-    async fn kill(&self, qube: &QubeName) -> Result<(), ApiError>;
+    async fn kill(&self, qube: &QubeName, dependents: Dependents) -> Result<(), ApiError>;
     /// Freezes it.
     async fn pause(&self, qube: &QubeName) -> Result<(), ApiError>;
     /// Lets it go on.
     async fn unpause(&self, qube: &QubeName) -> Result<(), ApiError>;
     /// Stops and starts it; no timeout means its own.
-    async fn restart(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError>;
+    async fn restart(
+        &self,
+        qube: &QubeName,
+        timeout: Option<Duration>,
+        dependents: Dependents,
+    ) -> Result<(), ApiError>;
     /// Runs a command with the caller at the other end.
     async fn run(&self, request: RunRequest, caller: &Caller) -> Result<DataConnection, ApiError>;
     /// Calls a service as dom0 with the caller at the other end.

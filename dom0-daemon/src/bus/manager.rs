@@ -48,6 +48,13 @@ fn qube_name(text: &str) -> Result<QubeName, ApiError> {
     QubeName::new(text).map_err(|error| ApiError::from_error(ErrorKind::Invalid, &error))
 }
 
+fn dependents(force: bool) -> Dependents {
+    match force {
+        true => Dependents::CutOff,
+        false => Dependents::Respect,
+    }
+}
+
 fn seconds(count: u32) -> Option<Duration> {
     (count > 0).then(|| Duration::from_secs(u64::from(count)))
 }
@@ -105,16 +112,13 @@ impl Manager {
 
     async fn stop(&self, qube: String, timeout_seconds: u32, force: bool) -> Result<(), ApiError> {
         let name = qube_name(&qube)?;
-        let dependents = match force {
-            true => Dependents::CutOff,
-            false => Dependents::Respect,
-        };
         let timeout = seconds(timeout_seconds);
-        self.backend.stop(&name, timeout, dependents).await
+        self.backend.stop(&name, timeout, dependents(force)).await
     }
 
-    async fn kill(&self, qube: String) -> Result<(), ApiError> {
-        self.backend.kill(&qube_name(&qube)?).await
+    async fn kill(&self, qube: String, force: bool) -> Result<(), ApiError> {
+        let name = qube_name(&qube)?;
+        self.backend.kill(&name, dependents(force)).await
     }
 
     async fn pause(&self, qube: String) -> Result<(), ApiError> {
@@ -125,9 +129,17 @@ impl Manager {
         self.backend.unpause(&qube_name(&qube)?).await
     }
 
-    async fn restart(&self, qube: String, timeout_seconds: u32) -> Result<(), ApiError> {
+    async fn restart(
+        &self,
+        qube: String,
+        timeout_seconds: u32,
+        force: bool,
+    ) -> Result<(), ApiError> {
         let name = qube_name(&qube)?;
-        self.backend.restart(&name, seconds(timeout_seconds)).await
+        let timeout = seconds(timeout_seconds);
+        self.backend
+            .restart(&name, timeout, dependents(force))
+            .await
     }
 
     async fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError> {

@@ -81,7 +81,7 @@ impl Backend for Fake {
         self.note(format!("stop {qube} {timeout:?} {dependents:?}"));
         Ok(())
     }
-    async fn kill(&self, qube: &QubeName) -> Result<(), ApiError> {
+    async fn kill(&self, qube: &QubeName, _dependents: Dependents) -> Result<(), ApiError> {
         Err(missing(qube))
     }
     async fn pause(&self, qube: &QubeName) -> Result<(), ApiError> {
@@ -90,8 +90,13 @@ impl Backend for Fake {
     async fn unpause(&self, qube: &QubeName) -> Result<(), ApiError> {
         Err(missing(qube))
     }
-    async fn restart(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError> {
-        self.note(format!("restart {qube} {timeout:?}"));
+    async fn restart(
+        &self,
+        qube: &QubeName,
+        timeout: Option<Duration>,
+        dependents: Dependents,
+    ) -> Result<(), ApiError> {
+        self.note(format!("restart {qube} {timeout:?} {dependents:?}"));
         Ok(())
     }
     async fn run(&self, request: RunRequest, _who: &Caller) -> Result<DataConnection, ApiError> {
@@ -211,17 +216,17 @@ async fn answers_with_native_types_and_named_errors() {
         proxy.list().await.unwrap(),
         vec![row("personal"), row("work")]
     );
-    let error = proxy.kill("nope").await.unwrap_err();
+    let error = proxy.kill("nope", false).await.unwrap_err();
     assert_eq!(error, missing(&QubeName::new("nope").unwrap()));
     proxy.start("work").await.unwrap();
     proxy.stop("work", 0, false).await.unwrap();
-    proxy.restart("work", 3).await.unwrap();
+    proxy.restart("work", 3, true).await.unwrap();
     proxy.answer(9, Answer::Allow, "").await.unwrap();
     insta::assert_debug_snapshot!(*served.fake.asked.lock().unwrap(), @r#"
     [
         "start work",
         "stop work None Respect",
-        "restart work Some(3s)",
+        "restart work Some(3s) CutOff",
         "answer 9 Allow None",
     ]
     "#);

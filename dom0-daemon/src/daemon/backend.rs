@@ -107,8 +107,8 @@ impl Backend for Daemon {
         done.map_err(|error| translate::machine(&error))
     }
 
-    async fn kill(&self, qube: &QubeName) -> Result<(), ApiError> {
-        let done = self.runtime.kill_qube(qube).await;
+    async fn kill(&self, qube: &QubeName, dependents: Dependents) -> Result<(), ApiError> {
+        let done = self.runtime.kill_qube(qube, dependents).await;
         done.map_err(|error| translate::machine(&error))
     }
 
@@ -122,8 +122,13 @@ impl Backend for Daemon {
         done.map_err(|error| translate::machine(&error))
     }
 
-    async fn restart(&self, qube: &QubeName, timeout: Option<Duration>) -> Result<(), ApiError> {
-        let done = self.runtime.restart_qube(qube, timeout).await;
+    async fn restart(
+        &self,
+        qube: &QubeName,
+        timeout: Option<Duration>,
+        dependents: Dependents,
+    ) -> Result<(), ApiError> {
+        let done = self.runtime.restart_qube(qube, timeout, dependents).await;
         done.map_err(|error| translate::runtime(&error))
     }
 

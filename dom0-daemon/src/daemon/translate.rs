@@ -56,9 +56,9 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
         MachineError::NotRunning(name) => {
             made.hint(format!("start it with `bulkhead start {name}`"))
         }
-        MachineError::InUse { name, .. } => made
+        MachineError::InUse { .. } => made
             .hint("stop those first; `bulkhead stop` takes several and knows the order")
-            .hint(format!("or cut them off: `bulkhead stop --force {name}`")),
+            .hint("or cut them off: the same command with `--force`"),
         MachineError::Hypervisor {
             source: HypervisorError::Unsupported { remedy, .. },
             ..

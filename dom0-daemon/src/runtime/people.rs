@@ -67,6 +67,20 @@ impl Runtime {
         self.inner.wait_agent(name).await.map(|_| ())
     }
 
+    /// Whether a qube may go that there is: it, or those that have their network from it.
+    fn may_go(&self, name: &QubeName, dependents: Dependents) -> Result<(), MachineError> {
+        self.known(name)?;
+        if dependents == Dependents::CutOff {
+            return Ok(());
+        }
+        let by = self.inner.state().running_clients(name);
+        if by.is_empty() {
+            return Ok(());
+        }
+        let name = name.clone();
+        Err(MachineError::InUse { name, by })
+    }
+
     /// Asks a qube to stop and waits; without a timeout it has its own.
     ///
     /// # Errors
@@ -77,14 +91,7 @@ impl Runtime {
         timeout: Option<Duration>,
         dependents: Dependents,
     ) -> Result<(), MachineError> {
-        self.known(name)?;
-        if dependents == Dependents::Respect {
-            let by = self.inner.state().running_clients(name);
-            if !by.is_empty() {
-                let name = name.clone();
-                return Err(MachineError::InUse { name, by });
-            }
-        }
+        self.may_go(name, dependents)?;
         let timeout = timeout.unwrap_or_else(|| self.inner.shutdown_timeout(name));
         self.stop(name, timeout, Reason::Person).await
     }
@@ -92,9 +99,13 @@ impl Runtime {
     /// Ends a qube at once.
     ///
     /// # Errors
-    /// Where there is no such qube.
-    pub async fn kill_qube(&self, name: &QubeName) -> Result<(), MachineError> {
-        self.known(name)?;
+    /// Where there is no such qube or others need it.
+    pub async fn kill_qube(
+        &self,
+        name: &QubeName,
+        dependents: Dependents,
+    ) -> Result<(), MachineError> {
+        self.may_go(name, dependents)?;
         self.inner.kill(name, Reason::Person).await
     }
 
@@ -117,9 +128,10 @@ impl Runtime {
         &self,
         name: &QubeName,
         timeout: Option<Duration>,
+        dependents: Dependents,
     ) -> Result<(), RuntimeError> {
-        // It comes back, so those that need it are not cut off for good.
-        self.stop_qube(name, timeout, Dependents::CutOff).await?;
+        // It comes back as another domain, to which nothing connects those that need it.
+        self.stop_qube(name, timeout, dependents).await?;
         self.start_qube(name).await
     }
 }
