@@ -22,7 +22,8 @@ use crate::pump::{self, Ending, Input, LocalChild, Options, PumpError, Streams, 
 
 /// Source of calls that a person in dom0 makes.
 const DOM0: &str = "dom0";
-const SESSION_SERVICE: &str = "qubes.WaitForSession";
+/// The service that waits for a user's session.
+pub const SESSION_SERVICE: &str = "qubes.WaitForSession";
 
 /// How long a caller may take to close its channel after it was told the exit code. It may be in
 /// the middle of sending what the service did not want.

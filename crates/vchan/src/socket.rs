@@ -311,6 +311,13 @@ impl SocketChannel {
         Ok(Self(socket))
     }
 
+    /// Makes a channel of what [`Self::into_inner`] gave, perhaps in another process. No system
+    /// call is made.
+    #[must_use]
+    pub fn again(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
     /// Takes what the peer still writes, and forgets it, until it closes or `at_most` is over: a
     /// peer in the middle of a message must not find the channel gone.
     pub fn linger(mut self, at_most: Duration) {

@@ -9,3 +9,4 @@ pub mod filecopy;
 pub mod qrexec;
 pub mod qubesdb;
 pub mod relay;
+pub mod service;

@@ -275,7 +275,7 @@ impl LocalChild {
         let status = self.child.wait();
         crate::children::forget(self.child.id());
         // Only a process that somebody else reaped has no status.
-        status.map_or(EXIT_DISCONNECTED.into(), code)
+        status.map_or(EXIT_DISCONNECTED.into(), status_code)
     }
 }
 
@@ -285,7 +285,9 @@ impl AsFd for LocalChild {
     }
 }
 
-fn code(status: ExitStatus) -> i32 {
+/// The exit code that tells how a process ended: 128 + n where signal n ended it.
+#[must_use]
+pub fn status_code(status: ExitStatus) -> i32 {
     status
         .code()
         .or_else(|| status.signal().map(|n| 128 + n))

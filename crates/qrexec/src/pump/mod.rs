@@ -13,9 +13,11 @@
 mod ends;
 mod inbound;
 mod outbound;
+mod reports;
 mod run;
 mod switch;
 
-pub use ends::{Errors, Input, LocalChild, Output, Streams};
+pub use ends::{Errors, Input, LocalChild, Output, Streams, status_code};
+pub use reports::{Heard, Reports};
 pub use run::{Ending, Options, PumpError, exit_code, run};
 pub use switch::Switch;

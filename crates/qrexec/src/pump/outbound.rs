@@ -1,6 +1,7 @@
 //! From local descriptors to the channel.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 
 use bulkhead_vchan::Channel;
 use bulkhead_wire::qrexec::{HEADER_LEN, Header, Kind, Version, data, hello};
@@ -30,6 +31,8 @@ pub(super) struct Outbound {
     end: usize,
     /// Bytes of them that were sent.
     sent: usize,
+    /// Where the bytes are that were read last.
+    last: Range<usize>,
     /// The peer takes no more.
     dead: bool,
 }
@@ -41,6 +44,7 @@ impl Outbound {
             buffer: Vec::new(),
             end: 0,
             sent: 0,
+            last: 0..0,
             dead: false,
         };
         it.queue(&hello(Version::NEWEST));
@@ -128,12 +132,19 @@ impl Outbound {
             Some(n) => {
                 let len = u32::try_from(n).unwrap_or(u32::MAX);
                 head.copy_from_slice(&Header { kind, len }.encode());
+                let body = self.end + HEADER_LEN;
+                self.last = body..body + n;
                 if !self.dead {
                     self.end += HEADER_LEN + n;
                 }
                 Ok(Filled::Data)
             }
         }
+    }
+
+    /// What the last successful [`Self::fill`] read.
+    pub(super) fn filled(&self) -> &[u8] {
+        self.buffer.get(self.last.clone()).unwrap_or_default()
     }
 
     /// Sends what fits.

@@ -1,18 +1,21 @@
 //! Puts both directions, the local process and the rules of ending together.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bulkhead_vchan::Channel;
 use bulkhead_vchan::channel::Wants;
 use bulkhead_wire::qrexec::data::{DataError, Role, Sink};
-use bulkhead_wire::qrexec::{EXIT_DISCONNECTED, Kind, Version};
+use bulkhead_wire::qrexec::{EXIT_DISCONNECTED, EXIT_PROBLEM, Kind, Version};
+use bulkhead_wire::service::Report;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
 use super::ends::{Errors, Input, LocalChild, Output, Streams};
 use super::inbound::{Inbound, InboundError, Notice};
 use super::outbound::{Filled, Outbound};
+use super::reports::{Heard, Reports};
 use super::switch::Switch;
 
 /// Messages handled in one direction before the other has its turn.
@@ -43,6 +46,12 @@ pub struct Options {
     pub switch: Option<Switch>,
     /// Hang up on a service whose caller goes away first and that has not ended this long after.
     pub hang_up: Option<Duration>,
+    /// The service is another's child, who reports its end.
+    pub reports: Option<Reports>,
+    /// What the service says on its error stream goes here too, as far as there is room.
+    pub copy_errors: Option<Output>,
+    /// The call is over when the other end of this is closed.
+    pub life: Option<OwnedFd>,
 }
 
 impl Options {
@@ -61,6 +70,9 @@ impl Options {
             failed: false,
             switch: None,
             hang_up: None,
+            reports: None,
+            copy_errors: None,
+            life: None,
         }
     }
 }
@@ -159,7 +171,7 @@ struct Pump {
     main_open: bool,
     exit_sent: bool,
     errors_turn: bool,
-    /// The peer is gone, while what it sent before cannot be read yet.
+    /// The peer is gone, while what it sent before cannot be read yet, or the call was ended.
     hung_up: bool,
     ending: Ending,
 }
@@ -168,7 +180,7 @@ impl Pump {
     fn new(streams: Streams, options: Options) -> Self {
         let inbound = Inbound::new(options.role, options.filter_main, options.filter_errors);
         let back = match &streams.output {
-            Some(output) if options.switch.is_some() => {
+            Some(output) if options.switch.is_some() || options.reports.is_some() => {
                 output.other_direction().map_or(Back::Closed, Back::Quiet)
             }
             _ => Back::Closed,
@@ -238,7 +250,8 @@ impl Pump {
     /// Whether nothing but the exit code is left to be sent or waited for.
     fn is_done(&self, child: &Option<LocalChild>) -> bool {
         let up = self.inbound.decoder.version().is_some();
-        let child_done = child.is_none() || self.ending.local.is_some();
+        let nobody = child.is_none() && self.options.reports.is_none();
+        let child_done = nobody || self.ending.local.is_some();
         let streams_done = self.output.is_none() && !self.main_open && !self.errors_come();
         up && streams_done && child_done
     }
@@ -279,6 +292,29 @@ impl Pump {
             && let Some(code) = child.ended()
         {
             self.ending.local = Some(code);
+            self.close_output();
+        }
+        self.hear();
+    }
+
+    /// Takes what is reported of a service elsewhere.
+    fn hear(&mut self) {
+        while self.ending.local.is_none() {
+            let Some(reports) = &self.options.reports else {
+                return;
+            };
+            match reports.next() {
+                Heard::Nothing => return,
+                Heard::Report(Report::Ended { code }, _) => self.ending.local = Some(code),
+                Heard::Report(Report::Switch, _) => {
+                    self.leaving_input = true;
+                    self.use_back();
+                    continue;
+                }
+                // Said before the call began.
+                Heard::Report(..) => continue,
+                Heard::Gone => self.ending.local = Some(EXIT_PROBLEM.into()),
+            }
             self.close_output();
         }
     }
@@ -435,7 +471,13 @@ impl Pump {
             return false;
         };
         match self.outbound.fill(Kind::Stderr, version, input) {
-            Ok(Filled::Data) => true,
+            Ok(Filled::Data) => {
+                if let Some(copy) = &self.options.copy_errors {
+                    // A reader that is slow or gone misses some; the caller does not.
+                    let _ = copy.write(self.outbound.filled());
+                }
+                true
+            }
             Ok(Filled::Nothing) => false,
             Ok(Filled::End) | Err(_) => {
                 self.errors = Errors::None;
@@ -530,6 +572,13 @@ impl Pump {
         if let (Some(child), None) = (child, self.ending.local) {
             fds.push(PollFd::new(child, PollFlags::IN));
         }
+        if let (Some(reports), None) = (&self.options.reports, self.ending.local) {
+            fds.push(PollFd::new(reports, PollFlags::IN));
+        }
+        let life_at = self.options.life.as_ref().map(|life| {
+            fds.push(PollFd::new(life, PollFlags::empty()));
+            fds.len() - 1
+        });
         let switch_at = self.options.switch.as_ref().map(|switch| {
             fds.push(PollFd::new(switch, PollFlags::IN));
             fds.len() - 1
@@ -546,7 +595,9 @@ impl Pump {
         let output_gone = seen(output_at).intersects(PollFlags::HUP | PollFlags::ERR);
         let switched = !seen(switch_at).is_empty();
         let on_channel = !seen(channel_at).is_empty();
+        let left = PollFlags::HUP | PollFlags::ERR;
         self.hung_up = !asks && seen(channel_at).contains(PollFlags::HUP);
+        self.hung_up |= seen(life_at).intersects(left);
         drop(fds);
         if on_channel {
             channel.acknowledge().map_err(PumpError::Channel)?;
