@@ -10,6 +10,8 @@
 //! with a bound. [`serve`] carries them between descriptors in one thread, after the process has
 //! given up everything but those descriptors.
 //!
+//! The same program is the pump of one call that dom0 serves ([`call`]), confined in the same way.
+//!
 //! What a guest does wrong ends its own link and nothing else. What it does too much of waits in
 //! its own socket: the relay stops reading from whoever leaves answers unread or asks faster than
 //! [`control::CALL_RATE`].
@@ -17,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod bucket;
+pub mod call;
 mod clients;
 pub mod control;
 mod core;

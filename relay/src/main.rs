@@ -1,4 +1,4 @@
-//! `bulkhead-relay --fd N`: started by bulkheadd with a socket to it as descriptor N.
+//! `bulkhead-relay [--call] --fd N`: started by bulkheadd with a socket to it as descriptor N.
 
 #![forbid(unsafe_code)]
 
@@ -6,26 +6,29 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use bulkhead_relay::{Core, confinement, receive_setup, serve};
+use bulkhead_relay::{Core, call, confinement, receive_setup, serve};
 use bulkhead_sandbox::confine::confine;
 use bulkhead_sandbox::inherit::{close_uninvited, take_inherited};
 use bulkhead_vchan::seqpacket::send_packet;
 use bulkhead_wire::relay::{FromRelay, encode};
 
-const USAGE: &str = "usage: bulkhead-relay --fd N
-One for each running qube; bulkheadd starts it with N open on a socket to itself.";
+const USAGE: &str = "usage: bulkhead-relay [--call] --fd N
+One for each running qube, and with --call one for each call that dom0 serves; bulkheadd starts it
+with N open on a socket to itself.";
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
-    let fd = match &args[..] {
-        [flag, number] if flag == "--fd" => number.to_str().and_then(|text| text.parse().ok()),
+    let number = |text: &OsString| text.to_str().and_then(|text| text.parse().ok());
+    let ended = match &args[..] {
+        [flag, fd] if flag == "--fd" => number(fd).map(run),
+        [call, flag, fd] if call == "--call" && flag == "--fd" => number(fd).map(run_call),
         _ => None,
     };
-    let Some(fd) = fd else {
+    let Some(ended) = ended else {
         eprintln!("{USAGE}");
         return ExitCode::from(2);
     };
-    match run(fd) {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             eprintln!("bulkhead-relay: {text}");
@@ -56,6 +59,14 @@ fn run(fd: i32) -> Result<(), String> {
         confinement: report.to_string(),
     });
     serve(core, sockets).map_err(|e| describe(&e))
+}
+
+fn run_call(fd: i32) -> Result<(), String> {
+    let daemon = take_inherited(fd).map_err(|e| describe(&e))?;
+    close_uninvited().map_err(|e| describe(&e))?;
+    let setup = call::receive_setup(daemon).map_err(|e| describe(&e))?;
+    confine(&call::confinement(setup.domid)).map_err(|e| describe(&e))?;
+    call::serve(setup).map_err(|e| describe(&e))
 }
 
 fn describe(error: &dyn std::error::Error) -> String {

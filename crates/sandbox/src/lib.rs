@@ -5,3 +5,4 @@ pub mod guard;
 pub mod inherit;
 pub mod launch;
 pub mod peer;
+pub mod user;

@@ -8,5 +8,6 @@
 )]
 
 mod bench;
+mod call;
 mod hostile;
 mod serving;

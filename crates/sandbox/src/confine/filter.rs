@@ -39,6 +39,7 @@ const ALLOWED: &[i64] = &[
     libc::SYS_epoll_pwait,
     libc::SYS_exit,
     libc::SYS_exit_group,
+    libc::SYS_fstat,
     libc::SYS_futex,
     libc::SYS_getpid,
     libc::SYS_getrandom,
