@@ -64,6 +64,8 @@ impl Machine {
             .arg("--runtime-dir")
             .arg(folder.path().join("run"))
             .arg("--no-system-bus")
+            .arg("--service-path")
+            .arg(folder.path().join("rpc"))
             .env("BULKHEAD_LIBEXEC", programs)
             .env("CACHE_DIRECTORY", folder.path().join("cache"))
             .stdin(Stdio::null())

@@ -80,6 +80,8 @@ impl Machine {
             .arg(folder.join("state"))
             .arg("--runtime-dir")
             .arg(&runtime)
+            .arg("--service-path")
+            .arg(folder.join("rpc"))
             .env("BULKHEAD_LIBEXEC", &programs)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

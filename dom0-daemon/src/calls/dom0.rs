@@ -194,6 +194,7 @@ impl Runtime {
             let connection = Connection {
                 disposable,
                 life: Some(writer),
+                hosted: None,
             };
             connections
                 .add(0, domid, connection)

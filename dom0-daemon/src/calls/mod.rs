@@ -29,6 +29,8 @@ use bulkhead_wire::relay::{RequestId, ToRelay};
 
 use self::asks::Asks;
 pub use self::fair::HOLD_BACK;
+pub use self::hosted::{CONNECT_TIMEOUT, HOSTED_MAX, HOSTED_PER_QUBE, ServicesConfig};
+use self::hosted::{Handle, Hosted};
 pub use self::ports::DATA_PORTS;
 use self::ports::Ports;
 use crate::machine::Reason;
@@ -38,6 +40,7 @@ mod adopt;
 mod asks;
 mod dom0;
 mod fair;
+mod hosted;
 mod ports;
 
 /// How long a question stays open; then it counts as refused.
@@ -82,6 +85,8 @@ struct Connection {
     disposable: Option<QubeName>,
     /// Told why it is over; for a client of dom0.
     life: Option<std::io::PipeWriter>,
+    /// Served in dom0, as long as this is there.
+    hosted: Option<Handle>,
 }
 
 /// Names a request of one qube: its relay's epoch, and its number there.
@@ -146,6 +151,7 @@ impl Connections {
 pub(crate) struct Calls {
     connections: Mutex<Connections>,
     asks: Asks,
+    hosted: Hosted,
 }
 
 fn socket_name((server, client, port): Key) -> String {
@@ -168,6 +174,7 @@ impl Calls {
         Self {
             connections: Mutex::default(),
             asks: Asks::default(),
+            hosted: Hosted::default(),
         }
     }
 
@@ -176,6 +183,12 @@ impl Calls {
         self.connections
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends all calls that dom0 serves.
+    pub(crate) fn end_hosted(&self) {
+        let mut connections = self.connections();
+        connections.open.retain(|_, open| open.hosted.is_none());
     }
 
     /// A port for a client of the qube's qrexec socket, which makes its own vchan.
@@ -397,6 +410,9 @@ impl Inner {
 
     /// A call that policy or the person allowed: at once where that can be, else in a task.
     fn allowed(&self, run: &Arc<Run>, request: Request, allow: Allow, by: &str) {
+        if allow.target == Destination::Dom0 {
+            return self.host(run, request, allow, by);
+        }
         if let Destination::Qube { name, uuid } = &allow.target {
             let target = QubeName::new(&**name).ok();
             let target = target.and_then(|name| self.state().run(&name).cloned());
@@ -480,10 +496,8 @@ impl Inner {
                     }
                 }
             }
-            Destination::Dom0 => Err(unusable(
-                "dom0 as a target",
-                "this machine offers no services in dom0",
-            )),
+            // It is served here and not brought up.
+            Destination::Dom0 => Err(unusable("the target", "it is dom0")),
             Destination::Nothing { .. } => Err(unusable("the target", "it does not exist")),
         }
     }
@@ -534,7 +548,7 @@ impl Inner {
             } else {
                 let connection = Connection {
                     disposable: disposable.clone(),
-                    life: None,
+                    ..Connection::default()
                 };
                 let port = connections.add(from, to, connection);
                 port.ok_or_else(|| format!("no port is free between it and {}", target.name))
@@ -602,8 +616,16 @@ impl Inner {
         let Some(key @ (server, client, _)) = parse_socket_name(name) else {
             return;
         };
-        if server != run.domid.0 || !self.calls.connections().open.contains_key(&key) {
+        if server != run.domid.0 {
             return;
+        }
+        match self.calls.connections().open.get(&key) {
+            None => return,
+            Some(Connection {
+                hosted: Some(handle),
+                ..
+            }) => return handle.appeared(),
+            Some(_) => {}
         }
         let Some(target) = self.state().domains.get(&client).cloned() else {
             return;

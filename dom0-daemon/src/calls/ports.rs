@@ -22,15 +22,15 @@ impl Ports {
         table.is_none_or(|table| !table.contains_key(&port))
     }
 
-    /// A port for a call of `caller` (0 for dom0) to `target`, or none where all are taken.
+    /// A port for a call of `caller` to `target` (0 for dom0), or none where all are taken.
     ///
-    /// From dom0 the lowest free one. Between qubes the target allocates: even ports where its
+    /// Of dom0 and to it the lowest free one. Between qubes the target allocates: even ports where its
     /// number is the lower one and odd ports where it is the higher one, so that the two
     /// directions between a pair never meet.
     pub(super) fn allocate(&mut self, caller: u32, target: u32) -> Option<u32> {
-        let port = if caller == 0 {
+        let port = if caller == 0 || target == 0 {
             let mut all = DATA_PORTS;
-            all.find(|port| self.is_free(target, *port))?
+            all.find(|port| self.is_free(caller.max(target), *port))?
         } else {
             let parity = u32::from(target > caller);
             DATA_PORTS
@@ -43,9 +43,10 @@ impl Ports {
 
     /// Notes that a connection uses `port`.
     pub(super) fn reserve(&mut self, caller: u32, target: u32, port: u32) {
-        self.tables.entry(target).or_default().insert(port, caller);
-        if caller != 0 {
-            self.tables.entry(caller).or_default().insert(port, target);
+        for (own, peer) in [(target, caller), (caller, target)] {
+            if own != 0 {
+                self.tables.entry(own).or_default().insert(port, peer);
+            }
         }
     }
 
@@ -95,6 +96,13 @@ mod tests {
         assert_eq!(ports.allocate(2, 1), Some(514));
         assert_eq!(ports.allocate(1, 2), Some(515));
         assert_eq!(ports.allocate(0, 2), Some(516), "dom0 takes the lowest");
+        assert_eq!(
+            ports.allocate(2, 0),
+            Some(517),
+            "and has no table of its own"
+        );
+        assert_eq!(ports.allocate(1, 0), Some(516), "so others do not count");
+        assert!(ports.release(2, 0, 517) && !ports.release(0, 2, 517));
     }
 
     #[test]
@@ -128,7 +136,7 @@ mod tests {
     proptest! {
         #[test]
         fn live_connections_of_a_qube_never_share_a_port(
-            calls in prop::collection::vec((0u32..5, 1u32..5, any::<bool>()), 0..400)
+            calls in prop::collection::vec((0u32..5, 0u32..5, any::<bool>()), 0..400)
         ) {
             let mut ports = Ports::default();
             let mut live: Vec<(u32, u32, u32)> = Vec::new();
@@ -138,12 +146,12 @@ mod tests {
                 }
                 if end && !live.is_empty() {
                     let (a, b, port) = live.remove(0);
-                    prop_assert!(ports.release(b, a, port));
+                    prop_assert!(b == 0 || ports.release(b, a, port));
                     prop_assert!(a == 0 || ports.release(a, b, port));
                 } else if let Some(port) = ports.allocate(caller, target) {
                     prop_assert!(DATA_PORTS.contains(&port));
                     let taken = live.iter().any(|(a, b, p)| {
-                        *p == port && [a, b].iter().any(|d| **d == target || (caller != 0 && **d == caller))
+                        *p == port && [a, b].iter().any(|d| **d != 0 && (**d == target || **d == caller))
                     });
                     prop_assert!(!taken);
                     live.push((caller, target, port));

@@ -66,7 +66,7 @@ fn one_disposable_too_many_is_refused_whether_others_run_or_are_being_started() 
             assert!(calls.finish(1, ticket(number)));
             let connection = Connection {
                 disposable: Some(QubeName::new("disp1").unwrap()),
-                life: None,
+                ..Connection::default()
             };
             let to = u32::try_from(number).unwrap() + 10;
             calls.connections().add(1, to, connection).unwrap();

@@ -1,5 +1,6 @@
 //! The command line of the daemon.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
@@ -32,6 +33,14 @@ pub(super) struct Args {
     /// Stop all qubes when the daemon ends; otherwise they go on and the next daemon takes over
     #[arg(long)]
     pub(super) stop_qubes_on_exit: bool,
+    /// Folders of services that qubes may call in dom0, with `:` between them [default:
+    /// QREXEC_SERVICE_PATH, or the standard folders]
+    #[arg(long, value_name = "FOLDERS")]
+    pub(super) service_path: Option<OsString>,
+    /// Folders of the configuration of these services [default: QUBES_RPC_CONFIG_PATH, or the
+    /// standard folders]
+    #[arg(long, value_name = "FOLDERS")]
+    pub(super) service_config_path: Option<OsString>,
     /// Stay off the system bus
     #[arg(long)]
     pub(super) no_system_bus: bool,

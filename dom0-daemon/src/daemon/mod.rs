@@ -27,7 +27,7 @@ use self::backend::Daemon;
 use self::error::DaemonError;
 use self::places::Places;
 use crate::bus::{Backend, Events, Gate, Listener, serve_system_bus};
-use crate::calls::HOLD_BACK;
+use crate::calls::{HOLD_BACK, ServicesConfig};
 use crate::db::Database;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
@@ -144,6 +144,10 @@ async fn assemble(
         state_dir: places.state.clone(),
         runtime_dir: places.runtime.clone(),
         relay: places.program("bulkhead-relay")?,
+        services: ServicesConfig {
+            launcher: places.program("bulkhead-launch")?,
+            folders: places.services.clone(),
+        },
         startup_timeout: STARTUP_TIMEOUT,
         ask_timeout: Duration::from_secs(args.ask_timeout),
         hold_back: HOLD_BACK,

@@ -1,7 +1,9 @@
 //! Where things are on this machine.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+
+use bulkhead_qrexec::lookup::{CONFIG_PATH, Folders, SERVICE_PATH};
 
 use super::args::Args;
 use super::error::DaemonError;
@@ -19,6 +21,8 @@ pub(super) struct Places {
     pub(super) system: PathBuf,
     pub(super) state: PathBuf,
     pub(super) runtime: PathBuf,
+    /// Of services that qubes may call in dom0.
+    pub(super) services: Folders,
     libexec: Vec<PathBuf>,
 }
 
@@ -30,6 +34,8 @@ struct Surroundings {
     config_home: Option<PathBuf>,
     state_home: Option<PathBuf>,
     runtime_home: Option<PathBuf>,
+    service_path: Option<OsString>,
+    service_config_path: Option<OsString>,
 }
 
 impl Surroundings {
@@ -45,7 +51,26 @@ impl Surroundings {
             config_home: folder("XDG_CONFIG_HOME"),
             state_home: folder("XDG_STATE_HOME"),
             runtime_home: folder("XDG_RUNTIME_DIR"),
+            service_path: std::env::var_os("QREXEC_SERVICE_PATH"),
+            service_config_path: std::env::var_os("QUBES_RPC_CONFIG_PATH"),
         }
+    }
+
+    /// Folders of services or of their configuration; an ordinary user's own come first.
+    fn folders(
+        &self,
+        wanted: [Option<&OsString>; 2],
+        standard: &str,
+        own: Option<PathBuf>,
+    ) -> Vec<PathBuf> {
+        if let Some(path) = wanted.into_iter().flatten().next() {
+            let folders = std::env::split_paths(path);
+            return folders.filter(|folder| folder.is_absolute()).collect();
+        }
+        let own = own.filter(|_| !self.root);
+        own.into_iter()
+            .chain(std::env::split_paths(standard))
+            .collect()
     }
 
     fn pick(
@@ -92,11 +117,34 @@ impl Places {
         let home = |rest: &str| around.home.as_ref().map(|home| home.join(rest));
         let config = around.config_home.clone().or_else(|| home(".config"));
         let state = around.state_home.clone().or_else(|| home(".local/state"));
+        let own = |name: &str| {
+            config
+                .as_ref()
+                .map(|folder| folder.join("bulkhead").join(name))
+        };
+        let services = Folders {
+            services: around.folders(
+                [args.service_path.as_ref(), around.service_path.as_ref()],
+                SERVICE_PATH,
+                own("qubes-rpc"),
+            ),
+            configs: around.folders(
+                [
+                    args.service_config_path.as_ref(),
+                    around.service_config_path.as_ref(),
+                ],
+                CONFIG_PATH,
+                own("rpc-config"),
+            ),
+        };
         let places = Self {
+            services,
             system: around.pick(
                 args.system.as_deref(),
                 "/etc/bulkhead/system.ron",
-                config.map(|folder| folder.join("bulkhead/system.ron")),
+                config
+                    .as_ref()
+                    .map(|folder| folder.join("bulkhead/system.ron")),
                 "--system",
             )?,
             state: around.pick(
@@ -194,6 +242,36 @@ mod tests {
         other.state_home = Some("/data".into());
         let places = Places::with(&args(&[]), &other, Vec::new()).unwrap();
         assert_eq!(places.state, Path::new("/data/bulkhead"));
+    }
+
+    #[test]
+    fn services_are_in_the_standard_folders_or_where_it_is_said() {
+        let of = |args, around: &Surroundings| {
+            let places = Places::with(&args, around, Vec::new()).unwrap();
+            let text = |folders: &[PathBuf]| {
+                let folders: Vec<_> = folders.iter().map(|f| f.display().to_string()).collect();
+                folders.join(":")
+            };
+            (
+                text(&places.services.services),
+                text(&places.services.configs),
+            )
+        };
+        let root = Surroundings {
+            root: true,
+            ..user()
+        };
+        let standard = (SERVICE_PATH.to_owned(), CONFIG_PATH.to_owned());
+        assert_eq!(of(args(&[]), &root), standard);
+        let (services, configs) = of(args(&[]), &user());
+        let own = "/home/ann/.config/bulkhead";
+        assert_eq!(services, format!("{own}/qubes-rpc:{SERVICE_PATH}"));
+        assert_eq!(configs, format!("{own}/rpc-config:{CONFIG_PATH}"));
+        let mut told = user();
+        told.service_path = Some("/a:/b".into());
+        assert_eq!(of(args(&[]), &told).0, "/a:/b");
+        let said = args(&["--service-path", "/c", "--service-config-path", ":relative"]);
+        assert_eq!(of(said, &told), ("/c".to_owned(), String::new()));
     }
 
     #[test]

@@ -28,10 +28,12 @@ use bulkhead_policy::{
 };
 use tokio::sync::Notify;
 
+pub(crate) use self::services::PolicyService;
 use self::watch::Watch;
 use crate::runtime::{Inner, Runtime, State};
 
 mod kept;
+mod services;
 mod sockets;
 mod store;
 mod watch;

@@ -18,7 +18,7 @@ use bulkhead_policy::{
     ADMIN_SERVICES, AdminRequest, DENIED, Decision, EVALUATION_BYTES_MAX, PAYLOAD_BYTES_MAX, Query,
     Reply, RequestReader, read_evaluation,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -30,7 +30,7 @@ use crate::runtime::{Inner, Runtime};
 /// Connections served at a time on each socket; more wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
 /// How long a client may take over what it asks, and over taking the answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause after accept failed (out of descriptors): accepting again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Longest first line of a request to the admin socket.
@@ -40,28 +40,35 @@ const ADMIN_HEADER_MAX: usize = 512;
 #[derive(Debug, Clone, Copy)]
 enum Use {
     Requests,
-    Evaluations {
-        service: &'static str,
-        gui_only: bool,
-    },
+    Evaluations(Evaluations),
     Admin,
+}
+
+/// Which evaluations are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Evaluations {
+    /// `policy.EvalSimple`: all.
+    All,
+    /// `policy.EvalGUI`: of qubes whose windows the caller shows.
+    OfShown,
+}
+
+impl Evaluations {
+    /// Its service and its socket.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::All => "policy.EvalSimple",
+            Self::OfShown => "policy.EvalGUI",
+        }
+    }
 }
 
 const SOCKETS: [(&str, Use); 4] = [
     ("policy.sock", Use::Requests),
+    (Evaluations::All.name(), Use::Evaluations(Evaluations::All)),
     (
-        "policy.EvalSimple",
-        Use::Evaluations {
-            service: "policy.EvalSimple",
-            gui_only: false,
-        },
-    ),
-    (
-        "policy.EvalGUI",
-        Use::Evaluations {
-            service: "policy.EvalGUI",
-            gui_only: true,
-        },
+        Evaluations::OfShown.name(),
+        Use::Evaluations(Evaluations::OfShown),
     ),
     ("policy.admin", Use::Admin),
 ];
@@ -111,7 +118,7 @@ async fn accept(listener: UnixListener, gate: Gate, of_use: Use, inner: Weak<Inn
     }
 }
 
-fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+pub(super) fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
@@ -121,17 +128,10 @@ async fn serve(inner: &Inner, mut stream: UnixStream, of_use: Use, who: &str) ->
             let query = timeout(PATIENCE, request(&mut stream)).await??;
             inner.ask_policy(&query, who).await
         }
-        Use::Evaluations { service, gui_only } => {
+        Use::Evaluations(which) => {
             let all = read_all(&mut stream, EVALUATION_BYTES_MAX);
             let bytes = timeout(PATIENCE, all).await??;
-            let evaluation = read_evaluation(service, &bytes).map_err(invalid)?;
-            let view = Arc::clone(&inner.state().view);
-            if gui_only && !evaluation.is_of_gui_domain(&view) {
-                return Err(invalid(
-                    "the caller does not show the windows of both qubes",
-                ));
-            }
-            inner.ask_policy(&evaluation.query, who).await + "\n"
+            inner.evaluate_policy(which, &bytes, who).await?
         }
         Use::Admin => {
             let all = read_all(&mut stream, ADMIN_HEADER_MAX + PAYLOAD_BYTES_MAX);
@@ -156,7 +156,10 @@ async fn request(stream: &mut UnixStream) -> io::Result<Query> {
 }
 
 /// Everything up to the end; more than `most` is an error.
-async fn read_all(stream: &mut UnixStream, most: usize) -> io::Result<Vec<u8>> {
+pub(super) async fn read_all(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     stream.take(limit).read_to_end(&mut bytes).await?;
@@ -198,6 +201,23 @@ impl Inner {
         }
     }
 
+    /// The answer to an evaluation, the bytes of a whole connection.
+    pub(super) async fn evaluate_policy(
+        &self,
+        which: Evaluations,
+        bytes: &[u8],
+        who: &str,
+    ) -> io::Result<String> {
+        let evaluation = read_evaluation(which.name(), bytes).map_err(invalid)?;
+        let view = Arc::clone(&self.state().view);
+        if which == Evaluations::OfShown && !evaluation.is_of_gui_domain(&view) {
+            return Err(invalid(
+                "the caller does not show the windows of both qubes",
+            ));
+        }
+        Ok(self.ask_policy(&evaluation.query, who).await + "\n")
+    }
+
     /// Records a decision for a client of the socket.
     pub(crate) fn record_query(&self, query: &Query, verdict: Verdict<'_>) {
         let record = verdict.about(&query.source, &query.target, &query.service);
@@ -205,7 +225,7 @@ impl Inner {
     }
 
     /// Does what a client of the admin socket asks: an exit code, NUL and the output.
-    async fn administer(self: &Inner, bytes: &[u8], who: &str) -> io::Result<Vec<u8>> {
+    async fn administer(&self, bytes: &[u8], who: &str) -> io::Result<Vec<u8>> {
         let end = bytes
             .iter()
             .take(ADMIN_HEADER_MAX)
@@ -214,14 +234,28 @@ impl Inner {
         let (header, payload) = bytes.split_at_checked(end).unwrap_or_default();
         let header = std::str::from_utf8(header).map_err(invalid)?;
         let (call, source) = header.split_once(' ').ok_or_else(|| invalid("no source"))?;
-        let (call, source) = (call.to_owned(), source.to_owned());
         let payload = payload.get(1..).unwrap_or_default().to_owned();
+        let by = format!("user:{who}");
+        let (code, output) = self.change_policy(call, source, payload, &by).await?;
+        let mut answer = vec![b'0' + code, 0];
+        answer.extend(output);
+        Ok(answer)
+    }
+
+    /// Does what `source` asks by `call`, a service with its argument: an exit code, and the output
+    /// or else what is wrong.
+    pub(super) async fn change_policy(
+        &self,
+        call: &str,
+        source: &str,
+        payload: Vec<u8>,
+        by: &str,
+    ) -> io::Result<(u8, Vec<u8>)> {
         let layout = self.admin_layout();
         let Some(own) = self.own() else {
             return Err(invalid("the daemon ends"));
         };
-        let changes = call.contains("Replace") || call.contains("Remove");
-        let asked = call.clone();
+        let asked = call.to_owned();
         let done = tokio::task::spawn_blocking(move || {
             let (service, argument) = asked.split_once('+').unwrap_or((&asked, ""));
             let request = AdminRequest {
@@ -242,31 +276,25 @@ impl Inner {
             }
         };
         let service = call.split('+').next().unwrap_or_default();
+        let changes = call.contains("Replace") || call.contains("Remove");
         if changes && ADMIN_SERVICES.contains(&service) {
             let query = Query {
-                source,
+                source: source.to_owned(),
                 target: "dom0".to_owned(),
-                service: call,
+                service: call.to_owned(),
                 ..Query::default()
             };
             let verdict = Verdict {
                 target: "dom0".to_owned(),
                 decision: if code == 0 { "allow" } else { "deny" },
-                by: &format!("user:{who}"),
+                by,
                 rule: outcome,
                 notify: false,
             };
             self.record_query(&query, verdict);
         } else if code != 0 {
-            tracing::info!(
-                call,
-                user = who,
-                why = outcome,
-                "a policy request was refused"
-            );
+            tracing::info!(call, by, why = outcome, "a policy request was refused");
         }
-        let mut answer = vec![b'0' + code, 0];
-        answer.extend(output);
-        Ok(answer)
+        Ok((code, output))
     }
 }

@@ -32,6 +32,7 @@ pub(crate) use self::link::LinkError;
 use self::litter::Litter;
 pub(crate) use self::litter::Misuse;
 use self::pace::Pace;
+pub(crate) use self::said::Shared as SharedLines;
 
 mod check;
 mod folder;

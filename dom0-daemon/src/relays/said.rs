@@ -3,9 +3,10 @@
 //! A relay has read guest bytes. Should it ever write about them, or be taken over, it must not
 //! fill the log or pass for the daemon itself.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::ChildStderr;
 use tokio::time::Instant;
 
@@ -23,7 +24,7 @@ const CHUNK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Decides which lines are logged.
 #[derive(Debug)]
-struct Lines {
+pub(super) struct Lines {
     rested: Instant,
     dropped: u64,
 }
@@ -49,22 +50,47 @@ impl Lines {
 }
 
 /// Reads to the end: a relay that is well never waits for us.
-pub(super) async fn log(qube: String, mut stderr: ChildStderr) {
-    let mut lines = Lines::new(Instant::now());
+pub(super) async fn log(qube: String, stderr: ChildStderr) {
+    let lines = Mutex::new(Lines::new(Instant::now()));
+    follow(stderr, &lines, |said, dropped| {
+        tracing::warn!(%qube, said, dropped, "relay says");
+    })
+    .await;
+}
+
+/// Lines of several sources, of which no more are logged than of one.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared(Arc<Mutex<Lines>>);
+
+impl Shared {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Lines::new(Instant::now()))))
+    }
+
+    /// Reads what a service of dom0 and those who attend to it say, to the end.
+    pub(crate) async fn log(self, qube: String, service: String, from: impl AsyncRead + Unpin) {
+        follow(from, &self.0, |said, dropped| {
+            tracing::warn!(%qube, service, said, dropped, "service in dom0 says");
+        })
+        .await;
+    }
+}
+
+async fn follow(mut from: impl AsyncRead + Unpin, lines: &Mutex<Lines>, write: impl Fn(&str, u64)) {
     let mut line = Vec::new();
-    let mut tell = |line: &mut Vec<u8>| {
+    let tell = |line: &mut Vec<u8>| {
         let said = std::mem::take(line);
         if said.is_empty() {
             return;
         }
-        if let Some(dropped) = lines.room(Instant::now()) {
-            let said = printable(&String::from_utf8_lossy(&said));
-            tracing::warn!(%qube, said, dropped, "relay says");
+        let room = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dropped) = { room }.room(Instant::now()) {
+            write(&printable(&String::from_utf8_lossy(&said)), dropped);
         }
     };
     let mut chunk = [0; CHUNK];
     // One that cannot be read from any more is told by its other socket.
-    while let Ok(n @ 1..) = stderr.read(&mut chunk).await {
+    while let Ok(n @ 1..) = from.read(&mut chunk).await {
         for byte in chunk.get(..n).unwrap_or_default() {
             match byte {
                 b'\n' => tell(&mut line),

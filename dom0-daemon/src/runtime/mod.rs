@@ -24,7 +24,7 @@ pub(crate) use self::state::State;
 pub(crate) use self::state::{Agent, Life, Run};
 use crate::audit::{Audit, SETTLE_EVERY};
 use crate::bus::Events;
-use crate::calls::Calls;
+use crate::calls::{Calls, ServicesConfig};
 use crate::db::Database;
 use crate::hypervisor::{DomainEvent, Ending, Hypervisor};
 use crate::machine::{MachineError, Reason, Stopped};
@@ -55,6 +55,8 @@ pub struct RuntimeConfig {
     pub runtime_dir: PathBuf,
     /// The `bulkhead-relay` program.
     pub relay: PathBuf,
+    /// What qubes may call in dom0.
+    pub services: ServicesConfig,
     /// How long an agent may take to connect, usually [`STARTUP_TIMEOUT`].
     pub startup_timeout: Duration,
     /// How long a question stays open, usually [`crate::calls::ASK_TIMEOUT`].
@@ -85,7 +87,7 @@ pub(crate) struct Inner {
     pub(crate) calls: Calls,
     pub(crate) policy: Policy,
     state: Mutex<State>,
-    own: Weak<Inner>,
+    pub(crate) own: Weak<Inner>,
 }
 
 /// The runtime. Cheap to clone.
@@ -386,6 +388,7 @@ impl Runtime {
         };
         // Outside of the lock: what ends with them may look at the state.
         drop((qubes, domains));
+        self.inner.calls.end_hosted();
         self.inner.audit.settle_all();
     }
 

@@ -16,9 +16,11 @@ use bulkhead_model::qube::{
     Description, Label, Memory, Mib, PolicyFolder, PolicyText, Qube, QubeKind, RestartRule,
     Template, TemplateSource, VirtMode, Volume,
 };
+use bulkhead_qrexec::lookup::Folders;
 pub(crate) use bulkhead_testing::PATIENCE;
 use bulkhead_testing::{Programs, end_domains};
 use bulkheadd::bus::Events;
+use bulkheadd::calls::ServicesConfig;
 use bulkheadd::db::Database;
 use bulkheadd::hypervisor::Hypervisor;
 use bulkheadd::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
@@ -94,6 +96,17 @@ fn held(dir: &Path) -> Duration {
     }
 }
 
+/// dom0's services: what a test puts into `rpc`, with its configuration in `config`.
+fn services_in(dir: &Path) -> Folders {
+    for folder in ["rpc", "config"] {
+        std::fs::create_dir_all(dir.join(folder)).unwrap();
+    }
+    Folders {
+        services: vec![dir.join("rpc")],
+        configs: vec![dir.join("config")],
+    }
+}
+
 pub(crate) struct World {
     pub(crate) dir: Arc<TempDir>,
     pub(crate) runtime: Runtime,
@@ -136,6 +149,10 @@ impl World {
                 state_dir: state_dir.clone(),
                 runtime_dir,
                 relay: programs.path("bulkhead-relay"),
+                services: ServicesConfig {
+                    launcher: programs.path("bulkhead-launch"),
+                    folders: services_in(dir.path()),
+                },
                 startup_timeout: PATIENCE,
                 ask_timeout: PATIENCE,
                 hold_back: held(dir.path()),

@@ -1,0 +1,253 @@
+//! The processes of one call that dom0 serves, from their start until the last has ended.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bulkhead_sandbox::inherit;
+use bulkhead_vchan::{SocketChannel, seqpacket};
+use bulkhead_wire::relay::encode;
+use bulkhead_wire::service::{Order, Report, ToPump};
+use serde::Serialize;
+use tokio::net::unix::pipe;
+use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+
+use crate::relays::Folder;
+use crate::runtime::RuntimeConfig;
+
+/// How long a caller may take to offer its data channel, once it was told to: as the reference.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause before the next try to connect to a caller that has bound and does not listen yet.
+const LISTEN_RETRY: Duration = Duration::from_millis(5);
+/// Room in the pipe of a service's output, so that it need not wait for each chunk.
+const PIPE_SIZE: usize = 256 * 1024;
+
+/// The far ends of a service's streams, and where to report on it.
+#[derive(Debug)]
+pub(super) struct FarEnds {
+    pub(super) stdin: OwnedFd,
+    pub(super) stdout: OwnedFd,
+    pub(super) stderr: OwnedFd,
+    pub(super) report: OwnedFd,
+}
+
+impl FarEnds {
+    /// Tells the pump how the service goes.
+    pub(super) fn report(&self, report: Report) -> io::Result<()> {
+        tell(&self.report, report)
+    }
+}
+
+/// Reports to a pump.
+pub(super) fn tell(socket: &OwnedFd, report: Report) -> io::Result<()> {
+    send(socket, &report, &[])
+}
+
+/// What the streams of a service are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Streams {
+    /// Of a program: pipes, but for the input, which may be used for both directions.
+    Pipes,
+    /// Of something in this process: sockets all.
+    Sockets,
+}
+
+fn send(socket: &OwnedFd, message: &impl Serialize, fds: &[&OwnedFd]) -> io::Result<()> {
+    let packet = encode(message).map_err(io::Error::other)?;
+    let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
+    seqpacket::send_packet(socket, &packet, &fds)
+}
+
+/// Reader and writer.
+fn stream(streams: Streams) -> io::Result<(OwnedFd, OwnedFd)> {
+    match streams {
+        Streams::Sockets => UnixStream::pair().map(|(a, b)| (a.into(), b.into())),
+        Streams::Pipes => {
+            let (reader, writer) = io::pipe()?;
+            // Larger pipes are a favour that the system may refuse.
+            let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
+            Ok((reader.into(), writer.into()))
+        }
+    }
+}
+
+/// The unprivileged process that speaks to the guest.
+#[derive(Debug)]
+pub(super) struct Pump {
+    child: Child,
+    link: OwnedFd,
+}
+
+impl Pump {
+    /// Starts one for a caller in domain `domid`.
+    pub(super) fn start(
+        config: &RuntimeConfig,
+        domid: u32,
+        streams: Streams,
+        errors: &OwnedFd,
+    ) -> io::Result<(Self, FarEnds)> {
+        let (stdin_near, stdin) = stream(Streams::Sockets)?;
+        let (stdout_near, stdout) = stream(streams)?;
+        let (stderr_near, stderr) = stream(streams)?;
+        let (report_near, report) = seqpacket::pair()?;
+        let mut command = Command::new(&config.relay);
+        command.arg("--call").arg("--fd").kill_on_drop(true);
+        let (child, link) = spawn(command, Environment::None, errors)?;
+        let near = [&report_near, &stdin_near, &stdout_near, &stderr_near];
+        send(&link, &ToPump::Setup { domid }, &near)?;
+        let far = FarEnds {
+            stdin,
+            stdout,
+            stderr,
+            report,
+        };
+        Ok((Self { child, link }, far))
+    }
+
+    fn connected(&self, stream: UnixStream) -> io::Result<()> {
+        // Made ready here: the pump has no calls for that.
+        let channel = SocketChannel::new(stream.into())?.into_inner();
+        send(&self.link, &ToPump::Channel, &[&channel])
+    }
+}
+
+/// The process that starts the service, as its user, and attends to it.
+#[derive(Debug)]
+pub(super) struct Starter {
+    child: Child,
+    link: OwnedFd,
+}
+
+impl Starter {
+    pub(super) fn start(
+        config: &RuntimeConfig,
+        order: &Order,
+        ends: FarEnds,
+        errors: &OwnedFd,
+    ) -> io::Result<Self> {
+        let mut command = Command::new(&config.services.launcher);
+        command.arg("--service");
+        // Not killed with us: it ends the service in order when the link is closed.
+        let (child, link) = spawn(command, Environment::Ours, errors)?;
+        let far = [&ends.stdin, &ends.stdout, &ends.stderr, &ends.report];
+        send(&link, order, &far)?;
+        Ok(Self { child, link })
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Environment {
+    Ours,
+    None,
+}
+
+fn spawn(
+    mut command: Command,
+    environment: Environment,
+    errors: &OwnedFd,
+) -> io::Result<(Child, OwnedFd)> {
+    let (near, far) = seqpacket::pair()?;
+    let number = inherit::pass_on(command.as_std_mut(), far);
+    if environment == Environment::None {
+        command.env_clear();
+    }
+    let child = command
+        .arg(number.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(errors.try_clone()?)
+        .current_dir("/")
+        .spawn()?;
+    Ok((child, near))
+}
+
+/// Where the processes of a call write what the daemon's log is to have.
+pub(super) fn log_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
+    Ok((reader, writer.into()))
+}
+
+/// The caller's end of a call: a socket that is to appear in its folder.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) folder: Arc<Folder>,
+    pub(super) socket: String,
+    /// Says when something of that name appeared; closed when the call is over.
+    pub(super) news: mpsc::Receiver<()>,
+}
+
+impl Caller {
+    /// Connects as soon as that can be; nothing where it could not be in time, or the call is over.
+    async fn connect(&mut self) -> Option<UnixStream> {
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let mut listens_soon = false;
+        loop {
+            let retry = Instant::now() + LISTEN_RETRY;
+            let until = if listens_soon {
+                retry.min(deadline)
+            } else {
+                deadline
+            };
+            match timeout_at(until, self.news.recv()).await {
+                Ok(None) => return None,
+                Ok(Some(())) => {}
+                Err(_) if Instant::now() >= deadline => return None,
+                Err(_) => {}
+            }
+            match self.folder.connect(&self.socket) {
+                Ok(stream) => return Some(stream),
+                Err(e) => {
+                    let soon = [io::ErrorKind::ConnectionRefused, io::ErrorKind::WouldBlock];
+                    listens_soon = soon.contains(&e.kind());
+                }
+            }
+        }
+    }
+}
+
+/// How a call went, for who looks after the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Went {
+    /// Its caller came.
+    Served,
+    /// It did not.
+    NobodyCame,
+}
+
+/// Sees a call through; returns when none of its processes is left.
+pub(super) async fn see_through(
+    mut pump: Pump,
+    starter: Option<Starter>,
+    mut caller: Caller,
+) -> Went {
+    let mut went = Went::NobodyCame;
+    if let Some(stream) = caller.connect().await
+        && pump.connected(stream).is_ok()
+    {
+        went = Went::Served;
+        // Either tells that it is over.
+        tokio::select! {
+            _ = pump.child.wait() => {}
+            () = closed(&mut caller.news) => {}
+        }
+    }
+    let Pump { mut child, link } = pump;
+    // What still runs sees this, ends, and takes the rest along.
+    drop(link);
+    let _ = child.wait().await;
+    if let Some(Starter { mut child, link }) = starter {
+        drop(link);
+        let _ = child.wait().await;
+    }
+    went
+}
+
+async fn closed(news: &mut mpsc::Receiver<()>) {
+    while news.recv().await.is_some() {}
+}
