@@ -15,7 +15,8 @@ use std::os::unix::net::UnixListener;
 use bulkhead_api::call::{Answer, AuditFilter, CallRequest};
 use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
-use bulkhead_model::qube::{Qube, QubeKind};
+use bulkhead_model::qube::{Qube, QubeKind, Remote};
+use bulkheadd::machine::Machine;
 use bulkheadd::runtime::Dependents;
 use world::{World, eventually, name, qube, running, serve};
 
@@ -100,6 +101,43 @@ async fn nothing_is_left(world: &World) {
         left("work").is_empty() && left("vault").is_empty()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_to_a_qube_of_another_machine_goes_through_its_relay() {
+    let world = two_running().await;
+    let script = "echo $QREXEC_SERVICE_FULL_NAME; qubesdb-read /remote/far; cat";
+    world.service("vault", "test.Tunnel", script).await;
+    let mut declared = world.describe("test.Echo * work far allow").await;
+    let far = Remote {
+        name: name("far"),
+        label: "red".to_owned(),
+        relayvm: name("vault"),
+        transport_rpc: "test.Tunnel".to_owned(),
+        remote_name: name("work-there"),
+        tags: Default::default(),
+    };
+    let description = std::sync::Arc::make_mut(&mut declared.description);
+    description.remotes.insert(name("far"), far);
+    world.runtime.declare(declared).await.unwrap();
+    let rows = world.runtime.list();
+    let row = rows.iter().find(|row| row.name == "far").unwrap();
+    assert_eq!(
+        (row.state, row.kind.as_str()),
+        (QubeState::Remote, "remote")
+    );
+
+    let call = "echo hello | qrexec-client-vm far test.Echo+x";
+    let (code, said) = world.sh("work", call).await;
+    let told = "test.Tunnel+far+test.Echo+x\nwork-there\nhello\n";
+    assert_eq!((code, said.as_str()), (0, told));
+    assert_eq!(last_rule(&world).0, "allow");
+    // It is nobody's to start, and gone with its declaration.
+    assert!(world.runtime.start_qube(&name("far")).await.is_err());
+    world.declare(POLICY).await.unwrap();
+    assert_eq!(world.sh("work", call).await.0, 126);
+    let gone = "qubesdb-read /remote/far";
+    assert_ne!(world.sh("vault", gone).await.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Qube, QubeKind};
+use bulkhead_model::qube::{Qube, QubeKind, Remote};
 use hashbrown::HashMap;
 use uuid::Uuid;
 
+use crate::request::REMOTE_CLASS;
 use crate::token::{DOM0, QubeRef};
 
 /// One qube as policy sees it.
@@ -67,6 +68,17 @@ impl QubeView {
             internal: (qube.features.get("internal")).is_some_and(|value| !value.is_empty()),
             guivm: shared(&qube.guivm),
             ..Self::new(qube.name.as_str(), uuid, qube.kind.class())
+        }
+    }
+
+    /// A qube of another machine. Whether it runs there is not known here.
+    pub fn remote(remote: &Remote, uuid: Uuid) -> Self {
+        let tags = remote.tags.iter().map(|tag| tag.as_str().into());
+        Self {
+            tags: tags.collect(),
+            relayvm: Some(remote.relayvm.as_str().into()),
+            transport_rpc: Some(remote.transport_rpc.as_str().into()),
+            ..Self::new(remote.name.as_str(), uuid, REMOTE_CLASS)
         }
     }
 

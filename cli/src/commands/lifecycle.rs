@@ -1,7 +1,7 @@
 //! `bulkhead start`, `stop`, `kill`, `pause`, `unpause` and `restart`.
 
 use bulkhead_api::ApiError;
-use bulkhead_api::qube::{QubeRow, QubeState};
+use bulkhead_api::qube::QubeRow;
 use futures_util::stream::{self, StreamExt};
 
 use crate::args::{Global, KillArgs, SomeQubes, StopArgs};
@@ -88,8 +88,8 @@ pub(crate) async fn start(client: Client, which: SomeQubes) -> Result<Exit, Fail
 
 /// Templates run only to be maintained, and disposables only by being asked for.
 fn is_startable(row: &QubeRow) -> bool {
-    let stopped = matches!(row.state, QubeState::Stopped | QubeState::Failed);
-    stopped && matches!(row.kind.as_str(), "app" | "standalone" | "named_disposable")
+    let kind = row.kind.as_str();
+    !row.state.has_domain() && matches!(kind, "app" | "standalone" | "named_disposable")
 }
 
 pub(crate) async fn stop(client: Client, args: StopArgs) -> Result<Exit, Failure> {
@@ -132,7 +132,7 @@ async fn in_order(client: Client, change: Change, which: SomeQubes) -> Result<Ex
 
 /// Running qubes in groups: none provides network to one of a later group.
 fn waves(mut left: Vec<QubeRow>) -> Vec<Vec<String>> {
-    left.retain(|row| !matches!(row.state, QubeState::Stopped | QubeState::Failed));
+    left.retain(|row| row.state.has_domain());
     let mut waves = Vec::new();
     while !left.is_empty() {
         let used = |name: &str| left.iter().any(|row| row.netvm == name && row.name != name);
@@ -201,6 +201,8 @@ async fn many(client: &Client, change: Change, qubes: Vec<String>, tally: &mut T
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_api::qube::QubeState;
+
     use super::*;
 
     fn row(name: &str, netvm: &str, state: QubeState) -> QubeRow {

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bulkhead_api::client::{Incoming, Signals};
 use bulkhead_api::event::{Event, Topic};
-use bulkhead_api::qube::QubeState;
 use rustix::fs::inotify;
 use tokio::sync::Notify;
 
@@ -73,16 +72,12 @@ async fn runs(client: &Client, name: &str) -> Result<bool, Failure> {
     let rows = client.proxy.list().await?;
     let row = rows.into_iter().find(|row| row.name == name);
     let row = row.ok_or_else(|| super::ls::not_declared(name))?;
-    Ok(!is_stopped(row.state))
-}
-
-fn is_stopped(state: QubeState) -> bool {
-    matches!(state, QubeState::Stopped | QubeState::Failed)
+    Ok(row.state.has_domain())
 }
 
 fn ends(event: &Event, name: &str) -> bool {
     match event {
-        Event::QubeChanged(row) => row.name == name && is_stopped(row.state),
+        Event::QubeChanged(row) => row.name == name && !row.state.has_domain(),
         Event::QubeRemoved { name: removed } => removed == name,
         _ => false,
     }

@@ -17,7 +17,7 @@ pub(crate) async fn ls(client: Client, args: LsArgs) -> Result<Exit, Failure> {
         rows.retain(|row| args.qubes.contains(&row.name));
     }
     if args.running {
-        rows.retain(|row| !matches!(row.state, QubeState::Stopped | QubeState::Failed));
+        rows.retain(|row| row.state.has_domain());
     }
     if args.json {
         print_json(&rows)?;
@@ -77,7 +77,7 @@ fn state(state: QubeState) -> Cell {
         QubeState::Running => Look::Added,
         QubeState::Starting | QubeState::Stopping | QubeState::Paused => Look::Changed,
         QubeState::Failed => Look::Removed,
-        QubeState::Stopped => Look::Dim,
+        QubeState::Stopped | QubeState::Remote => Look::Dim,
     };
     Cell::new(state.as_str(), look)
 }

@@ -20,6 +20,8 @@ pub enum QubeState {
     Stopping,
     /// Stopped without having been asked to.
     Failed,
+    /// On another machine, which alone knows.
+    Remote,
 }
 
 impl QubeState {
@@ -32,6 +34,15 @@ impl QubeState {
             Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Failed => "failed",
+            Self::Remote => "remote",
+        }
+    }
+
+    /// Whether it has a domain on this machine now, in whatever condition.
+    pub fn has_domain(self) -> bool {
+        match self {
+            Self::Starting | Self::Running | Self::Paused | Self::Stopping => true,
+            Self::Stopped | Self::Failed | Self::Remote => false,
         }
     }
 }
@@ -43,8 +54,8 @@ pub struct QubeRow {
     pub name: String,
     /// Its state.
     pub state: QubeState,
-    /// Its kind: `app`, `template`, `standalone`, `disposable_template`, `named_disposable`, or
-    /// `disposable` for one that was made for a single use.
+    /// Its kind: `app`, `template`, `standalone`, `disposable_template`, `named_disposable`,
+    /// `disposable` for one that was made for a single use, or `remote`.
     pub kind: String,
     /// Name of its label.
     pub label: String,

@@ -321,6 +321,35 @@ impl Volume {
     }
 }
 
+impl Description {
+    /// The names of all qubes, remote ones too, in order.
+    pub fn names(&self) -> Vec<QubeName> {
+        let mut names: Vec<QubeName> =
+            (self.qubes.keys().chain(self.remotes.keys()).cloned()).collect();
+        names.sort();
+        names
+    }
+}
+
+/// A qube of another machine, which takes part in calls through one of this machine.
+///
+/// Source: wire page on policy, "RemoteVM destination".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    /// Its name here.
+    pub name: QubeName,
+    /// Its label.
+    pub label: String,
+    /// The qube through which it is reached, and the only one that may call in its name.
+    pub relayvm: QubeName,
+    /// The service in the relay that carries calls to it.
+    pub transport_rpc: String,
+    /// Its name on its own machine.
+    pub remote_name: QubeName,
+    /// Tags, matched by `@tag:` in policy.
+    pub tags: BTreeSet<String>,
+}
+
 /// One policy source, in the order in which the description names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyText {
@@ -365,6 +394,9 @@ pub struct Description {
     pub templates: BTreeMap<QubeName, Template>,
     /// Qubes by name.
     pub qubes: BTreeMap<QubeName, Qube>,
+    /// Qubes of other machines by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub remotes: BTreeMap<QubeName, Remote>,
     /// Call policy, in order.
     pub policy: Vec<PolicyText>,
     /// What policy must decide, in lines as `work -> vault qubes.Filecopy is ask`.

@@ -98,9 +98,13 @@ impl Qubes {
             "disposable" | "named_disposable" | "disposable_template" => Shape::Disposable,
             _ => Shape::Qube,
         };
+        let mut label = format!("label {}", text::name(&row.label));
+        if row.kind == "remote" {
+            label.push_str(", on another machine");
+        }
         Look {
             title,
-            label: format!("label {}", text::name(&row.label)),
+            label,
             colour: rgb(&row.color).unwrap_or(UNKNOWN),
             shape,
         }
@@ -144,6 +148,7 @@ mod tests {
         qubes.replace(vec![
             row("vault", "black", "0x000000", "app"),
             row("untrusted", "red", "0xcc0000", "disposable_template"),
+            row("far", "gray", "0x555753", "remote"),
             row("odd", "odd\n<i>", "0xxyz", "app"),
         ]);
         qubes
@@ -155,6 +160,7 @@ mod tests {
         assert_eq!((look.colour, look.shape), ((0xcc, 0, 0), Shape::Disposable));
         assert_eq!(look.label, "label red");
         assert_eq!(qubes().look("vault").shape, Shape::Qube);
+        assert_eq!(qubes().look("far").label, "label gray, on another machine");
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Asks {
         ask: bulkhead_policy::Ask,
     ) {
         let share = inner.share_of(run).to_string();
-        let shown = shown(inner, run.name.as_str(), &request.service, &ask);
+        let shown = shown(inner, &request.service, &ask);
         let asker = Asker::Guest(Arc::clone(run), request);
         self.put(inner, asker, share, ask, shown);
     }
@@ -231,7 +231,7 @@ impl Calls {
             || query.source.clone(),
             |run| inner.share_of(&run).to_string(),
         );
-        let shown = shown(inner, &query.source, &query.service, &ask);
+        let shown = shown(inner, &query.service, &ask);
         let asker = Asker::Client(query.clone(), answer);
         self.asks.put(inner, asker, share, ask, shown);
         answered
@@ -255,9 +255,9 @@ fn removed(inner: &Inner, id: u64, outcome: &str) {
 
 /// A question as clients see it. Every text in it was cleaned by the relay and checked again, or
 /// is the description's.
-fn shown(inner: &Inner, caller: &str, service: &str, ask: &bulkhead_policy::Ask) -> Ask {
+fn shown(inner: &Inner, service: &str, ask: &bulkhead_policy::Ask) -> Ask {
     let (service, argument) = service.split_once('+').unwrap_or((service, ""));
-    let caller = QubeName::new(caller).ok();
+    let caller = QubeName::new(&*ask.source).ok();
     let row = caller.and_then(|caller| inner.state().row(&caller));
     let label = row.map(|row| row.label);
     let asked = crate::audit::now_ms() / 1000;

@@ -167,6 +167,7 @@ pub fn plan(
         templates,
         qubes: draft.qubes.into_values().collect(),
         labels: difference.labels,
+        remotes: difference.remotes,
         policy: difference.policy,
         policy_tests: difference.policy_tests,
         steps,

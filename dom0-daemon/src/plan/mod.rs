@@ -291,6 +291,9 @@ pub struct Plan {
     pub qubes: Vec<QubeChange>,
     /// Labels that change.
     pub labels: Vec<EntryDiff<String, String>>,
+    /// Qubes of other machines that come, go or change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<EntryDiff<QubeName, String>>,
     /// Rules of the call policy that come and go.
     pub policy: Vec<RuleDiff>,
     /// Lines of what policy must decide that come and go.
@@ -325,6 +328,7 @@ impl Plan {
             && self.templates.is_empty()
             && self.qubes.is_empty()
             && self.labels.is_empty()
+            && self.remotes.is_empty()
             && self.policy.is_empty()
             && self.policy_tests.is_empty()
     }

@@ -59,7 +59,7 @@ impl Page<'_> {
             None => writeln!(self.out, "The first generation:\n")?,
         }
         for label in &plan.labels {
-            self.label(label)?;
+            self.entry("label", label)?;
         }
         for change in &plan.templates {
             let head = format!("template {}", change.template);
@@ -70,6 +70,12 @@ impl Page<'_> {
         }
         for change in &plan.qubes {
             self.qube(change)?;
+            writeln!(self.out)?;
+        }
+        for remote in &plan.remotes {
+            self.entry("remote qube", remote)?;
+        }
+        if !plan.remotes.is_empty() {
             writeln!(self.out)?;
         }
         self.rules("policy", &plan.policy)?;
@@ -96,18 +102,17 @@ impl Page<'_> {
         writeln!(self.out)
     }
 
-    fn label(&mut self, label: &EntryDiff<String, String>) -> fmt::Result {
-        match label {
-            EntryDiff::Added { name } => self.line(2, ChangeKind::Add, &format!("label {name}")),
-            EntryDiff::Removed { name } => {
-                self.line(2, ChangeKind::Remove, &format!("label {name}"))
-            }
+    fn entry<N: fmt::Display>(&mut self, what: &str, entry: &EntryDiff<N, String>) -> fmt::Result {
+        let (kind, name) = match entry {
+            EntryDiff::Added { name } => (ChangeKind::Add, name),
+            EntryDiff::Removed { name } => (ChangeKind::Remove, name),
             EntryDiff::Changed { name, properties } => {
                 let properties: Vec<String> = properties.iter().map(ToString::to_string).collect();
-                let text = format!("label {name}  {}", properties.join(", "));
-                self.line(2, ChangeKind::Change, &text)
+                let text = format!("{what} {name}  {}", properties.join(", "));
+                return self.line(2, ChangeKind::Change, &text);
             }
-        }
+        };
+        self.line(2, kind, &format!("{what} {name}"))
     }
 
     fn qube(&mut self, change: &QubeChange) -> fmt::Result {

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::Qube;
+use bulkhead_model::qube::{Description, Qube};
 use bulkhead_wire::relay::{FromRelay, ToRelay};
 
-use super::keys::{self, Neighbour};
+use super::keys::{self, Keys, Neighbour};
 use super::{Agent, Inner, Run};
 use crate::machine::Reason;
 use crate::relays::{Misuse, RelayEvents, printable};
@@ -173,7 +173,7 @@ impl Inner {
         }
     }
 
-    fn keys_of(&self, run: &Run) -> std::collections::BTreeMap<String, Vec<u8>> {
+    fn keys_of(&self, run: &Run) -> Keys {
         let state = self.state();
         let Some(qube) = state.qubes.get(&run.name).and_then(|e| e.spec.as_ref()) else {
             return Default::default();
@@ -188,7 +188,11 @@ impl Inner {
                 domid: client.domid,
             })
             .collect();
-        keys::keys(qube, run.domid, netvm.map(|run| run.domid), &clients)
+        let mut keys = keys::keys(qube, run.domid, netvm.map(|run| run.domid), &clients);
+        if let Some(description) = state.description() {
+            keys.extend(keys::remote_keys(&run.name, description));
+        }
+        keys
     }
 
     /// Tells a running qube what changed: keys that are new or different, and those that are gone.
@@ -204,6 +208,26 @@ impl Inner {
                 path.starts_with("/qubes-ip") || path.starts_with("/qubes-gateway")
             }));
         }
+        self.push(run, &old, new);
+    }
+
+    /// Tells running qubes which qubes of other machines they relay for now.
+    pub(super) fn push_remotes(&self, before: Option<&Description>, after: &Description) {
+        if before.is_none_or(|before| before.remotes == after.remotes) {
+            return;
+        }
+        let running: Vec<Arc<Run>> = {
+            let state = self.state();
+            let runs = state.qubes.values().filter_map(|entry| entry.run.clone());
+            runs.collect()
+        };
+        for run in running {
+            let of = |description| keys::remote_keys(&run.name, description);
+            self.push(&run, &before.map(of).unwrap_or_default(), of(after));
+        }
+    }
+
+    fn push(&self, run: &Run, old: &Keys, new: Keys) {
         for path in old.keys().filter(|path| !new.contains_key(*path)) {
             self.send_to(run, &ToRelay::DbRemove { path: path.clone() });
         }

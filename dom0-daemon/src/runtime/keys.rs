@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 
-use bulkhead_model::qube::{Qube, QubeKind};
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Description, Qube, QubeKind};
 
 use crate::hypervisor::DomId;
+
+/// Values by path.
+pub(super) type Keys = BTreeMap<String, Vec<u8>>;
 
 /// Longest name below `/qubes-service/`.
 const SERVICE_NAME_MAX: usize = 48;
@@ -42,12 +46,7 @@ fn hardware_address(domid: DomId) -> String {
 }
 
 /// All keys for `qube`, which runs as `domid`.
-pub(super) fn keys(
-    qube: &Qube,
-    domid: DomId,
-    netvm: Option<DomId>,
-    clients: &[Neighbour],
-) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn keys(qube: &Qube, domid: DomId, netvm: Option<DomId>, clients: &[Neighbour]) -> Keys {
     let mut keys = BTreeMap::new();
     let mut set = |path: &str, value: String| {
         keys.insert(path.to_owned(), value.into_bytes());
@@ -115,8 +114,19 @@ pub(super) fn keys(
     keys
 }
 
+/// `/remote/NAME` for each qube of another machine that `relay` relays for: its name there.
+pub(super) fn remote_keys(relay: &QubeName, description: &Description) -> Keys {
+    let remotes = description.remotes.values();
+    let own = remotes.filter(|remote| remote.relayvm == *relay);
+    own.map(|remote| {
+        let path = format!("/remote/{}", remote.name);
+        (path, remote.remote_name.to_string().into_bytes())
+    })
+    .collect()
+}
+
 /// `/qubes-service/NAME` for each service that is switched on or off.
-pub(super) fn service_keys(services: &BTreeMap<String, bool>) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn service_keys(services: &BTreeMap<String, bool>) -> Keys {
     let fits = |name: &str| name.len() <= SERVICE_NAME_MAX && !name.contains('/');
     services
         .iter()
@@ -129,7 +139,7 @@ pub(super) fn service_keys(services: &BTreeMap<String, bool>) -> BTreeMap<String
 }
 
 /// Keys that come from features: services and `vm-config.NAME`.
-pub(super) fn feature_keys(features: &BTreeMap<String, String>) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn feature_keys(features: &BTreeMap<String, String>) -> Keys {
     let mut keys = BTreeMap::new();
     for (name, value) in features {
         if let Some(service) = name.strip_prefix("service.")

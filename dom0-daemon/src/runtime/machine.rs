@@ -70,14 +70,17 @@ impl Machine for Runtime {
             // There is no old one to stay with.
             tracing::error!(errors = %refusal, "the policy has errors: every call is refused");
         }
-        let (before, after) = self.inner.put_policy(policy, |state| {
+        let description = Arc::clone(&declared.description);
+        let (old, before, after) = self.inner.put_policy(policy, |state| {
             let before = state.rows();
-            let names: Vec<QubeName> = declared.description.qubes.keys().cloned().collect();
-            state.declared = Some(declared);
+            let names = declared.description.names();
+            let old = state.declared.replace(declared);
             identity::update(&mut state.uuids, &names);
             state.rebuild_view();
-            (before, state.rows())
+            (old, before, state.rows())
         });
+        let old = old.map(|old| old.description);
+        self.inner.push_remotes(old.as_deref(), &description);
         let uuids = self.inner.state().uuids.clone();
         identity::save(&self.inner.config.state_dir, &uuids).map_err(|source| {
             MachineError::Io {

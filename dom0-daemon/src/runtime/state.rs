@@ -171,16 +171,21 @@ impl State {
             // Tags and the like are those declared, not those it was started with.
             specs.extend(description.qubes.iter());
         }
-        let views: Vec<QubeView> = specs
+        let mut views: Vec<QubeView> = specs
             .iter()
             .filter_map(|(name, qube)| {
                 let run = self.run(name);
                 let uuid = run
                     .map(|r| r.uuid)
                     .or_else(|| self.uuids.get(*name).copied())?;
-                Some(view_of(qube, uuid, run.is_some()))
+                Some(QubeView::declared(qube, uuid, run.is_some()))
             })
             .collect();
+        let remotes = self.description().into_iter().flat_map(|d| &d.remotes);
+        views.extend(remotes.filter_map(|(name, remote)| {
+            let uuid = self.uuids.get(name).copied()?;
+            Some(QubeView::remote(remote, uuid))
+        }));
         match SystemView::new(views) {
             Ok(view) => self.view = Arc::new(view),
             Err(error) => {
@@ -194,13 +199,11 @@ impl State {
     pub(crate) fn row(&self, name: &QubeName) -> Option<QubeRow> {
         let entry = self.qubes.get(name);
         let running = entry.and_then(|e| e.spec.as_ref().filter(|_| e.run.is_some()));
-        let qube = running.or_else(|| self.declared_qube(name))?;
+        let Some(qube) = running.or_else(|| self.declared_qube(name)) else {
+            return self.remote_row(name);
+        };
         let run = entry.and_then(|e| e.run.as_ref());
         let state = entry.map_or(QubeState::Stopped, |e| e.state);
-        let labels = self.description().map(|d| &d.labels);
-        let color = labels
-            .and_then(|l| l.get(&qube.label))
-            .map(|l| l.color.clone());
         let text = |name: &Option<QubeName>| name.as_ref().map(ToString::to_string);
         Some(QubeRow {
             name: name.to_string(),
@@ -211,7 +214,7 @@ impl State {
                 kind_name(qube.kind).to_owned()
             },
             label: qube.label.clone(),
-            color: color.unwrap_or_default(),
+            color: self.color(&qube.label),
             template: text(&qube.template).unwrap_or_default(),
             netvm: text(&qube.netvm).unwrap_or_default(),
             memory: run.map_or(0, |_| qube.memory.maximum.0),
@@ -219,11 +222,33 @@ impl State {
         })
     }
 
+    /// The line of a qube of another machine.
+    fn remote_row(&self, name: &QubeName) -> Option<QubeRow> {
+        let remote = self.description()?.remotes.get(name)?;
+        Some(QubeRow {
+            name: name.to_string(),
+            state: QubeState::Remote,
+            kind: "remote".to_owned(),
+            label: remote.label.clone(),
+            color: self.color(&remote.label),
+            template: String::new(),
+            netvm: String::new(),
+            memory: 0,
+            domid: 0,
+        })
+    }
+
+    /// The colour of a label; empty if it is not declared.
+    fn color(&self, label: &str) -> String {
+        let label = self.description().and_then(|d| d.labels.get(label));
+        label.map(|label| label.color.clone()).unwrap_or_default()
+    }
+
     /// All lines, by name.
     pub(crate) fn rows(&self) -> Vec<QubeRow> {
         let mut names: Vec<&QubeName> = self.qubes.keys().collect();
         if let Some(description) = self.description() {
-            names.extend(description.qubes.keys());
+            names.extend(description.qubes.keys().chain(description.remotes.keys()));
         }
         names.sort();
         names.dedup();
@@ -231,23 +256,6 @@ impl State {
             .into_iter()
             .filter_map(|name| self.row(name))
             .collect()
-    }
-}
-
-fn view_of(qube: &Qube, uuid: Uuid, running: bool) -> QubeView {
-    let shared = |name: &Option<QubeName>| name.as_ref().map(|n| Arc::from(n.as_str()));
-    QubeView {
-        tags: qube
-            .tags
-            .iter()
-            .map(|tag| Arc::from(tag.as_str()))
-            .collect(),
-        running,
-        template_for_dispvms: qube.kind == QubeKind::DisposableTemplate,
-        default_dispvm: shared(&qube.default_dispvm),
-        internal: qube.features.get("internal").is_some_and(|v| !v.is_empty()),
-        guivm: shared(&qube.guivm),
-        ..QubeView::new(qube.name.as_str(), uuid, qube.kind.class())
     }
 }
 

@@ -109,7 +109,7 @@ impl Runtime {
 /// Those that run, were not tried, and are the netvm of none of the others that do; all of them
 /// where each is some other's.
 fn next_to_stop(rows: &[QubeRow], tried: &BTreeSet<QubeName>) -> Vec<QubeName> {
-    let running = |row: &&QubeRow| !matches!(row.state, QubeState::Stopped | QubeState::Failed);
+    let running = |row: &&QubeRow| row.state.has_domain();
     let left: Vec<(QubeName, &QubeRow)> = rows
         .iter()
         .filter(running)

@@ -188,6 +188,11 @@ impl World {
         &self,
         policy: &str,
     ) -> Result<(), bulkheadd::machine::MachineError> {
+        self.runtime.declare(self.describe(policy).await).await
+    }
+
+    /// The machine with this policy, its volumes made.
+    pub(crate) async fn describe(&self, policy: &str) -> Declared {
         let image = self
             .storage
             .ensure_image(&TemplateSource::Host, None, &|_| {})
@@ -225,15 +230,15 @@ impl World {
                 first_line: 1,
                 text: policy.to_owned(),
             }],
+            remotes: Default::default(),
             policy_tests: Vec::new(),
             policy_folders: live_folder(self.dir.path()),
         };
-        let declared = Declared {
+        Declared {
             generation: Some(1),
             description: Arc::new(description),
             images: Arc::new([(name("base"), image.digest)].into()),
-        };
-        self.runtime.declare(declared).await
+        }
     }
 
     pub(crate) async fn start(&self, text: &str) {

@@ -1,6 +1,6 @@
 //! `policy eval`: what the described policy decides about one call.
 
-use bulkhead_api::qube::{QubeRow, QubeState};
+use bulkhead_api::qube::QubeRow;
 use bulkhead_model::qube::Description;
 use bulkhead_policy::{Decision, QubeView, Request, SystemView};
 use serde::Serialize;
@@ -92,9 +92,9 @@ pub(super) fn rows(global: &Global) -> Option<Vec<QubeRow>> {
     runtime().ok()?.block_on(list).ok()
 }
 
-/// The declared qubes, running as `rows` say, and the disposables that run.
+/// The declared qubes, remote ones too, running as `rows` say, and the disposables that run.
 pub(super) fn view(description: &Description, rows: &[QubeRow]) -> Result<SystemView, Failure> {
-    let runs = |row: &QubeRow| !matches!(row.state, QubeState::Stopped | QubeState::Failed);
+    let runs = |row: &QubeRow| row.state.has_domain();
     let mut number = 0;
     let mut uuid = || {
         // Only told apart from one another: no rule can know them.
@@ -108,6 +108,8 @@ pub(super) fn view(description: &Description, rows: &[QubeRow]) -> Result<System
             .any(|row| row.name == qube.name.as_str() && runs(row));
         qubes.push(QubeView::declared(qube, uuid(), running));
     }
+    let remotes = description.remotes.values();
+    qubes.extend(remotes.map(|remote| QubeView::remote(remote, uuid())));
     for row in rows.iter().filter(|row| runs(row)) {
         if !qubes.iter().any(|qube| *qube.name == *row.name) {
             qubes.push(QubeView {

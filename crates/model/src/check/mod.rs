@@ -18,6 +18,9 @@ pub(crate) fn check(resolved: &Resolved, problems: &mut Problems) {
     for qube in resolved.qubes.values() {
         values::check(qube, resolved, problems);
     }
+    for remote in resolved.remotes.values() {
+        values::check_remote(remote, problems);
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use crate::diagnostic::{Problem, Problems};
 use crate::name::QubeName;
 use crate::property::QubeProperty as P;
 use crate::qube::{Qube, QubeKind};
-use crate::resolve::{Resolved, ResolvedQube};
+use crate::resolve::{Resolved, ResolvedQube, ResolvedRemote};
 
 pub(super) fn check(resolved: &Resolved, problems: &mut Problems) {
     let mut check = Check {
@@ -20,6 +20,9 @@ pub(super) fn check(resolved: &Resolved, problems: &mut Problems) {
                 .problems
                 .push(Problem::error(template.label_at, message));
         }
+    }
+    for remote in resolved.remotes.values() {
+        check.remote(remote);
     }
     for qube in resolved.qubes.values() {
         check.qube(qube);
@@ -78,6 +81,30 @@ impl<'r> Check<'r> {
         );
     }
 
+    fn remote(&mut self, of: &ResolvedRemote) {
+        let (name, relay) = (&of.remote.name, &of.remote.relayvm);
+        let what = format!("remote qube `{name}`");
+        if let Some(message) = self.unknown_label(&what, &of.remote.label) {
+            self.problems.push(Problem::error(of.label_at, message));
+        }
+        if !self.resolved.complete || self.resolved.qubes.contains_key(relay) {
+            return;
+        }
+        let mut message = format!("relayvm of `{name}` is `{relay}`, which does not exist");
+        let mut help = None;
+        let known = self.resolved.qubes.keys().map(QubeName::as_str);
+        if let Some(near) = self.suggester.nearest(relay.as_str(), known) {
+            message.push_str(&format!(", did you mean `{near}`?"));
+        } else if self.resolved.remotes.contains_key(relay) {
+            help = Some("it is a remote qube itself; a qube of this machine is needed here");
+        }
+        let problem = Problem::error(of.relayvm_at, message);
+        self.problems.push(match help {
+            Some(help) => problem.help(help),
+            None => problem,
+        });
+    }
+
     fn unknown_label(&self, what: &str, label: &str) -> Option<String> {
         if self.resolved.labels.contains_key(label) || !self.resolved.complete {
             return None;
@@ -134,6 +161,8 @@ impl<'r> Check<'r> {
             message.push_str(&format!(", did you mean `{near}`?"));
         } else if !is_template && self.resolved.templates.contains_key(target) {
             problem_help = Some("it is a template image; a qube is needed here");
+        } else if self.resolved.remotes.contains_key(target) {
+            problem_help = Some("it is a remote qube; one of this machine is needed here");
         }
         let mut problem = of.places.error(name, property, message);
         if let Some(help) = problem_help {

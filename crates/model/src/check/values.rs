@@ -2,10 +2,10 @@
 //!
 //! Lengths of what a guest reads are those of its store: `wire/qubesdb.md`, sections 3 and 5.
 
-use crate::diagnostic::Problems;
+use crate::diagnostic::{Problem, Problems};
 use crate::property::QubeProperty as P;
 use crate::qube::{QubeKind, VirtMode};
-use crate::resolve::{Resolved, ResolvedQube, WORD_RULE, is_word};
+use crate::resolve::{Resolved, ResolvedQube, ResolvedRemote, WORD_RULE, is_word};
 
 /// Longest name of a service, in bytes: its path in the guest's store has 63.
 pub const SERVICE_NAME_MAX: usize = 48;
@@ -25,6 +25,20 @@ pub const KERNELOPTS_MAX: usize = 1024;
 
 /// Longest user name, in bytes, as in Linux.
 pub const USER_NAME_MAX: usize = 32;
+
+/// A remote qube: its words end up in policy lines and in calls of the relay.
+pub(super) fn check_remote(of: &ResolvedRemote, problems: &mut Problems) {
+    let name = &of.remote.name;
+    let transport = &of.remote.transport_rpc;
+    if !is_word(transport) {
+        let message = format!("transport_rpc of `{name}` is `{transport}`, which is no service");
+        problems.push(Problem::error(of.transport_at, message).help(WORD_RULE));
+    }
+    for (at, tag) in of.tags_at.iter().filter(|(_, tag)| !is_word(tag)) {
+        let message = format!("`{tag}` of `{name}` is no tag");
+        problems.push(Problem::error(*at, message).help(WORD_RULE));
+    }
+}
 
 pub(super) fn check(of: &ResolvedQube, resolved: &Resolved, problems: &mut Problems) {
     let mut check = Check { of, problems };

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::QubeName;
 use crate::property::{PropertyValue, QubeProperty};
-use crate::qube::{Description, Label, Qube, Template, TemplateSource};
+use crate::qube::{Description, Label, Qube, Remote, Template, TemplateSource};
 
 /// Everything that differs; empty when the descriptions mean the same.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,6 +22,9 @@ pub struct DescriptionDiff {
     pub templates: Vec<EntryDiff<QubeName, String>>,
     /// Qubes, by name.
     pub qubes: Vec<EntryDiff<QubeName, QubeProperty>>,
+    /// Qubes of other machines, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remotes: Vec<EntryDiff<QubeName, String>>,
     /// Policy rules, in the order of the longer description.
     pub policy: Vec<RuleDiff>,
     /// What policy must decide, line by line, likewise.
@@ -115,6 +118,7 @@ impl DescriptionDiff {
         self.labels.is_empty()
             && self.templates.is_empty()
             && self.qubes.is_empty()
+            && self.remotes.is_empty()
             && self.policy.is_empty()
             && self.policy_tests.is_empty()
     }
@@ -126,6 +130,7 @@ pub fn diff(old: &Description, new: &Description) -> DescriptionDiff {
         labels: entries(&old.labels, &new.labels, label_properties),
         templates: entries(&old.templates, &new.templates, template_properties),
         qubes: entries(&old.qubes, &new.qubes, qube_properties),
+        remotes: entries(&old.remotes, &new.remotes, remote_properties),
         policy: policy::rules(old, new),
         policy_tests: policy::expectations(old, new),
     }
@@ -189,6 +194,25 @@ fn template_properties(old: &Template, new: &Template) -> Vec<PropertyDiff<Strin
         PropertyValue::from(old.label.as_str()),
         PropertyValue::from(new.label.as_str()),
     ));
+    found
+}
+
+fn remote_properties(old: &Remote, new: &Remote) -> Vec<PropertyDiff<String>> {
+    let texts = [
+        ("label", old.label.as_str(), new.label.as_str()),
+        ("relayvm", old.relayvm.as_str(), new.relayvm.as_str()),
+        ("transport_rpc", &old.transport_rpc, &new.transport_rpc),
+        (
+            "remote_name",
+            old.remote_name.as_str(),
+            new.remote_name.as_str(),
+        ),
+    ];
+    let mut found: Vec<_> = (texts.into_iter())
+        .flat_map(|(name, old, new)| values(name.to_owned(), old.into(), new.into()))
+        .collect();
+    let tags = |of: &Remote| PropertyValue::List(of.tags.iter().cloned().collect());
+    found.extend(values("tags".to_owned(), tags(old), tags(new)));
     found
 }
 

@@ -9,6 +9,7 @@ impl fmt::Display for DescriptionDiff {
         section(f, "label", &self.labels)?;
         section(f, "template", &self.templates)?;
         section(f, "qube", &self.qubes)?;
+        section(f, "remote qube", &self.remotes)?;
         rules(f, "policy", &self.policy)?;
         rules(f, "policy test", &self.policy_tests)
     }

@@ -82,6 +82,9 @@ pub fn load_with(
             qubes: (qubes.into_iter())
                 .map(|(name, qube)| (name, qube.qube))
                 .collect(),
+            remotes: (resolved.remotes.into_iter())
+                .map(|(name, remote)| (name, remote.remote))
+                .collect(),
             policy: written.policy.texts,
             policy_tests: written.tests.texts,
             policy_folders: written.policy.folders,

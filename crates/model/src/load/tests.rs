@@ -640,6 +640,118 @@ fn every_word_of_the_policy_is_found_where_it_was_written() {
 }
 
 #[test]
+fn qubes_of_other_machines_are_declared() {
+    let loaded = loads(&[(
+        "system.ron",
+        r#"(
+    templates: {"debian": (source: Host)},
+    qubes: {"net": (label: "red", template: "debian", netvm: None)},
+    remotes: {
+        "far": (label: "gray", relayvm: "net", transport_rpc: "my.Tunnel", tags: ["office"]),
+        "near": (label: "gray", relayvm: "net", transport_rpc: "my.Tunnel", remote_name: "work"),
+    },
+)"#,
+    )]);
+    let remotes = loaded.description.remotes.values();
+    let names: Vec<_> = remotes.map(|remote| remote.remote_name.as_str()).collect();
+    assert_eq!(names, ["far", "work"]);
+}
+
+#[test]
+fn what_is_wrong_with_remote_qubes_is_told() {
+    let system = r#"(
+    templates: {"debian": (source: Host)},
+    qubes: {"net": (label: "red", template: "debian", netvm: Some("far"))},
+    remotes: {
+        "far": (),
+        "net": (label: "red", relayvm: "net", transport_rpc: "my.Tunnel"),
+        "off": (label: "grey", relayvm: "nett", transport_rpc: "my Tunnel", tags: ["a b"]),
+        "on": (label: "gray", relayvm: "off", transport_rpc: "my.Tunnel"),
+    },
+)"#;
+    insta::assert_snapshot!(errors(&[("system.ron", system)]), @r#"
+    error: netvm of `net` is `far`, which does not exist
+     --> system.ron:3:62
+      |
+    3 |     qubes: {"net": (label: "red", template: "debian", netvm: Some("far"))},
+      |                                                              ^^^^^^^^^^^
+
+    error: remote qube `far` has no label
+     --> system.ron:5:9
+      |
+    5 |         "far": (),
+      |         ^^^^^
+      |
+      = help: add `label: "gray"`
+
+    error: remote qube `far` has no relay
+     --> system.ron:5:9
+      |
+    5 |         "far": (),
+      |         ^^^^^
+      |
+      = help: add `relayvm: "NAME"`, the qube through which it is reached
+
+    error: remote qube `far` has no transport
+     --> system.ron:5:9
+      |
+    5 |         "far": (),
+      |         ^^^^^
+      |
+      = help: add `transport_rpc: "SERVICE"`, the service in its relay that carries calls
+
+    error: remote qube `net` is defined a second time
+     --> system.ron:6:9
+      |
+    6 |         "net": (label: "red", relayvm: "net", transport_rpc: "my.Tunnel"),
+      |         ^^^^^
+      |
+     ::: system.ron:3:13
+      |
+    3 |     qubes: {"net": (label: "red", template: "debian", netvm: Some("far"))},
+      |             ----- first defined here
+
+    error: remote qube `off` has label `grey`, which does not exist, did you mean `gray`?
+     --> system.ron:7:24
+      |
+    7 |         "off": (label: "grey", relayvm: "nett", transport_rpc: "my Tunnel", tags: ["a b"]),
+      |                        ^^^^^^
+
+    error: relayvm of `off` is `nett`, which does not exist, did you mean `net`?
+     --> system.ron:7:41
+      |
+    7 |         "off": (label: "grey", relayvm: "nett", transport_rpc: "my Tunnel", tags: ["a b"]),
+      |                                         ^^^^^^
+
+    error: transport_rpc of `off` is `my Tunnel`, which is no service
+     --> system.ron:7:64
+      |
+    7 |         "off": (label: "grey", relayvm: "nett", transport_rpc: "my Tunnel", tags: ["a b"]),
+      |                                                                ^^^^^^^^^^^
+      |
+      = help: letters, digits, `_`, `.` and `-` are allowed, at most 63 of them, and no `-` or `.` first
+
+    error: `a b` of `off` is no tag
+     --> system.ron:7:84
+      |
+    7 |         "off": (label: "grey", relayvm: "nett", transport_rpc: "my Tunnel", tags: ["a b"]),
+      |                                                                                    ^^^^^
+      |
+      = help: letters, digits, `_`, `.` and `-` are allowed, at most 63 of them, and no `-` or `.` first
+
+    error: relayvm of `on` is `off`, which does not exist
+     --> system.ron:8:40
+      |
+    8 |         "on": (label: "gray", relayvm: "off", transport_rpc: "my.Tunnel"),
+      |                                        ^^^^^
+      |
+      = help: it is a remote qube itself; a qube of this machine is needed here
+
+    10 errors
+    "#);
+}
+
+#[test]
 fn expectations_are_kept_with_the_description() {
     let files = [
         (

@@ -8,13 +8,14 @@ use crate::decode::{Located, Suggester, Table};
 use crate::diagnostic::{At, Problem, Problems};
 use crate::load::SourceUnit;
 use crate::name::QubeName;
-use crate::written::{LabelOptions, QubeOptions, TemplateOptions};
+use crate::written::{LabelOptions, QubeOptions, RemoteOptions, TemplateOptions};
 
 /// The written form of everything, each name once.
 #[derive(Debug, Default)]
 pub(crate) struct Catalog<'u> {
     pub(crate) labels: BTreeMap<&'u str, (At, &'u LabelOptions)>,
     pub(crate) templates: BTreeMap<&'u QubeName, (At, &'u SourceUnit, &'u TemplateOptions)>,
+    pub(crate) remotes: BTreeMap<&'u QubeName, (At, &'u RemoteOptions)>,
     pub(crate) profiles: HashMap<&'u str, (At, &'u QubeOptions)>,
     pub(crate) qubes: BTreeMap<&'u QubeName, WrittenQube<'u>>,
     /// Every file's `defaults`.
@@ -72,6 +73,11 @@ impl<'u> Catalog<'u> {
                     catalog
                         .qubes
                         .insert(&name.value, WrittenQube { name_at, own });
+                }
+            }
+            for (name, remote) in entries(options.remotes.as_ref()) {
+                if first("remote qube", &name.value, name.at, &mut names, problems) {
+                    catalog.remotes.insert(&name.value, (name.at, remote));
                 }
             }
             if let Some(defaults) = &options.defaults {

@@ -7,6 +7,7 @@ pub(crate) mod catalog;
 mod layers;
 mod places;
 mod qube;
+mod remote;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use crate::written::{LabelOptions, Source, TemplateOptions};
 
 pub(crate) use catalog::{Catalog, WORD_RULE, is_word};
 pub(crate) use places::Places;
+pub(crate) use remote::ResolvedRemote;
 
 /// The labels that always exist: name and colour, as in Qubes.
 pub const PREDEFINED_LABELS: [(&str, &str); 8] = [
@@ -37,6 +39,7 @@ pub(crate) struct Resolved {
     pub(crate) labels: BTreeMap<String, Label>,
     pub(crate) templates: BTreeMap<QubeName, ResolvedTemplate>,
     pub(crate) qubes: BTreeMap<QubeName, ResolvedQube>,
+    pub(crate) remotes: BTreeMap<QubeName, ResolvedRemote>,
     /// Whether all files could be read; if not, an unknown name is no error.
     pub(crate) complete: bool,
 }
@@ -76,6 +79,11 @@ pub(crate) fn resolve(units: &[SourceUnit], complete: bool, problems: &mut Probl
     for (name, (at, unit, options)) in &catalog.templates {
         let template = template(name, *at, unit, options, problems);
         resolved.templates.insert((*name).clone(), template);
+    }
+    for (name, (at, options)) in &catalog.remotes {
+        if let Some(remote) = remote::resolve(name, *at, options, problems) {
+            resolved.remotes.insert((*name).clone(), remote);
+        }
     }
     for name in catalog.qubes.keys() {
         let qube = qube::resolve(name, &catalog, problems);

@@ -1,6 +1,6 @@
 //! A file of the description.
 
-use super::{Assertion, PolicyEntry, QubeOptions, TemplateOptions, TestEntry};
+use super::{Assertion, PolicyEntry, QubeOptions, RemoteOptions, TemplateOptions, TestEntry};
 use crate::decode::{Decode, Decoder, Table, section};
 use crate::diagnostic::Problem;
 use crate::name::QubeName;
@@ -24,6 +24,9 @@ section! {
         templates: Table<QubeName, TemplateOptions> = "none", "0.1";
         /// The qubes.
         qubes: Table<QubeName, QubeOptions> = "none", "0.1";
+        /// Qubes of other machines (`RemoteVM` of Qubes R4.3), which take part in calls through a
+        /// qube of this one. They share the names of qubes.
+        remotes: Table<QubeName, RemoteOptions> = "none", "0.1";
         /// Call policy, in order: the first rule that matches decides. Each entry is a text of
         /// rules in policy format 5.0 (`Text("…")` is the same), `File("path or pattern")`
         /// relative to this file, one `Rule(service: …, source: …, target: …, action: Ask)`, or
