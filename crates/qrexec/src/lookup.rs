@@ -141,15 +141,16 @@ fn find(
     let mut there: Vec<Option<bool>> = vec![None; folders.len()];
     for name in call.file_names() {
         for (folder, there) in folders.iter().zip(&mut there) {
-            if *there == Some(false) {
+            let there = match *there {
+                Some(there) => there,
+                None => *there.insert(is_there(folder)?),
+            };
+            if !there {
                 continue;
             }
             let path = folder.join(&name);
             if let Some(link) = link_status(&path)? {
                 return Ok(Some((path, link)));
-            }
-            if there.is_none() {
-                *there = Some(is_there(folder)?);
             }
         }
     }

@@ -8,6 +8,8 @@ use bulkhead_wire::qrexec::data::{DataDecoder, DataError, DataEvent, Role, Sink}
 
 /// Bytes read from the channel at a time: two chunks of the largest kind.
 const BUFFER: usize = 128 * 1024;
+/// The same until that many came at once: a call that says little touches little memory.
+const FIRST: usize = 4 * 1024;
 
 /// What the pump has to act on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub(super) struct Inbound {
     part: Option<(Sink, Range<usize>)>,
     filter_main: bool,
     filter_errors: bool,
+    /// The last read filled the buffer.
+    full: bool,
     gone: bool,
 }
 
@@ -44,11 +48,12 @@ impl Inbound {
     pub(super) fn new(role: Role, filter_main: bool, filter_errors: bool) -> Self {
         Self {
             decoder: DataDecoder::new(role),
-            buffer: vec![0; BUFFER],
+            buffer: vec![0; FIRST],
             raw: 0..0,
             part: None,
             filter_main,
             filter_errors,
+            full: false,
             gone: false,
         }
     }
@@ -96,9 +101,16 @@ impl Inbound {
             if self.gone {
                 return Ok(Notice::Gone);
             }
+            // Nothing is in it that is still needed.
+            if self.raw.is_empty() && self.full && self.buffer.len() < BUFFER {
+                self.buffer = vec![0; BUFFER];
+            }
             match channel.read(&mut self.buffer) {
                 Ok(0) => self.gone = true,
-                Ok(n) => self.raw = 0..n,
+                Ok(n) => {
+                    self.full = n == self.buffer.len();
+                    self.raw = 0..n;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(Notice::Hungry),
                 Err(e) => return Err(InboundError::Read(e)),
             }

@@ -12,6 +12,10 @@ use super::ends::Input;
 /// exit code, which then wake the peer once.
 const LIGHT: usize = 64;
 
+/// Room for a first chunk; larger ones once one was full. A call that says little touches little
+/// memory.
+const FIRST: usize = 4 * 1024;
+
 /// What reading a local stream gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filled {
@@ -27,6 +31,8 @@ pub(super) enum Filled {
 #[derive(Debug)]
 pub(super) struct Outbound {
     buffer: Vec<u8>,
+    /// Most bytes that are read at a time, if the version allows as many.
+    room: usize,
     /// Bytes of the buffer that are messages.
     end: usize,
     /// Bytes of them that were sent.
@@ -42,6 +48,7 @@ impl Outbound {
     pub(super) fn new() -> Self {
         let mut it = Self {
             buffer: Vec::new(),
+            room: FIRST,
             end: 0,
             sent: 0,
             last: 0..0,
@@ -110,10 +117,9 @@ impl Outbound {
             return Ok(Filled::Nothing);
         }
         self.compact();
-        let room = version.chunk_max() as usize;
+        let room = self.room.min(version.chunk_max() as usize);
         let size = self.end + HEADER_LEN + room;
         if self.buffer.len() < size {
-            // Fresh from the system and so zero already: a call that says little touches little.
             let mut larger = vec![0; size];
             if let (Some(to), Some(from)) =
                 (larger.get_mut(..self.end), self.buffer.get(..self.end))
@@ -130,6 +136,9 @@ impl Outbound {
             None => Ok(Filled::Nothing),
             Some(0) => Ok(Filled::End),
             Some(n) => {
+                if n == body.len() {
+                    self.room = usize::MAX;
+                }
                 let len = u32::try_from(n).unwrap_or(u32::MAX);
                 head.copy_from_slice(&Header { kind, len }.encode());
                 let body = self.end + HEADER_LEN;
