@@ -15,11 +15,10 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use super::fork_server::ForkServer;
 use super::host::GuestHost;
+use super::workers::Workers;
 
 /// Calls served at a time: one for each data port there is.
 const CALLS_MAX: usize = 256;
-/// A call's thread holds no buffer on its stack; starting a process needs the most of it.
-const STACK: usize = 128 * 1024;
 /// How long a caller may take to open the channel it asked for.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -72,6 +71,7 @@ pub(super) struct Calls {
     host: Arc<GuestHost>,
     fork_server: Option<ForkServer>,
     wake: Wake,
+    workers: Workers,
     running: usize,
     sender: Sender<Endpoint>,
     receiver: Receiver<Endpoint>,
@@ -90,6 +90,7 @@ impl Calls {
             host,
             fork_server,
             wake,
+            workers: Workers::default(),
             running: 0,
             sender,
             receiver,
@@ -108,10 +109,7 @@ impl Calls {
         let (dir, host) = (self.dir.clone(), Arc::clone(&self.host));
         let (fork_server, wake) = (self.fork_server.clone(), self.wake.clone());
         let (sender, endpoint) = (self.sender.clone(), order.endpoint);
-        let thread = std::thread::Builder::new()
-            .name("call".into())
-            .stack_size(STACK);
-        let started = thread.spawn(move || {
+        let started = self.workers.run(move || {
             let channel = serve_order(&dir, &host, fork_server.as_ref(), order);
             // Without a receiver the agent has ended.
             let _ = sender.send(endpoint);
@@ -121,7 +119,7 @@ impl Calls {
             }
         });
         match started {
-            Ok(_) => {
+            Ok(()) => {
                 self.running += 1;
                 true
             }

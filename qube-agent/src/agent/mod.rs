@@ -2,7 +2,7 @@
 //! programs.
 //!
 //! One thread waits for dom0, local programs and ends of calls ([`serve`]); each call has a
-//! thread of its own while it lasts ([`calls`]). Nothing forks but for the service itself.
+//! thread of its own while it lasts ([`calls`], [`workers`]). Nothing forks but for the service itself.
 
 mod calls;
 mod clients;
@@ -10,6 +10,7 @@ mod fork_server;
 mod host;
 mod link;
 mod serve;
+mod workers;
 
 use std::ffi::OsString;
 use std::io;
