@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use super::error::SendError;
 use super::kept::LARGE;
+use super::listing::Listings;
 use super::progress::{Progress, Survey};
-use super::send::{OnProgress, Sent, pack, pack_resumable};
+use super::send::{OnProgress, Sent, pack_listed, pack_resumable_listed};
 use super::unpack::state_folder;
 use crate::call;
 
@@ -171,10 +172,11 @@ fn transfer(
     progress.set_total(survey.bytes);
     let broken = Interrupted::new(target, paths);
     let all = survey.names == Names::All;
+    let what = (paths, &survey.listings);
     let mut result = None;
     if broken.is_noted() {
         let service = if all { RESUMING_ALL_NAMES } else { RESUMING };
-        let ended = send(target, service, paths, &mut progress, pack_resumable)?;
+        let ended = send(target, service, what, &mut progress, pack_resumable_listed)?;
         // No offers: the target is not ours, or its policy does not know the service.
         if !matches!(ended.0, Err(SendError::NoOffers)) {
             result = Some(ended);
@@ -184,7 +186,7 @@ fn transfer(
         Some(ended) => ended,
         None => {
             let service = if all { SERVICE_ALL_NAMES } else { SERVICE };
-            send(target, service, paths, &mut progress, pack)?
+            send(target, service, what, &mut progress, pack_listed)?
         }
     };
     match sent {
@@ -214,19 +216,19 @@ fn transfer(
     Ok(ExitCode::SUCCESS)
 }
 
-type Pack = fn(&[PathBuf], OwnedFd, OwnedFd, OnProgress<'_>) -> Result<Sent, SendError>;
+type Pack = fn(&[PathBuf], &Listings, OwnedFd, OwnedFd, OnProgress<'_>) -> Result<Sent, SendError>;
 
 /// Sends `paths` through a call of `service` in `target`.
 fn send(
     target: &str,
     service: &str,
-    paths: &[PathBuf],
+    (paths, listings): (&[PathBuf], &Listings),
     progress: &mut Progress,
     pack: Pack,
 ) -> Result<(Result<Sent, SendError>, ExitStatus), CopyError> {
     let mut call = call::start(target, service).map_err(CopyError::Call)?;
     let mut update = |bytes| progress.update(bytes);
-    let sent = pack(paths, call.out, call.answer, &mut update);
+    let sent = pack(paths, listings, call.out, call.answer, &mut update);
     let status = call.child.wait().map_err(CopyError::Call)?;
     Ok((sent, status))
 }

@@ -14,6 +14,7 @@ mod error;
 mod fill;
 mod flush;
 mod kept;
+mod listing;
 mod place;
 mod progress;
 mod receive;

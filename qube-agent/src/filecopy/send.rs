@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use super::CHUNK;
 use super::error::SendError;
 use super::kept::digest;
-use super::tree::names_in;
+use super::listing::{Listing, Listings};
 
 /// Told the bytes of content that have been sent, from time to time.
 pub type OnProgress<'a> = &'a mut dyn FnMut(u64);
@@ -40,8 +40,18 @@ pub fn pack(
     answer: OwnedFd,
     progress: OnProgress<'_>,
 ) -> Result<Sent, SendError> {
-    let stream = Stream::new(out, answer, Dialect::Plain, progress);
-    stream.send(paths)
+    pack_listed(paths, &Listings::default(), out, answer, progress)
+}
+
+/// The same, with what is known of the folders.
+pub(crate) fn pack_listed(
+    paths: &[PathBuf],
+    listings: &Listings,
+    out: OwnedFd,
+    answer: OwnedFd,
+    progress: OnProgress<'_>,
+) -> Result<Sent, SendError> {
+    Stream::new(out, answer, Dialect::Plain, listings, progress).send(paths)
 }
 
 /// Sends `paths` to a receiver of `bulkhead.Filecopy`, going on where it offers to.
@@ -51,7 +61,18 @@ pub fn pack_resumable(
     answer: OwnedFd,
     progress: OnProgress<'_>,
 ) -> Result<Sent, SendError> {
-    let mut stream = Stream::new(out, answer, Dialect::Resumable, progress);
+    pack_resumable_listed(paths, &Listings::default(), out, answer, progress)
+}
+
+/// The same, with what is known of the folders.
+pub(crate) fn pack_resumable_listed(
+    paths: &[PathBuf],
+    listings: &Listings,
+    out: OwnedFd,
+    answer: OwnedFd,
+    progress: OnProgress<'_>,
+) -> Result<Sent, SendError> {
+    let mut stream = Stream::new(out, answer, Dialect::Resumable, listings, progress);
     stream.offers = read_offers(stream.answer.as_fd())?;
     stream.send(paths)
 }
@@ -89,6 +110,7 @@ struct Stream<'a> {
     encoder: Encoder,
     dialect: Dialect,
     offers: Vec<Offer>,
+    listings: &'a Listings,
     buffer: Vec<u8>,
     progress: OnProgress<'a>,
     sent: Sent,
@@ -98,7 +120,13 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    fn new(out: OwnedFd, answer: OwnedFd, dialect: Dialect, progress: OnProgress<'a>) -> Self {
+    fn new(
+        out: OwnedFd,
+        answer: OwnedFd,
+        dialect: Dialect,
+        listings: &'a Listings,
+        progress: OnProgress<'a>,
+    ) -> Self {
         Self {
             out,
             answer,
@@ -106,6 +134,7 @@ impl<'a> Stream<'a> {
             encoder: Encoder::new(dialect),
             dialect,
             offers: Vec::new(),
+            listings,
             // Room for a header and its name past a full chunk.
             buffer: Vec::with_capacity(CHUNK + NAME_MAX + 64),
             progress,
@@ -119,8 +148,8 @@ impl<'a> Stream<'a> {
 
     fn send(mut self, paths: &[PathBuf]) -> Result<Sent, SendError> {
         for path in paths {
-            let (path, name) = name_of(path)?;
-            self.tree(CWD, path.as_os_str(), &path, &name)?;
+            let (path, mut name) = name_of(path)?;
+            self.tree(CWD, path.as_os_str(), &mut path.clone(), &mut name)?;
         }
         let crc = self
             .encoder
@@ -138,18 +167,14 @@ impl<'a> Stream<'a> {
         Ok(self.sent)
     }
 
-    /// Sends `leaf` in `parent`, whose path is `path`, as `name`.
+    /// Sends `leaf` in `parent`, whose path is `path`, as `name`. Both are the same afterwards.
     fn tree(
         &mut self,
         parent: BorrowedFd<'_>,
         leaf: &OsStr,
-        path: &Path,
-        name: &[u8],
+        path: &mut PathBuf,
+        name: &mut Vec<u8>,
     ) -> Result<(), SendError> {
-        let failed = |source: Errno| SendError::Read {
-            path: path.to_owned(),
-            source: source.into(),
-        };
         // Not blocking: it may turn into a pipe before it is opened.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let opened = match openat(parent, leaf, flags | self.quiet, Mode::empty()) {
@@ -163,39 +188,53 @@ impl<'a> Stream<'a> {
             Ok(file) => file,
             // Links and sockets cannot be opened like this.
             Err(Errno::LOOP | Errno::NXIO) => return self.link(parent, leaf, path, name),
-            Err(source) => return Err(failed(source)),
+            Err(source) => return Err(unreadable(path, source)),
         };
-        let stat = fstat(&file).map_err(failed)?;
-        let item = Item {
-            path,
-            name,
-            stat: &stat,
-        };
+        let stat = fstat(&file).map_err(|source| unreadable(path, source))?;
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => self.file(&item, file),
-            FileType::Directory => self.directory(&item, &file),
-            _ => Err(SendError::Type(path.to_owned())),
+            FileType::RegularFile => self.file(
+                &Item {
+                    path,
+                    name,
+                    stat: &stat,
+                },
+                file,
+            ),
+            FileType::Directory => self.directory(&file, &stat, path, name),
+            _ => Err(SendError::Type(path.clone())),
         }
     }
 
-    fn directory(&mut self, item: &Item<'_>, directory: &OwnedFd) -> Result<(), SendError> {
-        self.header(item, Kind::Directory)?;
-        let mut names = names_in(directory.as_fd()).map_err(|source| SendError::Read {
-            path: item.path.to_owned(),
-            source: source.into(),
-        })?;
-        names.sort_unstable();
-        let mut name = item.name.to_vec();
+    fn directory(
+        &mut self,
+        directory: &OwnedFd,
+        stat: &Stat,
+        path: &mut PathBuf,
+        name: &mut Vec<u8>,
+    ) -> Result<(), SendError> {
+        self.header(&Item { path, name, stat }, Kind::Directory)?;
+        let read;
+        let listing = match self.listings.of(stat) {
+            Some(known) => known,
+            None => {
+                read = Listing::read(directory.as_fd(), |_, _| {})
+                    .map_err(|source| unreadable(path, source))?;
+                &read
+            }
+        };
+        let length = name.len();
         name.push(b'/');
-        let base = name.len();
-        for leaf in names {
-            name.truncate(base);
-            name.extend_from_slice(&leaf);
-            let leaf = OsStr::from_bytes(&leaf);
-            self.tree(directory.as_fd(), leaf, &item.path.join(leaf), &name)?;
+        for leaf in listing.names() {
+            name.truncate(length + 1);
+            name.extend_from_slice(leaf);
+            let leaf = OsStr::from_bytes(leaf);
+            path.push(leaf);
+            self.tree(directory.as_fd(), leaf, path, name)?;
+            path.pop();
         }
+        name.truncate(length);
         // Again: now the receiver sets permissions and times.
-        self.header(item, Kind::Directory)
+        self.header(&Item { path, name, stat }, Kind::Directory)
     }
 
     fn link(
@@ -205,10 +244,7 @@ impl<'a> Stream<'a> {
         path: &Path,
         name: &[u8],
     ) -> Result<(), SendError> {
-        let failed = |source: Errno| SendError::Read {
-            path: path.to_owned(),
-            source: source.into(),
-        };
+        let failed = |source| unreadable(path, source);
         let stat = statat(parent, leaf, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
             return Err(SendError::Type(path.to_owned()));
@@ -243,12 +279,7 @@ impl<'a> Stream<'a> {
                 Ok(0) => return Err(SendError::Shrunk(item.path.to_owned())),
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,
-                Err(source) => {
-                    return Err(SendError::Read {
-                        path: item.path.to_owned(),
-                        source: source.into(),
-                    });
-                }
+                Err(source) => return Err(unreadable(item.path, source)),
             };
             // A file that grew is sent as long as it was said to be.
             let taken = usize::try_from(left).unwrap_or(usize::MAX).min(count);
@@ -378,6 +409,13 @@ impl<'a> Stream<'a> {
                 Err(error) => return Err(SendError::Connection(error.into())),
             }
         }
+    }
+}
+
+fn unreadable(path: &Path, source: Errno) -> SendError {
+    SendError::Read {
+        path: path.to_owned(),
+        source: source.into(),
     }
 }
 
