@@ -4,7 +4,7 @@
 //! closing the other; the first needs the stream, the second does not. A helper thread has it.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -38,6 +38,15 @@ struct Batch {
     contents: Vec<u8>,
 }
 
+impl Batch {
+    /// The same memory without any file.
+    fn clear(&mut self) {
+        self.files.clear();
+        self.names.clear();
+        self.contents.clear();
+    }
+}
+
 /// A file that could not be filled.
 #[derive(Debug, Clone)]
 pub(crate) struct FillError {
@@ -48,11 +57,19 @@ pub(crate) struct FillError {
 
 type Failure = Arc<Mutex<Option<FillError>>>;
 
+#[derive(Debug)]
+struct Worker {
+    batches: SyncSender<Batch>,
+    /// What it has done, to be used again: fresh memory costs more than what is put into it.
+    done: Receiver<Batch>,
+    thread: JoinHandle<()>,
+}
+
 /// Fills small files of one transfer.
 #[derive(Debug, Default)]
 pub(crate) struct Filler {
     batch: Batch,
-    worker: Option<(SyncSender<Batch>, JoinHandle<()>)>,
+    worker: Option<Worker>,
     /// The first that failed.
     failed: Failure,
 }
@@ -97,26 +114,42 @@ impl Filler {
         if self.batch.files.is_empty() {
             return;
         }
-        let batch = std::mem::take(&mut self.batch);
         if self.worker.is_none() {
-            let failed = Arc::clone(&self.failed);
-            let (sender, batches) = sync_channel(AHEAD);
-            let work = move || {
-                for batch in batches {
-                    fill(batch, &failed);
-                }
-            };
-            let thread = thread::Builder::new().name("fill".to_owned());
-            // Without a thread to spare it is done here.
-            self.worker = thread.spawn(work).ok().map(|worker| (sender, worker));
+            self.worker = self.start_worker();
         }
+        let fresh = self.worker.as_ref().and_then(|it| it.done.try_recv().ok());
+        let batch = std::mem::replace(&mut self.batch, fresh.unwrap_or_default());
         let left = match &self.worker {
-            Some((sender, _)) => sender.send(batch).err().map(|unsent| unsent.0),
+            Some(worker) => worker.batches.send(batch).err().map(|unsent| unsent.0),
             None => Some(batch),
         };
-        if let Some(batch) = left {
-            fill(batch, &self.failed);
+        if let Some(mut batch) = left {
+            fill(&batch, &self.failed);
+            batch.clear();
+            self.batch = batch;
         }
+    }
+
+    /// None without a thread to spare: then it is done here.
+    fn start_worker(&self) -> Option<Worker> {
+        let failed = Arc::clone(&self.failed);
+        let (batches, to_do) = sync_channel::<Batch>(AHEAD);
+        let (emptied, done) = channel();
+        let work = move || {
+            for mut batch in to_do {
+                fill(&batch, &failed);
+                batch.clear();
+                // Not wanted back: the transfer is over.
+                let _ = emptied.send(batch);
+            }
+        };
+        let thread = thread::Builder::new().name("fill".to_owned()).spawn(work);
+        let thread = thread.ok()?;
+        Some(Worker {
+            batches,
+            done,
+            thread,
+        })
     }
 
     fn check(&self) -> Result<(), FillError> {
@@ -125,10 +158,10 @@ impl Filler {
     }
 
     fn stop(&mut self) {
-        if let Some((sender, worker)) = self.worker.take() {
-            drop(sender);
+        if let Some(worker) = self.worker.take() {
+            drop(worker.batches);
             // It cannot panic: nothing in it does.
-            let _ = worker.join();
+            let _ = worker.thread.join();
         }
     }
 }
@@ -139,9 +172,9 @@ impl Drop for Filler {
     }
 }
 
-fn fill(batch: Batch, failed: &Failure) {
+fn fill(batch: &Batch, failed: &Failure) {
     let (mut names, mut contents) = (batch.names.as_slice(), batch.contents.as_slice());
-    for small in batch.files {
+    for small in &batch.files {
         let (name, next_names) = names.split_at(small.name_len.min(names.len()));
         let (content, next) = contents.split_at(small.content_len.min(contents.len()));
         (names, contents) = (next_names, next);
