@@ -12,8 +12,9 @@ use std::thread::{self, JoinHandle};
 use rustix::fs::{fdatasync, syncfs};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
-/// Bytes of a large file after which they are sent to the disk.
-const STEP: u64 = 32 * 1024 * 1024;
+/// Bytes of a large file after which they are sent to the disk: so few that it starts early and has
+/// little left to do when the last have come, many for each time that it is waited for.
+const STEP: u64 = 8 * 1024 * 1024;
 /// Small files that are flushed one by one at the end; beyond this the whole file system is, which
 /// costs less than the journal commits of so many.
 const SINGLE_MAX: usize = 8;
