@@ -72,6 +72,7 @@ fuzz_target!(|data: &[u8]| {
                         assert!(!request.service.is_empty() && !request.service.starts_with('+'));
                         assert!(request.service.len() < SERVICE_FIELD_MAX);
                         assert!(request.target.len() < 64 && request.source.len() < 64);
+                        assert!(request.ident.announced().is_none_or(|it| it.is_possible()));
                     }
                     DaemonEvent::Terminated(end) => assert!((513..=768).contains(&end.port)),
                     DaemonEvent::Connected { .. } | DaemonEvent::Withdrawn(_) => {}

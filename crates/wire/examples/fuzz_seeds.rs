@@ -9,6 +9,7 @@ use std::path::Path;
 
 use bulkhead_wire::filecopy::offer::{self, Offer};
 use bulkhead_wire::filecopy::{Dialect, Encoder, Entry, Kind as Item, Stamp};
+use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::control::{AgentLink, DaemonLink};
 use bulkhead_wire::qrexec::frame::message;
 use bulkhead_wire::qrexec::local::ClientCommand;
@@ -22,6 +23,14 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// Body of a message at most, as far as seeds go.
 const BODY_MAX: u32 = 65_536;
+
+/// What a caller says it will send.
+const ANNOUNCED: Announced = Announced {
+    files: 3,
+    folders: 1,
+    bytes: 13_002_342,
+    at_least: true,
+};
 
 fn main() -> Outcome {
     let folder = std::env::args_os()
@@ -63,9 +72,13 @@ fn qrexec() -> Outcome<Seeds> {
         port: 513,
     };
     let mut asked = Vec::new();
-    for (mode, version) in (0..).zip([Version::V2, Version::V3, Version::V4]) {
+    let versions = [Version::V2, Version::V3, Version::V4];
+    let idents = [Ident::for_slot(3), Ident::announcing(4, ANNOUNCED)];
+    let forms = versions.iter().flat_map(|v| idents.iter().map(|i| (*v, i)));
+    for (version, ident) in forms {
+        let mode = version as u8;
         let mut trigger = Trigger::ask("", "vault", "qubes.Filecopy+x");
-        trigger.ident = Ident::for_slot(3);
+        trigger.ident = ident.clone();
         let bytes = trigger.encode(version)?;
         let body = bytes.get(HEADER_LEN..).ok_or("a trigger has a header")?;
         seeds.push(("qrexec_trigger", [&[mode], body].concat()));

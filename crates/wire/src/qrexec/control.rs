@@ -425,6 +425,7 @@ fn read_ident(field: &[u8]) -> Option<Ident> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::announced::Announced;
     use super::*;
     use proptest::prelude::*;
 
@@ -603,7 +604,16 @@ mod tests {
             let mut bytes = hello(Version::V4).to_vec();
             for slot in 0..4 {
                 let mut ask = Trigger::ask("", "work", "qubes.Filecopy");
-                ask.ident = Ident::for_slot(slot);
+                let announced = Announced {
+                    files: 3,
+                    folders: 1,
+                    bytes: u64::MAX >> (slot * 16),
+                    at_least: false,
+                };
+                ask.ident = match slot % 2 {
+                    0 => Ident::for_slot(slot),
+                    _ => Ident::announcing(slot, announced),
+                };
                 bytes.extend(ask.encode(Version::V4).unwrap());
                 bytes.extend(AgentLink::terminated(HERE));
             }

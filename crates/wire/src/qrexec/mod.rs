@@ -2,6 +2,7 @@
 //!
 //! - [`control`]: the link between a guest's agent and dom0 (vchan port 512), both sides.
 //! - [`data`]: the channel that carries one call's streams, both sides.
+//! - [`announced`]: what a caller says it will send.
 //! - [`trigger`]: what a guest sends to ask for a call; untrusted until validated.
 //! - [`local`]: the sockets on which local clients talk to a daemon or an agent.
 //! - [`command`]: command lines and service descriptors.
@@ -11,6 +12,7 @@
 //! All integers are 32-bit little-endian. Every message is an 8-byte [`Header`] (kind, length of
 //! what follows) and a body.
 
+pub mod announced;
 pub mod command;
 pub mod config;
 pub mod control;
@@ -22,6 +24,7 @@ pub mod vmexec;
 
 pub use frame::{FrameError, FrameReader, HEADER_LEN, Header, Kind};
 
+use announced::Announced;
 use thiserror::Error;
 
 /// Service not run because of a problem with qrexec itself.
@@ -179,9 +182,33 @@ impl Ident {
         Self(format!("SOCKET{slot}"))
     }
 
-    /// The slot of an identifier made by [`Ident::for_slot`].
+    /// The same for a request whose caller says what it will send.
+    #[must_use]
+    pub fn announcing(slot: u32, announced: Announced) -> Self {
+        let slot = announced::digits(slot.into());
+        Self(format!("B{slot}{}", announced.encode()))
+    }
+
+    /// What the caller says it will send, if its agent has put that here.
+    #[must_use]
+    pub fn announced(&self) -> Option<Announced> {
+        self.parts().map(|(_, announced)| announced)
+    }
+
+    /// The parts of an identifier made by [`Ident::announcing`].
+    fn parts(&self) -> Option<(u32, Announced)> {
+        let rest = self.0.strip_prefix('B')?;
+        let (slot, text) = rest.split_at_checked(rest.find(['E', 'L'])?)?;
+        let slot = announced::number(slot)?.try_into().ok()?;
+        Some((slot, Announced::decode(text)?))
+    }
+
+    /// The slot of an identifier made by [`Ident::for_slot`] or [`Ident::announcing`].
     #[must_use]
     pub fn slot(&self) -> Option<u32> {
+        if let Some((slot, _)) = self.parts() {
+            return Some(slot);
+        }
         let digits = self.0.strip_prefix("SOCKET")?;
         digits
             .bytes()
