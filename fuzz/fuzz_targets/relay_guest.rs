@@ -73,7 +73,11 @@ fuzz_target!(|data: &[u8]| {
         assert!(core.database_output().len() <= LINK_OUTPUT_MAX + 4096);
         if op & 0x80 == 0 {
             while let Some(packet) = core.packet() {
-                if let FromRelay::CallRequest { request, .. } = decode(packet).expect("our own") {
+                if let FromRelay::CallRequest {
+                    request, announced, ..
+                } = decode(packet).expect("our own")
+                {
+                    assert!(announced.is_none_or(|it| it.is_possible()));
                     requests.push(request);
                 }
                 core.packet_sent();

@@ -167,6 +167,7 @@ impl Control {
             service,
             ident,
         } = trigger;
+        let announced = ident.announced();
         let request = *next;
         next.0 += 1;
         self.pending.insert(request, ident);
@@ -175,6 +176,7 @@ impl Control {
             service,
             target,
             requested_source: source,
+            announced,
         });
     }
 

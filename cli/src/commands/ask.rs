@@ -69,6 +69,7 @@ fn table(asks: &[Ask], now: u64) -> Table {
         ("SERVICE", Align::Left),
         ("TARGET", Align::Left),
         ("CHOICES", Align::Left),
+        ("ANNOUNCED", Align::Left),
         ("WAITS", Align::Right),
     ]);
     for ask in asks {
@@ -79,6 +80,7 @@ fn table(asks: &[Ask], now: u64) -> Table {
             service(ask).into(),
             ask.requested_target.as_str().into(),
             ask.targets.join(", ").into(),
+            announced(ask).into(),
             format!("{} s", waits.as_secs()).into(),
         ]);
     }
@@ -90,6 +92,15 @@ fn service(ask: &Ask) -> String {
         ask.service.clone()
     } else {
         format!("{}+{}", ask.service, ask.argument)
+    }
+}
+
+/// What the source says it will send: its word and no more.
+fn announced(ask: &Ask) -> String {
+    match &ask.announced {
+        Some(announced) => announced.to_string(),
+        None if ask.copies_files() => "nothing".to_owned(),
+        None => String::new(),
     }
 }
 
@@ -150,6 +161,17 @@ fn question(ask: &Ask, paint: Paint) -> String {
     ));
     if !ask.argument.is_empty() {
         out.push_str(&format!("  argument: {}\n", line(&ask.argument)));
+    }
+    match &ask.announced {
+        Some(said) => {
+            let source = line(&ask.source);
+            let said = format!("  says:     {said} (the word of {source}, not checked)\n");
+            out.push_str(&said);
+        }
+        None if ask.copies_files() => {
+            out.push_str("  says:     nothing of how many files and how large\n");
+        }
+        None => {}
     }
     let asked = time::utc(ask.asked);
     out.push_str(&format!(
@@ -314,6 +336,8 @@ fn read_lines() -> mpsc::UnboundedReceiver<String> {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_api::call::Announced;
+
     use super::*;
 
     fn sample(default: Option<&str>) -> Ask {
@@ -330,6 +354,7 @@ mod tests {
             expires: None,
             guivm: None,
             rule: "policy:12".into(),
+            announced: None,
         }
     }
 
@@ -343,12 +368,40 @@ mod tests {
           source:   work (blue)
           target:   @default
           service:  qubes.Filecopy
+          says:     nothing of how many files and how large
           asked:    2024-02-29 12:34:56 UTC, by policy:12
         Where may it go?
            1  vault (a)
            2  personal
         [a]llow to vault, number or name, [d]eny, [s]kip: 
         ");
+    }
+
+    #[test]
+    fn what_the_source_announces_is_told_as_its_word() {
+        let line = |ask: &Ask| {
+            let shown = question(ask, Paint::NEVER);
+            let line = shown.lines().find(|line| line.contains("says:"));
+            line.map(|line| line.trim().to_owned())
+        };
+        let mut ask = sample(None);
+        let announced = |files, bytes| Announced {
+            files,
+            folders: 0,
+            bytes,
+            at_least: false,
+        };
+        ask.announced = Some(announced(3, 13_002_342));
+        let told = "says:     3 files, 12.4 MiB (the word of work, not checked)";
+        assert_eq!(line(&ask).as_deref(), Some(told));
+        // Whatever the number, it is one line of digits.
+        ask.announced = Some(announced(u64::MAX, u64::MAX));
+        let told =
+            "says:     18,446,744,073,709,551,615 files, 16.0 EiB (the word of work, not checked)";
+        assert_eq!(line(&ask).as_deref(), Some(told));
+        ask.announced = None;
+        ask.service = "qubes.GetDate".into();
+        assert_eq!(line(&ask), None, "nobody expects it to say anything");
     }
 
     #[test]
@@ -402,10 +455,16 @@ mod tests {
     fn waiting_calls_are_listed() {
         let mut ask = sample(None);
         ask.argument = "x".into();
+        ask.announced = Some(Announced {
+            files: 3,
+            folders: 0,
+            bytes: 3 << 30,
+            at_least: true,
+        });
         let shown = table(&[ask], 1_709_210_100).render(Paint::NEVER);
         insta::assert_snapshot!(shown, @r"
-        ID  SOURCE  SERVICE           TARGET    CHOICES          WAITS
-         3  work    qubes.Filecopy+x  @default  vault, personal    4 s
+        ID  SOURCE  SERVICE           TARGET    CHOICES          ANNOUNCED                  WAITS
+         3  work    qubes.Filecopy+x  @default  vault, personal  at least 3 files, 3.0 GiB    4 s
         ");
     }
 }

@@ -1,6 +1,6 @@
 //! `run`, `call`, `ask` and `audit`.
 
-use bulkhead_api::call::{Ask, AuditRecord};
+use bulkhead_api::call::{Announced, Ask, AuditRecord};
 use bulkhead_api::event::Event;
 use bulkhead_api::{ApiError, ErrorKind, to_json};
 
@@ -184,6 +184,12 @@ fn waiting(id: u64, default: Option<&str>) -> Ask {
         expires: None,
         guivm: None,
         rule: "30-desktop.policy:8".into(),
+        announced: Some(Announced {
+            files: 3,
+            folders: 1,
+            bytes: 13_002_342,
+            at_least: false,
+        }),
     }
 }
 
@@ -208,6 +214,12 @@ fn ask_can_be_scripted() {
     insta::assert_snapshot!(fake.tell(&["ask", "list", "--json"]), @r#"
     [
       {
+        "announced": {
+          "at_least": false,
+          "bytes": 13002342,
+          "files": 3,
+          "folders": 1
+        },
         "argument": "",
         "asked": 1709210096,
         "default_target": "vault",
@@ -250,6 +262,7 @@ fn ask_talks_with_the_person() {
     let fake = Fake::start(asks(&list));
     let mut terminal = Terminal::run(fake.bulkhead(&["ask"]));
     terminal.expect("Call 3 waits");
+    terminal.expect("3 files and 1 folder, 12.4 MiB (the word of work, not checked)");
     terminal.expect("[s]kip: ");
     terminal.say("");
     terminal.expect("Type one of the answers");

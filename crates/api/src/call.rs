@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use zbus::{OwnedFd, Type};
 
+pub use announced::Announced;
+
+mod announced;
+
 /// Longest command line that is passed on, as in qrexec: 65,535 bytes less `user:` and the NUL.
 pub const COMMAND_MAX: usize = 65_000;
 
@@ -86,6 +90,20 @@ pub struct Ask {
     pub guivm: Option<String>,
     /// The rule that asks, as `file:line`.
     pub rule: String,
+    /// What the source says it will send; none where it says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<Announced>,
+}
+
+impl Ask {
+    /// Whether the service copies files, and its callers may be expected to say how many.
+    #[must_use]
+    pub fn copies_files(&self) -> bool {
+        matches!(
+            self.service.as_str(),
+            "qubes.Filecopy" | "bulkhead.Filecopy"
+        )
+    }
 }
 
 /// The person's answer.

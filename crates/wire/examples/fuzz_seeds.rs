@@ -195,6 +195,7 @@ fn packets() -> Outcome<Seeds> {
         service: "qubes.Filecopy".into(),
         target: "vault".into(),
         requested_source: String::new(),
+        announced: Some(ANNOUNCED),
     };
     let setup = ToRelay::Setup {
         qube: "work".into(),

@@ -6,6 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::qrexec::announced::Announced;
+
 pub use packet::{PacketError, decode, encode};
 
 mod packet;
@@ -118,6 +120,8 @@ pub enum FromRelay {
         target: String,
         /// Claimed source of a relayed call (protocol 4), else empty.
         requested_source: String,
+        /// What the caller says it will send; each figure within its limit.
+        announced: Option<Announced>,
     },
     /// A call that waits for its answer is taken back: its caller is gone.
     CallWithdrawn {

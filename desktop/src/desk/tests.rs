@@ -36,6 +36,7 @@ fn ask(id: u64, source: &str) -> Ask {
         expires: Some(WALL + 300),
         guivm: None,
         rule: "a.policy:1".into(),
+        announced: None,
     }
 }
 

@@ -53,6 +53,7 @@ pub(crate) fn ask(id: u64) -> Ask {
         expires: Some(now + 300),
         guivm: None,
         rule: "30-user.policy:12".into(),
+        announced: None,
     }
 }
 

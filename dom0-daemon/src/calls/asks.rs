@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bulkhead_api::call::{Answer, Ask};
+use bulkhead_api::call::{Announced, Answer, Ask};
 use bulkhead_api::event::Event;
 use bulkhead_model::name::QubeName;
 use bulkhead_policy::{Allow, Query};
@@ -114,7 +114,8 @@ impl Asks {
         ask: bulkhead_policy::Ask,
     ) {
         let share = inner.share_of(run).to_string();
-        let shown = shown(inner, &request.service, &ask);
+        let mut shown = shown(inner, &request.service, &ask);
+        shown.announced = request.announced.map(claim);
         let asker = Asker::Guest(Arc::clone(run), request);
         self.put(inner, asker, share, ask, shown);
     }
@@ -274,6 +275,17 @@ fn shown(inner: &Inner, service: &str, ask: &bulkhead_policy::Ask) -> Ask {
         expires: Some(asked + inner.config.ask_timeout.as_secs()),
         guivm: ask.guivm.as_ref().map(ToString::to_string),
         rule: ask.rule.to_string(),
+        announced: None,
+    }
+}
+
+/// What a caller says it will send, as clients see it.
+fn claim(announced: bulkhead_wire::qrexec::announced::Announced) -> Announced {
+    Announced {
+        files: announced.files,
+        folders: announced.folders,
+        bytes: announced.bytes,
+        at_least: announced.at_least,
     }
 }
 

@@ -25,6 +25,7 @@ use std::time::Duration;
 use bulkhead_api::call::AuditRecord;
 use bulkhead_model::name::QubeName;
 use bulkhead_policy::{Allow, Decision, Deny, Destination};
+use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::relay::{RequestId, ToRelay};
 
 use self::asks::Asks;
@@ -69,6 +70,8 @@ pub(crate) struct Request {
     pub(crate) target: String,
     /// Claimed source, possibly empty.
     pub(crate) requested_source: String,
+    /// What the caller says it will send: to be shown, never to decide by.
+    pub(crate) announced: Option<Announced>,
 }
 
 impl Request {

@@ -28,6 +28,7 @@ pub(super) fn check(message: &FromRelay) -> Result<(), &'static str> {
             service,
             target,
             requested_source,
+            announced,
             ..
         } => {
             let bytes = |b: u8| b.is_ascii_alphanumeric() || b"_.-+".contains(&b);
@@ -39,6 +40,9 @@ pub(super) fn check(message: &FromRelay) -> Result<(), &'static str> {
             }
             if !name(target) || !name(requested_source) {
                 return Err("a qube name that was not cleaned");
+            }
+            if announced.is_some_and(|announced| !announced.is_possible()) {
+                return Err("an announcement past its limits");
             }
             Ok(())
         }
@@ -88,6 +92,7 @@ pub(crate) fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_wire::qrexec::announced::{ANNOUNCED_BYTES_MAX, ANNOUNCED_ENTRIES_MAX, Announced};
     use bulkhead_wire::relay::RequestId;
 
     use super::*;
@@ -98,7 +103,28 @@ mod tests {
             service: service.to_owned(),
             target: target.to_owned(),
             requested_source: String::new(),
+            announced: None,
         }
+    }
+
+    #[test]
+    fn announcements_are_checked_to_their_limits() {
+        let at = |files, folders, bytes| {
+            let mut message = call("qubes.Filecopy", "vault");
+            if let FromRelay::CallRequest { announced, .. } = &mut message {
+                *announced = Some(Announced {
+                    files,
+                    folders,
+                    bytes,
+                    at_least: false,
+                });
+            }
+            check(&message).is_ok()
+        };
+        let (entries, bytes) = (ANNOUNCED_ENTRIES_MAX, ANNOUNCED_BYTES_MAX);
+        assert!(at(0, 0, 0) && at(entries, entries, bytes));
+        assert!(!at(entries + 1, 0, 0) && !at(0, entries + 1, 0) && !at(0, 0, bytes + 1));
+        assert!(!at(u64::MAX, u64::MAX, u64::MAX));
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl RelayEvents for GuestEvents {
                 service,
                 target,
                 requested_source,
+                announced,
             } => inner.call_requested(
                 &run,
                 crate::calls::Request {
@@ -71,6 +72,7 @@ impl RelayEvents for GuestEvents {
                     service,
                     target,
                     requested_source,
+                    announced,
                 },
             ),
             FromRelay::CallWithdrawn { request } => inner.call_withdrawn(&run, epoch, request),

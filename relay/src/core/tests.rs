@@ -1,3 +1,4 @@
+use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::control::{AgentEvent, AgentLink};
 use bulkhead_wire::qrexec::trigger::Trigger;
 use bulkhead_wire::qrexec::{Ident, PENDING_REQUESTS_MAX, Version};
@@ -159,6 +160,100 @@ fn one_request_past_the_limit_is_refused_at_once_and_a_place_is_freed() {
     .unwrap();
     core.control_receive(&ask(9), NOW);
     assert_eq!(packets(&mut core).len(), 1);
+}
+
+fn announce(slot: u32, announced: Announced) -> Vec<u8> {
+    let mut trigger = Trigger::ask("", "vault", "qubes.Filecopy");
+    trigger.ident = Ident::announcing(slot, announced);
+    trigger.encode(Version::V4).unwrap()
+}
+
+const SOME: Announced = Announced {
+    files: 3,
+    folders: 1,
+    bytes: 13_002_342,
+    at_least: false,
+};
+
+#[test]
+fn an_announcement_comes_with_its_call_and_its_identifier_goes_back_whole() {
+    let (mut core, mut agent) = connected();
+    core.control_receive(&[announce(3, SOME), ask(4)].concat(), NOW);
+    let told: Vec<_> = packets(&mut core)
+        .into_iter()
+        .map(|message| match message {
+            FromRelay::CallRequest { announced, .. } => announced,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(told, [Some(SOME), None]);
+    core.command(ToRelay::CallRefused {
+        request: RequestId(0),
+    })
+    .unwrap();
+    let ident = Ident::announcing(3, SOME);
+    assert_eq!(
+        agent_events(&mut core, &mut agent),
+        [AgentEvent::Refused { ident }]
+    );
+}
+
+/// An announcement is a part of its request: there is none without one, and nothing is kept of
+/// what is not.
+#[test]
+fn thousands_of_announcements_are_calls_like_any_other() {
+    const COUNT: u32 = 20_000;
+    let (mut core, mut agent) = connected();
+    let (mut asked, mut refused, mut now) = (0, 0, NOW);
+    for slot in 0..COUNT {
+        let huge = Announced {
+            bytes: u64::MAX - u64::from(slot),
+            ..SOME
+        };
+        core.control_receive(&announce(slot, huge), now);
+        while core.control.as_ref().unwrap().has_input() {
+            now += core.wait(now).unwrap_or_default();
+            core.advance(now);
+        }
+        for message in packets(&mut core) {
+            let FromRelay::CallRequest { announced, .. } = message else {
+                panic!("{message:?}")
+            };
+            assert!(announced.unwrap().is_possible() && announced.unwrap().at_least);
+            asked += 1;
+        }
+        refused += agent_events(&mut core, &mut agent).len();
+    }
+    assert_eq!(asked, PENDING_REQUESTS_MAX);
+    assert_eq!(refused, COUNT as usize - PENDING_REQUESTS_MAX);
+}
+
+/// Figures past their limits, and other agents' identifiers, announce nothing; the call goes on.
+#[test]
+fn what_is_no_announcement_is_an_identifier_like_any_other() {
+    let (mut core, mut agent) = connected();
+    // One file more than can be announced, no number, too few of them.
+    for text in ["B3Elflt.0.0", "B3E-1.0.0", "B3E1.2", "AAAA", "SOCKET3"] {
+        let mut trigger = Trigger::ask("", "vault", "qubes.Filecopy");
+        trigger.ident = Ident::from_text(text).unwrap();
+        core.control_receive(&trigger.encode(Version::V4).unwrap(), NOW);
+        let told = packets(&mut core);
+        let [
+            FromRelay::CallRequest {
+                request,
+                announced: None,
+                ..
+            },
+        ] = told[..]
+        else {
+            panic!("{text}: {told:?}")
+        };
+        core.command(ToRelay::CallRefused { request }).unwrap();
+        let refused = AgentEvent::Refused {
+            ident: trigger.ident,
+        };
+        assert_eq!(agent_events(&mut core, &mut agent), [refused]);
+    }
 }
 
 #[test]
@@ -515,7 +610,8 @@ proptest! {
         core.control_receive(&bytes, NOW);
         core.database_receive(&bytes, NOW);
         for message in packets(&mut core) {
-            if let FromRelay::CallRequest { service, target, .. } = message {
+            if let FromRelay::CallRequest { service, target, announced, .. } = message {
+                prop_assert!(announced.is_none_or(|it| it.is_possible()));
                 prop_assert!(service.bytes().chain(target.bytes()).all(|b| (0x21..0x7f).contains(&b)));
             }
         }

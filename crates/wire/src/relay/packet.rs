@@ -49,6 +49,7 @@ pub fn decode<T: DeserializeOwned>(packet: &[u8]) -> Result<T, PacketError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::qrexec::announced::Announced;
     use crate::relay::{FromRelay, RequestId, ToRelay};
 
     fn execute(len: usize) -> ToRelay {
@@ -68,6 +69,12 @@ mod tests {
             service: "qubes.Filecopy".into(),
             target: String::new(),
             requested_source: "work".into(),
+            announced: Some(Announced {
+                files: 3,
+                folders: 1,
+                bytes: u64::MAX,
+                at_least: true,
+            }),
         };
         let packet = encode(&message).unwrap();
         assert_eq!(decode::<FromRelay>(&packet).unwrap(), message);
