@@ -13,12 +13,14 @@
 )]
 
 mod daemon;
+mod disk;
 mod domains;
 mod programs;
 
 use std::time::{Duration, Instant};
 
 pub use daemon::{Ended, TestDaemon, ended};
+pub use disk::{fill, on_a_small_disk, small_disk};
 pub use domains::end_domains;
 pub use programs::Programs;
 

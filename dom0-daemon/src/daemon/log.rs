@@ -40,6 +40,8 @@ pub(super) fn start(filter: &str, path: &Path) -> Result<(), DaemonError> {
 struct Current {
     file: File,
     size: u64,
+    /// Lines that could not be written since the last one that was.
+    lost: u64,
 }
 
 /// A file that is set aside when it is full.
@@ -78,20 +80,57 @@ impl Current {
             .mode(0o640)
             .open(path)?;
         let size = file.metadata()?.len();
-        Ok(Self { file, size })
+        Ok(Self {
+            file,
+            size,
+            lost: 0,
+        })
+    }
+
+    /// Writes all of `line` or nothing of it, and before it what is missing.
+    fn append(&mut self, path: &Path, max: u64, line: &[u8]) -> io::Result<()> {
+        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        if self.size > 0 && self.size.saturating_add(length) > max {
+            match fs::rename(path, path.with_added_extension("1")) {
+                // Set aside already by a try that ended there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            *self = Self {
+                lost: self.lost,
+                ..Self::open(path)?
+            };
+        }
+        let missing = match self.lost {
+            0 => String::new(),
+            lost => format!("{lost} lines were lost here: they could not be written\n"),
+        };
+        let whole = [missing.as_bytes(), line].concat();
+        if let Err(error) = self.file.write_all(&whole) {
+            // Half a line would swallow the next one; where it stays, that is all that is wrong.
+            let _ = self.file.set_len(self.size);
+            return Err(error);
+        }
+        let written = u64::try_from(whole.len()).unwrap_or(u64::MAX);
+        self.size = self.size.saturating_add(written);
+        self.lost = 0;
+        Ok(())
     }
 }
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if current.size > 0 && current.size.saturating_add(length) > self.max {
-            fs::rename(&*self.path, self.path.with_added_extension("1"))?;
-            *current = Current::open(&self.path)?;
+        if let Err(error) = current.append(&self.path, self.max, line) {
+            // Told once, where all lines are told too; to log it would end here again.
+            if current.lost == 0 {
+                let path = self.path.display();
+                let text = format!("bulkheadd: log file `{path}` cannot be written: {error}\n");
+                let _ = io::stderr().write_all(text.as_bytes());
+            }
+            current.lost = current.lost.saturating_add(1);
         }
-        current.file.write_all(line)?;
-        current.size = current.size.saturating_add(length);
+        // A log that has no room is nothing that whoever logs could do better about.
         Ok(line.len())
     }
 
@@ -127,6 +166,56 @@ mod tests {
         let mut log = LogFile::with_max(&path, 20).unwrap();
         log.write_all(b"x\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "fourth is long\nx\n");
+    }
+
+    #[test]
+    fn full_child() {
+        let Some(small) = bulkhead_testing::small_disk() else {
+            return;
+        };
+        let path = small.join("log/d.log");
+        let mut log = LogFile::with_max(&path, 32 << 10).unwrap();
+        log.write_all(b"before\n").unwrap();
+        let filler = bulkhead_testing::fill(&small);
+        // Past the size at which it is set aside, too.
+        for number in 0..1000 {
+            let line = format!("full {number} {}\n", "x".repeat(90));
+            log.write_all(line.as_bytes()).unwrap();
+        }
+        fs::remove_file(filler).unwrap();
+        log.write_all(b"after\n").unwrap();
+        log.write_all(b"and on\n").unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        let older = fs::read_to_string(path.with_added_extension("1")).unwrap_or_default();
+        let lines: Vec<&str> = older.lines().chain(text.lines()).collect();
+        assert_eq!(lines.first(), Some(&"before"));
+        let [.., last, lost, after, on] = *lines else {
+            panic!("{lines:?}");
+        };
+        assert!(
+            last.ends_with("xx") || last == "before",
+            "half a line: {last}"
+        );
+        let full = lines
+            .iter()
+            .filter(|line| line.starts_with("full "))
+            .count();
+        let expect = format!(
+            "{} lines were lost here: they could not be written",
+            1000 - full
+        );
+        assert_eq!((lost, after, on), (&*expect, "after", "and on"));
+        println!("refused {} lines", 1000 - full);
+    }
+
+    #[test]
+    fn a_full_disk_costs_lines_and_is_told_once() {
+        let said = bulkhead_testing::on_a_small_disk("daemon::log::tests::full_child");
+        assert_eq!(
+            said.matches("cannot be written: No space").count(),
+            1,
+            "{said}"
+        );
     }
 
     #[test]

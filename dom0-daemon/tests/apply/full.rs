@@ -1,24 +1,31 @@
-//! A disk that is really full: a small tmpfs in a mount namespace of the test's own.
+//! A disk that is really full.
 
 use std::fs;
-use std::process::Command;
 
 use bulkhead_api::call::{AuditFilter, AuditRecord};
+use bulkhead_testing::{on_a_small_disk, small_disk};
 use bulkheadd::audit::Audit;
 use bulkheadd::bus::Events;
 use bulkheadd::ops::{ApplyOutcome, OperationsError};
 
 use crate::world::{BASE, World, everything};
 
-const CHILD: &str = "BULKHEAD_TEST_FULL";
+/// A world whose state folder is the small disk.
+fn world() -> Option<World> {
+    let small = small_disk()?;
+    let root = small.parent()?.to_owned();
+    let world = World { root };
+    // Whatever the disk is called.
+    std::os::unix::fs::symlink(small, world.state()).unwrap();
+    Some(world)
+}
 
 /// Runs in the namespace, with the state folder on the small disk.
 #[tokio::test]
 async fn child() {
-    let Ok(root) = std::env::var(CHILD) else {
+    let Some(world) = world() else {
         return;
     };
-    let world = World { root: root.into() };
     fs::create_dir_all(world.machine()).unwrap();
     world.describe(BASE);
     let operations = world.operations();
@@ -84,10 +91,9 @@ fn fill(world: &World, room: u64) {
 /// Runs in the namespace, with the log on the small disk.
 #[test]
 fn audit_child() {
-    let Ok(root) = std::env::var(CHILD) else {
+    let Some(world) = world() else {
         return;
     };
-    let world = World { root: root.into() };
     let audit = Audit::open(&world.state(), Events::new()).unwrap();
     let record = |source: String| {
         audit.record(AuditRecord {
@@ -139,23 +145,4 @@ fn a_full_disk_is_told_and_nothing_is_lost() {
 #[test]
 fn a_full_disk_costs_no_record_that_was_written_and_none_after_it() {
     on_a_small_disk("full::audit_child");
-}
-
-fn on_a_small_disk(child: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    let state = dir.path().join("state");
-    fs::create_dir(&state).unwrap();
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg(r#"mount -t tmpfs -o size=1m small "$0" && exec "$@""#)
-        .arg(&state)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", child, "--nocapture"])
-        .env(CHILD, dir.path())
-        .output()
-        .unwrap();
-    let told = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{told}\n{errors}");
-    assert!(told.contains("refused"), "{told}\n{errors}");
 }

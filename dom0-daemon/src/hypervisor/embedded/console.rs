@@ -64,10 +64,7 @@ async fn copy(mut reader: pipe::Receiver, mut log: Log) {
             Ok(0) => return,
             Ok(count) => {
                 let chunk = buffer.get(..count).unwrap_or_default();
-                if let Err(error) = log.append(chunk) {
-                    // A full disk: the console is not worth more than a note.
-                    tracing::warn!(file = %log.path.display(), %error, "console output lost");
-                }
+                log.keep(chunk);
                 if count == CHUNK {
                     tokio::time::sleep(BREATH).await;
                 }
@@ -92,9 +89,7 @@ pub(super) async fn drain(path: &Path, log: PathBuf) {
     let Ok(mut log) = Log::open(log) else { return };
     let mut buffer = vec![0; CHUNK];
     while let Ok(count @ 1..) = file.read(&mut buffer) {
-        if log.append(buffer.get(..count).unwrap_or_default()).is_err() {
-            return;
-        }
+        log.keep(buffer.get(..count).unwrap_or_default());
     }
 }
 
@@ -104,6 +99,8 @@ struct Log {
     path: PathBuf,
     file: File,
     size: u64,
+    /// Bytes that could not be written since the last that were.
+    lost: u64,
 }
 
 impl Log {
@@ -117,19 +114,57 @@ impl Log {
             .mode(0o640)
             .open(&path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path, file, size })
+        Ok(Self {
+            path,
+            file,
+            size,
+            lost: 0,
+        })
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes `bytes`, or counts them as lost; a full disk is told once, and how it ended.
+    fn keep(&mut self, bytes: &[u8]) {
+        match self.append(bytes) {
+            Ok(0) => {}
+            Ok(lost) => {
+                tracing::info!(file = %self.path.display(), lost, "console is logged again");
+            }
+            Err(error) => {
+                if self.lost == 0 {
+                    tracing::warn!(file = %self.path.display(), %error, "console output is lost");
+                }
+                self.lost = self.lost.saturating_add(bytes.len() as u64);
+            }
+        }
+    }
+
+    /// Writes all or nothing, and before it how many bytes are missing, which it returns.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
         if self.size + bytes.len() as u64 > CONSOLE_LOG_MAX {
             let mut aside = self.path.clone().into_os_string();
             aside.push(".1");
-            fs::rename(&self.path, aside)?;
-            *self = Self::open(self.path.clone())?;
+            match fs::rename(&self.path, aside) {
+                // Set aside already by a try that ended there.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            *self = Self {
+                lost: self.lost,
+                ..Self::open(self.path.clone())?
+            };
         }
-        self.file.write_all(bytes)?;
-        self.size += bytes.len() as u64;
-        Ok(())
+        let missing = match self.lost {
+            0 => String::new(),
+            lost => format!("\n[{lost} bytes were lost here: they could not be written]\n"),
+        };
+        let whole = [missing.as_bytes(), bytes].concat();
+        if let Err(error) = self.file.write_all(&whole) {
+            // What was written of it would be written again.
+            let _ = self.file.set_len(self.size);
+            return Err(error);
+        }
+        self.size += whole.len() as u64;
+        Ok(std::mem::take(&mut self.lost))
     }
 }
 
@@ -177,6 +212,44 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"y");
         let aside = fs::metadata(dir.path().join("work.log.1")).unwrap();
         assert_eq!(aside.len(), CONSOLE_LOG_MAX);
+    }
+
+    #[test]
+    fn full_child() {
+        let Some(small) = bulkhead_testing::small_disk() else {
+            return;
+        };
+        tracing_subscriber::fmt()
+            .with_writer(io::stderr)
+            .with_ansi(false)
+            .init();
+        let path = small.join("work.log");
+        let mut log = Log::open(path.clone()).unwrap();
+        log.keep(b"before\n");
+        let filler = bulkhead_testing::fill(&small);
+        for _ in 0..1000 {
+            log.keep(&[b'x'; 100]);
+        }
+        fs::remove_file(filler).unwrap();
+        log.keep(b"after\n");
+        let text = fs::read_to_string(&path).unwrap();
+        let kept = text.matches('x').count();
+        assert_eq!(kept % 100, 0, "half of what was written stays");
+        let expect = format!(
+            "before\n{}\n[{} bytes were lost here: they could not be written]\nafter\n",
+            "x".repeat(kept),
+            100_000 - kept
+        );
+        assert_eq!(text, expect);
+        println!("refused {} bytes", 100_000 - kept);
+    }
+
+    #[test]
+    fn a_full_disk_costs_output_and_is_told_once() {
+        let child = "hypervisor::embedded::console::tests::full_child";
+        let said = bulkhead_testing::on_a_small_disk(child);
+        assert_eq!(said.matches("console output is lost").count(), 1, "{said}");
+        assert_eq!(said.matches("console is logged again").count(), 1, "{said}");
     }
 
     #[test]
