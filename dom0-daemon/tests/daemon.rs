@@ -106,6 +106,30 @@ fn a_command_in_a_qube_and_in_a_disposable_ends_as_it_does_there() {
 }
 
 #[test]
+fn what_is_declared_and_changes_nothing_here_is_named() {
+    let machine = Machine::new();
+    let one = r#""one": (kind: App, label: "blue""#;
+    let system = SYSTEM.replace(one, &format!(r#"{one}, kernelopts: "quiet""#));
+    std::fs::write(machine.path("system.ron"), system).unwrap();
+    machine.must(&["apply", "--yes"]);
+    let status = machine.json(&["status", "--json"]);
+    let all = ["one", "spare", "two"];
+    let expect = serde_json::json!({
+        "kernelopts": ["one"],
+        "volumes.private.revisions_to_keep": all,
+        "volumes.private.size": all,
+    });
+    assert_eq!(status["without_effect"], expect);
+    let said = machine.must(&["status"]);
+    assert!(said.contains("  kernelopts: one\n"), "{said}");
+    let info = machine.json(&["info", "one", "--json"]);
+    assert_eq!(info["without_effect"][0], "kernelopts");
+    let said = machine.must(&["info", "two"]);
+    let line = "without effect:       volumes.private.size, volumes.private.revisions_to_keep";
+    assert!(said.contains(line), "{said}");
+}
+
+#[test]
 fn a_call_is_asked_about_and_allowed_or_refused() {
     let machine = Machine::new();
     machine.must(&["apply", "--yes"]);

@@ -59,6 +59,9 @@ fn tell(info: &QubeInfo, now: u64, paint: Paint) -> String {
     if let Some(version) = info.agent_version {
         say("agent", &format!("qrexec {version}"));
     }
+    if !info.without_effect.is_empty() {
+        say("without effect", &info.without_effect.join(", "));
+    }
     if let Value::Object(declared) = &info.declared {
         out.push_str(&format!("{}\n", paint.strong("declared")));
         for (name, value) in declared {
@@ -137,6 +140,7 @@ mod tests {
             started: Some(1_709_210_096),
             restart_needed: true,
             agent_version: Some(4),
+            without_effect: vec!["volumes.private.size".into()],
             declared: json!({
                 "name": "work",
                 "netvm": "sys-firewall",
@@ -157,6 +161,7 @@ mod tests {
           memory now:           400 MiB
           uuid:                 f0e1
           agent:                qrexec 4
+          without effect:       volumes.private.size
         declared
           autostart:            no
           memory:               initial 256 MiB, maximum 1024 MiB

@@ -43,6 +43,15 @@ fn tell(status: &Status, paint: Paint) -> String {
     for notice in &status.notices {
         say(format!("{} {}", paint.hint("note:"), line(notice)));
     }
+    if !status.without_effect.is_empty() {
+        say(format!(
+            "{} declared, and without effect here:",
+            paint.hint("note:")
+        ));
+        for (property, qubes) in &status.without_effect {
+            say(format!("  {}: {}", line(property), line(&qubes.join(", "))));
+        }
+    }
     if let Some(applying) = &status.applying {
         let (who, since) = (line(&applying.who), time::utc(applying.since));
         let (done, steps) = (applying.done, applying.steps);
@@ -133,6 +142,7 @@ mod tests {
             warnings: Vec::new(),
             hypervisor: "embedded".into(),
             notices: Vec::new(),
+            without_effect: Default::default(),
             policy: PolicyStatus::default(),
         }
     }
@@ -226,6 +236,14 @@ mod tests {
             }],
             warnings: vec!["volume `old:private` is still there".into()],
             notices: vec!["this is not Xen".into()],
+            without_effect: [
+                ("kernel".into(), vec!["vault".into()]),
+                (
+                    "volumes.private.size".into(),
+                    vec!["vault".into(), "work".into()],
+                ),
+            ]
+            .into(),
             ..quiet()
         };
         insta::assert_snapshot!(tell(&status, Paint::NEVER), @r"
@@ -233,6 +251,9 @@ mod tests {
           more memory
         hypervisor: embedded
         note: this is not Xen
+        note: declared, and without effect here:
+          kernel: vault
+          volumes.private.size: vault, work
         applying: bob since 2024-02-29 12:35:00 UTC, 2 of 9 steps done
         warning: volume `old:private` is still there
         Not as declared:

@@ -3,6 +3,8 @@
 //! The daemon sends all it knows as JSON, which `--json` prints as it came; the types here name
 //! what a client needs of it and pass over the rest.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// What to plan for.
@@ -201,6 +203,10 @@ pub struct Status {
     pub hypervisor: String,
     /// What a person should know about that backend; one sentence each.
     pub notices: Vec<String>,
+    /// What is declared and changes nothing on that backend: names of qubes by property, as
+    /// `volumes.private.size`.
+    #[serde(default)]
+    pub without_effect: BTreeMap<String, Vec<String>>,
     /// The call policy.
     #[serde(default)]
     pub policy: crate::policy::PolicyStatus,

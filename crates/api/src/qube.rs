@@ -85,6 +85,9 @@ pub struct QubeInfo {
     pub restart_needed: bool,
     /// Negotiated qrexec version; none before the agent has connected.
     pub agent_version: Option<u32>,
+    /// Properties of its description that change nothing on this machine.
+    #[serde(default)]
+    pub without_effect: Vec<String>,
     /// Its resolved description.
     pub declared: serde_json::Value,
 }

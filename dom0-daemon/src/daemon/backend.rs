@@ -1,5 +1,6 @@
 //! The parts of the daemon, as the bus calls them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -59,6 +60,7 @@ struct ShownStatus<'a> {
     status: crate::ops::Status,
     hypervisor: &'a str,
     notices: &'a [String],
+    without_effect: BTreeMap<String, Vec<String>>,
     policy: bulkhead_api::policy::PolicyStatus,
 }
 
@@ -171,6 +173,7 @@ impl Backend for Daemon {
             status: self.operations.status().await.map_err(refused)?,
             hypervisor: &self.host.hypervisor,
             notices: &self.host.warnings,
+            without_effect: self.runtime.without_effect(),
             policy: self.runtime.policy_status(),
         })
     }

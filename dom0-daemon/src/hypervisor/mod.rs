@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Memory, Mib};
+use bulkhead_model::qube::{Memory, Mib, Qube};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -200,6 +200,10 @@ pub trait Hypervisor: Send + Sync + Debug {
     fn can_set_memory(&self) -> bool;
     /// Whether the number of processors of a running domain can be changed on this machine.
     fn can_set_vcpus(&self) -> bool;
+    /// What is declared of a qube and kept, but changes nothing here: names of properties.
+    fn without_effect(&self, _qube: &Qube) -> Vec<String> {
+        Vec::new()
+    }
     /// What really runs, also right after a restart of the daemon.
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError>;
     /// Events from now on.

@@ -122,6 +122,7 @@ fn a_status_is_the_daemons_and_what_the_bus_adds() {
     assert!(serde_json::from_value::<client::Status>(said.clone()).is_err());
     said["hypervisor"] = json!("embedded");
     said["notices"] = json!(["n"]);
+    said["without_effect"] = json!({ "kernel": ["work"] });
     said["policy"] = json!({
         "rules": 1, "denies_all": false, "faults": [], "folders": [], "blind": "b",
     });

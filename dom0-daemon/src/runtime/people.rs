@@ -1,13 +1,23 @@
 //! What a person asks of single qubes.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bulkhead_api::qube::{QubeInfo, QubeRow};
 use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::Qube;
 
 use super::lifecycle::Command;
-use super::{Agent, Dependents, Runtime, RuntimeError};
+use super::{Agent, Dependents, Inner, Runtime, RuntimeError};
 use crate::machine::{Machine, MachineError, Reason};
+
+impl Inner {
+    fn without_effect(&self, qube: &Qube) -> Vec<String> {
+        let mut names = self.hypervisor.without_effect(qube);
+        names.extend(self.storage.without_effect(qube));
+        names
+    }
+}
 
 impl Runtime {
     /// Every qube, sorted by name; from memory.
@@ -37,6 +47,7 @@ impl Runtime {
         });
         let shown = declared.or(running);
         Ok(QubeInfo {
+            without_effect: shown.map_or_else(Vec::new, |qube| self.inner.without_effect(qube)),
             uuid: run
                 .map(|r| r.uuid)
                 .or_else(|| state.uuids.get(name).copied())
@@ -47,6 +58,23 @@ impl Runtime {
             declared: serde_json::to_value(shown).unwrap_or_default(),
             row,
         })
+    }
+
+    /// What is declared and changes nothing on this machine: qubes by property.
+    pub fn without_effect(&self) -> BTreeMap<String, Vec<String>> {
+        let state = self.inner.state();
+        let mut by_property: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for qube in state
+            .description()
+            .into_iter()
+            .flat_map(|d| d.qubes.values())
+        {
+            for property in self.inner.without_effect(qube) {
+                let qubes = by_property.entry(property).or_default();
+                qubes.push(qube.name.to_string());
+            }
+        }
+        by_property
     }
 
     fn known(&self, name: &QubeName) -> Result<(), MachineError> {

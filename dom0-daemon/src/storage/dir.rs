@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bulkhead_model::qube::{Mib, TemplateSource};
+use bulkhead_model::qube::{Mib, Qube, TemplateSource};
 
 use super::{
     ImageDigest, ImageInfo, ImageRoot, ProgressFn, Storage, StorageError, VolumeId, VolumeInfo,
@@ -95,6 +95,18 @@ impl DirStorage {
 
 #[async_trait]
 impl Storage for DirStorage {
+    fn without_effect(&self, qube: &Qube) -> Vec<String> {
+        let mut names = Vec::new();
+        for (name, volume) in &qube.volumes {
+            // A folder has no size of its own, and no earlier states.
+            names.push(format!("volumes.{name}.size"));
+            if volume.revisions_to_keep > 0 {
+                names.push(format!("volumes.{name}.revisions_to_keep"));
+            }
+        }
+        names
+    }
+
     async fn volumes(&self) -> Result<Vec<VolumeInfo>, StorageError> {
         self.on_volumes(volume::Volumes::list).await
     }

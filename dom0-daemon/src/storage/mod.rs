@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Mib, TemplateSource};
+use bulkhead_model::qube::{Mib, Qube, TemplateSource};
 use serde::{Deserialize, Serialize};
 
 pub mod dir;
@@ -198,6 +198,10 @@ pub enum StorageError {
 /// what is done already succeeds and changes nothing.
 #[async_trait]
 pub trait Storage: Send + Sync + Debug {
+    /// What is declared of a qube's volumes and kept, but changes nothing here: names of properties.
+    fn without_effect(&self, _qube: &Qube) -> Vec<String> {
+        Vec::new()
+    }
     /// All volumes, also of qubes that nobody declares.
     async fn volumes(&self) -> Result<Vec<VolumeInfo>, StorageError>;
     /// One volume.

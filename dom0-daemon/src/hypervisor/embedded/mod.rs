@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bulkhead_model::qube::Mib;
+use bulkhead_model::qube::{Mib, Qube, VirtMode};
 use rustix::process::Signal;
 use tokio::sync::{broadcast, watch};
 
@@ -396,6 +396,18 @@ impl Hypervisor for Embedded {
 
     fn can_set_vcpus(&self) -> bool {
         self.shared.cgroups.has(Controller::Cpu)
+    }
+
+    fn without_effect(&self, qube: &Qube) -> Vec<String> {
+        // A netvm is told to the qube and starts with it; the report says that nothing is connected.
+        let properties = [
+            ("devices", !qube.devices.is_empty()),
+            ("kernel", qube.kernel.is_some()),
+            ("kernelopts", !qube.kernelopts.is_empty()),
+            ("virt_mode", qube.virt_mode != VirtMode::Pvh),
+        ];
+        let declared = properties.into_iter().filter(|(_, declared)| *declared);
+        declared.map(|(name, _)| name.to_owned()).collect()
     }
 
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError> {
