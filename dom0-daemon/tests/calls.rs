@@ -12,7 +12,7 @@ mod world;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
-use bulkhead_api::call::{Answer, AuditFilter, CallRequest};
+use bulkhead_api::call::{Announced, Answer, Ask, AuditFilter, CallRequest};
 use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::qube::{Qube, QubeKind, Remote};
@@ -253,6 +253,59 @@ async fn a_question_waits_for_its_answer() {
         assert_eq!((code, said.as_str()), expect);
         assert_eq!(last_rule(&world).1, "user:me");
     }
+}
+
+/// Denies the question that comes, and returns it.
+async fn denied(world: &World) -> Ask {
+    eventually("the question", || !world.runtime.asks().is_empty()).await;
+    let ask = world.runtime.asks().remove(0);
+    let denied = world.runtime.answer(ask.id, Answer::Deny, None, "me");
+    denied.unwrap();
+    ask
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_copy_of_files_announces_their_number_and_size() {
+    let world = two_running().await;
+    let make =
+        "mkdir -p d/e && head -c 1000 /dev/zero >d/a && head -c 24 /dev/zero >d/e/b && echo hi >c";
+    assert_eq!(world.sh("work", make).await.0, 0);
+    let few = Announced {
+        files: 3,
+        folders: 2,
+        bytes: 1027,
+        at_least: false,
+    };
+    // Of so many not every size is looked up.
+    let fill = "mkdir many; n=0; while [ $n -lt 5000 ]; do n=$((n+1)); echo x >many/$n; done; ";
+    for (command, expect) in [
+        ("qvm-copy-to-vm vault d c", Some(few)),
+        ("qvm-move-to-vm vault d c", Some(few)),
+        ("qrexec-client-vm vault qubes.Filecopy </dev/null", None),
+    ] {
+        let (ask, (code, _)) = tokio::join!(denied(&world), world.sh("work", command));
+        assert_eq!((ask.announced, code), (expect, 126), "{command}");
+        // It changes nothing about who decides what.
+        assert_eq!(ask.targets, ["vault"], "{command}");
+        assert_eq!(last_rule(&world).1, "user:me", "{command}");
+    }
+    let many = format!("{fill} qvm-copy-to-vm vault many");
+    let (ask, _) = tokio::join!(denied(&world), world.sh("work", &many));
+    let many = ask.announced.unwrap();
+    assert_eq!((many.files, many.folders, many.at_least), (5000, 1, true));
+    assert!((128..=8192).contains(&many.bytes), "{many}");
+    let allow = async {
+        eventually("the question", || !world.runtime.asks().is_empty()).await;
+        let ask = world.runtime.asks().remove(0);
+        let vault = Some("vault");
+        let allowed = world.runtime.answer(ask.id, Answer::Allow, vault, "me");
+        allowed.unwrap();
+    };
+    let copy = world.sh("work", "qvm-copy-to-vm vault d c");
+    assert_eq!(tokio::join!(copy, allow).0.0, 0);
+    let arrived = "cd QubesIncoming/work && find . -type f | wc -l";
+    assert_eq!(world.sh("vault", arrived).await, (0, "3\n".to_owned()));
+    nothing_is_left(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,6 +6,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
+use bulkhead_wire::qrexec::announced::Announced;
+
 /// Pipe to the connection: the most an ordinary user may have.
 const PIPE: usize = 1024 * 1024;
 
@@ -20,14 +22,17 @@ pub(crate) struct Call {
 }
 
 /// Calls `service` in `target` through `qrexec-client-vm`, which is this program by another name.
-pub(crate) fn start(target: &str, service: &str) -> io::Result<Call> {
+/// The person who is asked about it is shown what is `announced`.
+pub(crate) fn start(target: &str, service: &str, announced: Option<Announced>) -> io::Result<Call> {
     let (stream_out, stream_in) = io::pipe()?;
     let (answer_out, answer_in) = io::pipe()?;
     let out = OwnedFd::from(stream_in);
     // A smaller pipe only costs time.
     let _ = rustix::pipe::fcntl_setpipe_size(&out, PIPE);
+    let announced = announced.map(|announced| format!("--announce={}", announced.encode()));
     let child = Command::new(std::env::current_exe()?)
         .arg0("qrexec-client-vm")
+        .args(announced)
         // Killed, we cannot tell it that nobody wants the call any more.
         .args(["--end-with-parent", &std::process::id().to_string()])
         .args(["--filter-escape-chars-stderr", "--"].map(OsStr::new))

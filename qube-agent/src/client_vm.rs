@@ -14,6 +14,7 @@ use bulkhead_qrexec::pump::{
     Errors, LocalChild, Options, Output, PumpError, Streams, Switch, exit_code, run,
 };
 use bulkhead_vchan::{DomId, IdError, Listener, Port, SocketDir, VchanError};
+use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::data::Role;
 use bulkhead_wire::qrexec::trigger::{Trigger, TriggerError};
 use bulkhead_wire::qrexec::{EXIT_REFUSED, Endpoint, Version};
@@ -80,6 +81,11 @@ const KNOWN: &[Known] = &[
         value: true,
     },
     Known {
+        long: "announce",
+        short: None,
+        value: true,
+    },
+    Known {
         long: "help",
         short: Some(b'h'),
         value: false,
@@ -97,6 +103,7 @@ const USAGE: &str = "usage: qrexec-client-vm [options] TARGET SERVICE [LOCAL_PRO
   -s, --source-qube=QUBE              call for QUBE (relayed calls)
       --use-stdin-socket              stdin is a socket for both directions
       --end-with-parent=PID           end when PID does, which must be the parent process
+      --announce=ANNOUNCEMENT         what will be sent, as qvm-copy writes it
       --buffer-size=BYTES             least size of the channel's buffers";
 
 #[derive(Debug, Error)]
@@ -139,6 +146,7 @@ struct Request {
     filter_errors: Option<bool>,
     prefix: Vec<u8>,
     stdin_socket: bool,
+    announced: Option<Announced>,
 }
 
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -191,6 +199,11 @@ fn read_request(arguments: Vec<OsString>) -> Result<Option<Request>, CallError> 
             }
             "prefix-data" => request.prefix = value.into_encoded_bytes(),
             "use-stdin-socket" => request.stdin_socket = true,
+            "announce" => {
+                let announced = value.to_str().and_then(Announced::decode);
+                let malformed = CallError::Usage("the announcement is malformed");
+                request.announced = Some(announced.ok_or(malformed)?);
+            }
             "end-with-parent" => {
                 let parent = value.to_str().and_then(|text| text.parse().ok());
                 end_with(parent.ok_or(CallError::Usage("the parent is no process number"))?)?;
@@ -244,7 +257,11 @@ fn call(request: Request) -> Result<ExitCode, CallError> {
         path: request.agent.clone(),
         source,
     };
-    let mut stream = UnixStream::connect(&request.agent).map_err(agent)?;
+    let stream = match request.announced {
+        Some(announced) => crate::announce::connect(&request.agent, announced),
+        None => UnixStream::connect(&request.agent),
+    };
+    let mut stream = stream.map_err(agent)?;
     stream.write_all(&message).map_err(agent)?;
     let mut answer = [0; Endpoint::LEN];
     let endpoint = match stream.read_exact(&mut answer) {

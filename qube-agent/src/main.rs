@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 mod agent;
+mod announce;
 mod applet;
 mod client_vm;
 mod guard;

@@ -8,12 +8,13 @@
 )]
 
 use std::io::{IoSlice, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bulkhead_vchan::{Channel, DomId, Port, SocketChannel, SocketDir};
+use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::control::{DaemonEvent, DaemonLink};
 use bulkhead_wire::qrexec::data::{DataDecoder, DataEvent, Role};
 use bulkhead_wire::qrexec::trigger::Trigger;
@@ -242,4 +243,73 @@ fn requests_without_dom0_are_refused_at_once() {
         .write_all(&ask.encode(Version::V4).unwrap())
         .unwrap();
     assert_eq!(program.read(&mut [0]).unwrap_or(0), 0);
+}
+
+/// `qrexec-client-vm` with an announcement, on the socket at `agent`.
+fn announcing(agent: &Path, announcement: &str) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_qube-agent"))
+        .args(["qrexec-client-vm", "--agent-socket"])
+        .arg(agent)
+        .args([&format!("--announce={announcement}"), "vault", "qubes.X"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn what_a_program_announces_comes_with_its_request_and_leaves_with_it() {
+    let agent = Agent::start();
+    let mut dom0 = agent.dom0();
+    let some = Announced {
+        files: 3,
+        folders: 1,
+        bytes: 13_002_342,
+        at_least: false,
+    };
+    let requested = |dom0: &mut Dom0| match dom0.event() {
+        Some(DaemonEvent::Request(request)) => request.ident,
+        other => panic!("{other:?}"),
+    };
+    let mut program = announcing(&agent.path().join("agent"), &some.encode());
+    let ident = requested(&mut dom0);
+    assert_eq!(ident.announced(), Some(some));
+    let refusal = dom0.link.refuse(&ident).unwrap();
+    dom0.say(&refusal);
+    assert_eq!(program.wait().unwrap().code(), Some(126));
+    // Taken back under the same name.
+    let mut program = announcing(&agent.path().join("agent"), &some.encode());
+    let ident = requested(&mut dom0);
+    program.kill().unwrap();
+    program.wait().unwrap();
+    assert_eq!(dom0.event(), Some(DaemonEvent::Withdrawn(ident)));
+    // Who announces nothing is named as ever.
+    let mut program = agent.program();
+    let ask = Trigger::ask("", "work", "qubes.X");
+    program
+        .write_all(&ask.encode(Version::V4).unwrap())
+        .unwrap();
+    let ident = requested(&mut dom0);
+    assert!(ident.as_str().starts_with("SOCKET"), "{ident:?}");
+    let mut wrong = announcing(&agent.path().join("agent"), "E1.2");
+    assert_eq!(wrong.wait().unwrap().code(), Some(2));
+}
+
+#[test]
+fn an_agent_that_knows_no_announcements_gets_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent");
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut program = announcing(&path, "L3.1.7qoo6");
+    let (mut stream, _) = listener.accept().unwrap();
+    let plain = Trigger::ask("", "vault", "qubes.X");
+    let expected = plain.encode(Version::V4).unwrap();
+    let mut bytes = vec![0; expected.len()];
+    stream.read_exact(&mut bytes).unwrap();
+    assert_eq!(bytes, expected);
+    // Nothing follows: such an agent would take it for the end.
+    stream.set_nonblocking(true).unwrap();
+    let more = stream.read(&mut [0]).unwrap_err();
+    assert_eq!(more.kind(), std::io::ErrorKind::WouldBlock);
+    drop(stream);
+    assert_eq!(program.wait().unwrap().code(), Some(126));
 }

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 
+use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::trigger::UntrustedTrigger;
 use bulkhead_wire::qrexec::{CONTROL_BODY_MAX, Endpoint, FrameReader, Ident, PENDING_REQUESTS_MAX};
 
@@ -19,6 +20,8 @@ pub(super) struct Client {
     pub(super) stream: UnixStream,
     frames: FrameReader,
     state: State,
+    /// Names its request to dom0, and says what it announces.
+    ident: Ident,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -34,9 +37,9 @@ pub(super) enum Heard {
     /// Nothing yet.
     Nothing,
     /// It asks for a call.
-    Request(UntrustedTrigger),
+    Request(UntrustedTrigger, Ident),
     /// It is gone before its request was answered.
-    Withdrawn,
+    Withdrawn(Ident),
     /// It is gone; its connection, if it had one.
     Gone(Option<Endpoint>),
 }
@@ -59,19 +62,28 @@ fn is_logged(count: u64) -> bool {
 }
 
 impl Clients {
-    /// Takes a new program; dropped at once if there are too many.
-    pub(super) fn add(&mut self, stream: UnixStream) -> io::Result<()> {
+    /// Takes a new program, which has announced this; dropped at once if there are too many.
+    pub(super) fn add(
+        &mut self,
+        stream: UnixStream,
+        announced: Option<Announced>,
+    ) -> io::Result<()> {
         if self.all.len() >= PENDING_REQUESTS_MAX {
             return Ok(());
         }
         stream.set_nonblocking(true)?;
         let frames = FrameReader::new(CONTROL_BODY_MAX);
+        let ident = match announced {
+            Some(announced) => Ident::announcing(self.next, announced),
+            None => Ident::for_slot(self.next),
+        };
         self.all.insert(
             self.next,
             Client {
                 stream,
                 frames,
                 state: State::Reading,
+                ident,
             },
         );
         self.next = self.next.wrapping_add(1);
@@ -93,7 +105,7 @@ impl Clients {
         };
         match client.read() {
             Ok(heard) => {
-                if matches!(heard, Heard::Gone(_) | Heard::Withdrawn) {
+                if matches!(heard, Heard::Gone(_) | Heard::Withdrawn(_)) {
                     self.all.remove(&slot);
                 }
                 heard
@@ -146,7 +158,7 @@ impl Client {
                 // Nothing may follow a request, so this is the end in any case.
                 return Ok(match self.state {
                     State::Connected(endpoint) => Heard::Gone(Some(endpoint)),
-                    State::Waiting => Heard::Withdrawn,
+                    State::Waiting => Heard::Withdrawn(self.ident.clone()),
                     State::Reading => Heard::Gone(None),
                 });
             };
@@ -160,7 +172,7 @@ impl Client {
                 }
                 self.state = State::Waiting;
                 let request = UntrustedTrigger::parse(kind, &body).map_err(|e| e.to_string())?;
-                return Ok(Heard::Request(request));
+                return Ok(Heard::Request(request, self.ident.clone()));
             }
         }
     }
@@ -179,7 +191,7 @@ mod tests {
 
     fn pair(clients: &mut Clients) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        clients.add(theirs).unwrap();
+        clients.add(theirs, None).unwrap();
         ours
     }
 
@@ -198,7 +210,7 @@ mod tests {
         near.write_all(a).unwrap();
         assert!(matches!(clients.hear(0), Heard::Nothing));
         near.write_all(b).unwrap();
-        assert!(matches!(clients.hear(0), Heard::Request(_)));
+        assert!(matches!(clients.hear(0), Heard::Request(..)));
         let endpoint = Endpoint {
             domain: 5,
             port: 513,
@@ -211,13 +223,26 @@ mod tests {
 
     #[test]
     fn a_program_that_leaves_while_it_waits_takes_its_request_back() {
-        let mut clients = Clients::default();
-        let mut near = pair(&mut clients);
-        near.write_all(&trigger("a")).unwrap();
-        assert!(matches!(clients.hear(0), Heard::Request(_)));
-        drop(near);
-        assert!(matches!(clients.hear(0), Heard::Withdrawn));
-        assert_eq!(clients.iter().count(), 0);
+        let some = Announced {
+            files: 3,
+            folders: 0,
+            bytes: 5,
+            at_least: false,
+        };
+        for announced in [None, Some(some)] {
+            let mut clients = Clients::default();
+            let (mut near, theirs) = UnixStream::pair().unwrap();
+            clients.add(theirs, announced).unwrap();
+            near.write_all(&trigger("a")).unwrap();
+            let Heard::Request(_, ident) = clients.hear(0) else {
+                panic!("a request")
+            };
+            assert_eq!((ident.announced(), slot(&ident)), (announced, Some(0)));
+            drop(near);
+            // By the name that dom0 knows it by.
+            assert!(matches!(clients.hear(0), Heard::Withdrawn(same) if same == ident));
+            assert_eq!(clients.iter().count(), 0);
+        }
     }
 
     #[test]
@@ -270,7 +295,7 @@ mod tests {
         let mut waiting = pair(&mut clients);
         let _reading = pair(&mut clients);
         waiting.write_all(&trigger("a")).unwrap();
-        assert!(matches!(clients.hear(0), Heard::Request(_)));
+        assert!(matches!(clients.hear(0), Heard::Request(..)));
         clients.refuse_waiting();
         assert_eq!(waiting.read(&mut [0]).unwrap(), 0);
         assert_eq!(clients.iter().count(), 1);

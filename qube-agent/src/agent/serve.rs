@@ -18,6 +18,7 @@ use super::fork_server::ForkServer;
 use super::host::GuestHost;
 use super::link::{Line, Lost};
 use super::{AgentError, NAME, Setup};
+use crate::announce;
 
 /// What wakes the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,7 +199,7 @@ impl Server {
     fn on_program(&mut self) {
         loop {
             let added = match self.programs.accept() {
-                Ok((stream, _)) => self.clients.add(stream),
+                Ok((stream, from)) => self.clients.add(stream, announce::of_peer(&from)),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
                 Err(e) => Err(e),
             };
@@ -217,27 +218,27 @@ impl Server {
         match self.clients.hear(slot) {
             Heard::Nothing | Heard::Gone(None) => {}
             Heard::Gone(Some(endpoint)) => self.terminated(endpoint),
-            Heard::Withdrawn => self.withdraw(slot),
-            Heard::Request(request) => self.on_request(slot, &request),
+            Heard::Withdrawn(ident) => self.withdraw(&ident),
+            Heard::Request(request, ident) => self.on_request(slot, &request, &ident),
         }
     }
 
     /// Tells dom0 that nobody waits for the answer any more. A lost line tells it as well.
-    fn withdraw(&mut self, slot: u32) {
+    fn withdraw(&mut self, ident: &Ident) {
         if let Some(line) = &mut self.line
-            && let Some(Ok(message)) = line.link().map(|l| l.withdraw(&Ident::for_slot(slot)))
+            && let Some(Ok(message)) = line.link().map(|l| l.withdraw(ident))
         {
             line.say(&message);
         }
     }
 
-    fn on_request(&mut self, slot: u32, request: &UntrustedTrigger) {
+    fn on_request(&mut self, slot: u32, request: &UntrustedTrigger, ident: &Ident) {
         let message = self
             .line
             .as_ref()
             .and_then(Line::link)
             .ok_or(bulkhead_wire::qrexec::control::ControlError::NotUp)
-            .and_then(|link| link.trigger(request, &Ident::for_slot(slot)));
+            .and_then(|link| link.trigger(request, ident));
         match (message, &mut self.line) {
             (Ok(message), Some(line)) => line.say(&message),
             (Ok(_), None) => self.clients.remove(slot),

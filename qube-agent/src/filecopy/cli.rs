@@ -13,8 +13,9 @@ use sha2::{Digest, Sha256};
 use super::error::SendError;
 use super::kept::LARGE;
 use super::listing::Listings;
-use super::progress::{Progress, Survey};
+use super::progress::Progress;
 use super::send::{OnProgress, Sent, pack_listed, pack_resumable_listed};
+use super::survey::{Sizes, Survey};
 use super::unpack::state_folder;
 use crate::call;
 
@@ -168,11 +169,15 @@ fn transfer(
     paths: &[PathBuf],
     mut progress: Progress,
 ) -> Result<ExitCode, CopyError> {
-    let survey = Survey::of(paths, progress.is_shown())?;
-    progress.set_total(survey.bytes);
+    let sizes = match progress.is_shown() {
+        true => Sizes::All,
+        false => Sizes::Announced,
+    };
+    let survey = Survey::of(paths, sizes)?;
+    progress.set_total(survey.bytes());
     let broken = Interrupted::new(target, paths);
-    let all = survey.names == Names::All;
-    let what = (paths, &survey.listings);
+    let all = survey.names() == Names::All;
+    let what = (paths, &survey);
     let mut result = None;
     if broken.is_noted() {
         let service = if all { RESUMING_ALL_NAMES } else { RESUMING };
@@ -218,17 +223,18 @@ fn transfer(
 
 type Pack = fn(&[PathBuf], &Listings, OwnedFd, OwnedFd, OnProgress<'_>) -> Result<Sent, SendError>;
 
-/// Sends `paths` through a call of `service` in `target`.
+/// Sends `paths` through a call of `service` in `target`, announcing what was seen of them.
 fn send(
     target: &str,
     service: &str,
-    (paths, listings): (&[PathBuf], &Listings),
+    (paths, survey): (&[PathBuf], &Survey),
     progress: &mut Progress,
     pack: Pack,
 ) -> Result<(Result<Sent, SendError>, ExitStatus), CopyError> {
-    let mut call = call::start(target, service).map_err(CopyError::Call)?;
+    let mut call =
+        call::start(target, service, Some(survey.announced())).map_err(CopyError::Call)?;
     let mut update = |bytes| progress.update(bytes);
-    let sent = pack(paths, listings, call.out, call.answer, &mut update);
+    let sent = pack(paths, &survey.listings, call.out, call.answer, &mut update);
     let status = call.child.wait().map_err(CopyError::Call)?;
     Ok((sent, status))
 }

@@ -57,7 +57,7 @@ pub(super) fn run(name: &str, target: Option<&str>, mut arguments: Vec<OsString>
 }
 
 fn open_url(target: &str, url: &str) -> Result<ExitStatus, OpenError> {
-    let mut call = call::start(target, "qubes.OpenURL").map_err(OpenError::Call)?;
+    let mut call = call::start(target, "qubes.OpenURL", None).map_err(OpenError::Call)?;
     let mut out = File::from(call.out);
     // A refused call is reported by its exit code, not by the broken pipe.
     let _ = writeln!(out, "{url}");
@@ -73,7 +73,7 @@ fn open_file(target: &str, path: &Path, view_only: bool) -> Result<ExitStatus, O
     };
     let mut file = File::open(path).map_err(failed)?;
     let name = path.file_name().unwrap_or_default();
-    let mut call = call::start(target, "qubes.OpenInVM").map_err(OpenError::Call)?;
+    let mut call = call::start(target, "qubes.OpenInVM", None).map_err(OpenError::Call)?;
     let mut out = File::from(call.out);
     let field = name_field(name.as_bytes(), view_only);
     let sent = out
