@@ -16,6 +16,10 @@ const RUNS: &str = "Whoever may do this controls the target.";
 const UNKNOWN_SIZE: &str =
     "How many files and how large is not announced: it shows only while they are copied.";
 
+/// What stands beside the figures that a source announces for its files.
+pub(crate) const ONLY_CLAIMED: &str =
+    "That is its word: what comes may differ, and shows only while it is copied.";
+
 const KNOWN: &[Words] = &[
     words(
         "bulkhead.Filecopy",

@@ -151,15 +151,17 @@ impl Call {
         let target = self
             .chosen()
             .map_or_else(none_chosen, |target| target.look.clone());
-        let known = words::of(&ask.service);
+        let source = qubes.look(&ask.source);
+        // Numbers only, whatever was sent; and whose they are is said with them.
+        let said = ask.announced.as_ref();
+        let claim = said.map(|said| format!("{} says: {said}", source.title));
         CallView {
             id: ask.id,
-            source: qubes.look(&ask.source),
+            source,
             target,
             doing: words::doing(&service, &argument),
-            meaning: known.map_or("This service is not one that Bulkhead knows.", |known| {
-                known.meaning
-            }),
+            meaning: self.meaning(),
+            claim: claim.unwrap_or_default(),
             details: self.details(service, argument),
             targets: self
                 .targets
@@ -175,6 +177,17 @@ impl Call {
             may_deny: self.stage == Stage::Open,
             status: self.status(now),
             left: self.deadline.map(|deadline| deadline.saturating_sub(now)),
+        }
+    }
+
+    /// What the person is to know besides.
+    fn meaning(&self) -> &'static str {
+        match words::of(&self.ask.service) {
+            Some(_) if self.ask.announced.is_some() && self.ask.copies_files() => {
+                words::ONLY_CLAIMED
+            }
+            Some(known) => known.meaning,
+            None => "This service is not one that Bulkhead knows.",
         }
     }
 
@@ -220,6 +233,8 @@ pub(crate) struct CallView {
     /// What the call does, up to the target: `copy files to`.
     pub(crate) doing: String,
     pub(crate) meaning: &'static str,
+    /// What the source says it will send: `work says: 3 files, 12.4 MiB`; empty if it says nothing.
+    pub(crate) claim: String,
     pub(crate) details: Vec<(&'static str, String)>,
     pub(crate) targets: Vec<Look>,
     /// For each target whether the search finds it.

@@ -36,6 +36,7 @@ pub(crate) struct Prompt {
     source: Party,
     target: Party,
     sentence: gtk::Label,
+    claim: gtk::Label,
     meaning: gtk::Label,
     targets: Targets,
     status: gtk::Label,
@@ -119,6 +120,7 @@ impl Prompt {
             source: Party::new(&call.source),
             target: Party::new(&call.target),
             sentence: label("", &["sentence"]),
+            claim: label(&call.claim, &[]),
             meaning: label(call.meaning, &["quiet"]),
             targets: Targets::new(act),
             status,
@@ -157,6 +159,7 @@ impl Prompt {
         content.add_css_class("prompt");
         for text in [
             &self.sentence,
+            &self.claim,
             &self.meaning,
             &self.status,
             &self.left,
@@ -166,6 +169,8 @@ impl Prompt {
         }
         content.append(&parties);
         content.append(&self.sentence);
+        self.claim.set_visible(!view.call.claim.is_empty());
+        content.append(&self.claim);
         self.meaning.set_visible(!view.call.meaning.is_empty());
         content.append(&self.meaning);
         content.append(&details(&view.call));
@@ -262,7 +267,12 @@ impl Prompt {
         }
         set_text(&self.sentence, &text);
         // What a screen reader says first.
-        self.window.update_property(&[Property::Description(&text)]);
+        let first = match call.claim.as_str() {
+            "" => text,
+            claim => format!("{text}. {claim}"),
+        };
+        self.window
+            .update_property(&[Property::Description(&first)]);
         self.sentence.set_attributes(Some(&bold));
     }
 

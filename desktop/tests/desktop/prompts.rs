@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bulkhead_api::call::{Announced, Ask};
 use bulkhead_api::{ApiError, ErrorKind};
 
 use crate::atspi::{Node, Reader};
@@ -12,6 +13,16 @@ use bulkhead_testing::{ended, wait_for};
 
 /// As long as Allow is held back, and a little more.
 const ARMED: Duration = Duration::from_millis(700);
+
+/// What a source may say of its files.
+fn announced(files: u64, folders: u64, bytes: u64) -> Announced {
+    Announced {
+        files,
+        folders,
+        bytes,
+        at_least: false,
+    }
+}
 
 /// The program in a session, and everything around it.
 pub(crate) struct Stage {
@@ -43,7 +54,7 @@ impl Stage {
 
     /// Shows a call and waits for its prompt.
     #[track_caller]
-    pub(crate) fn ask(&self, ask: bulkhead_api::call::Ask) -> Node {
+    pub(crate) fn ask(&self, ask: Ask) -> Node {
         self.fake.add(ask);
         self.reader.prompt()
     }
@@ -182,15 +193,60 @@ fn a_prompt_tells_a_screen_reader_everything() {
 }
 
 #[test]
+fn what_the_source_announces_is_shown_as_its_word() {
+    let stage = Stage::start();
+    let prompt = stage.ask(ask(1));
+    let unknown = "How many files and how large is not announced";
+    assert!(prompt.says(unknown), "{}", prompt.outline());
+    assert!(!prompt.says("says:"), "{}", prompt.outline());
+    stage.fake.withdraw(1);
+    stage.reader.wait_until_gone();
+    let mut asked = ask(2);
+    asked.announced = Some(announced(3, 0, 13_002_342));
+    let prompt = stage.ask(asked);
+    for text in ["work says: 3 files, 12.4 MiB", "That is its word"] {
+        assert!(prompt.says(text), "{text}:\n{}", prompt.outline());
+    }
+    assert!(!prompt.says(unknown), "{}", prompt.outline());
+    assert_eq!(
+        prompt.description,
+        "work wants to copy files to vault. work says: 3 files, 12.4 MiB"
+    );
+}
+
+#[test]
+fn numbers_that_cannot_be_are_shown_as_numbers() {
+    let stage = Stage::start();
+    let mut asked = ask(1);
+    asked.announced = Some(Announced {
+        at_least: true,
+        ..announced(u64::MAX, u64::MAX, u64::MAX)
+    });
+    let prompt = stage.ask(asked);
+    let most = "18,446,744,073,709,551,615";
+    let told = format!("work says: at least {most} files and {most} folders, 16.0 EiB");
+    assert!(prompt.says(&told), "{}", prompt.outline());
+    assert!(prompt.texts().iter().all(|text| text.len() < 300));
+    // It does not push anything out of the prompt.
+    let (_, left, top) = stage.window();
+    let (x, y) = stage.middle(prompt.button("Allow"));
+    assert!(left >= 0 && top >= 0 && x < 1280 && y < 1024, "{x} {y}");
+}
+
+#[test]
 fn a_click_meant_for_another_window_allows_nothing() {
     let stage = Stage::start();
     // The pointer rests where Allow will be, and clicks all the while.
-    let prompt = stage.ask(ask(1));
+    let asked = |id| Ask {
+        announced: Some(announced(3, 0, 13_002_342)),
+        ..ask(id)
+    };
+    let prompt = stage.ask(asked(1));
     let (x, y) = stage.middle(prompt.button("Allow"));
     stage.fake.withdraw(1);
     stage.reader.wait_until_gone();
     stage.input.point(x, y);
-    stage.fake.add(ask(2));
+    stage.fake.add(asked(2));
     for _ in 0..100 {
         stage.input.click();
         std::thread::sleep(Duration::from_millis(10));
@@ -419,10 +475,12 @@ fn hostile_texts_are_shown_as_what_they_are() {
     ];
     asked.default_target = Some("v\u{430}ult".into());
     asked.rule = "\x1b[2Jrule\u{feff}".into();
+    asked.announced = Some(announced(u64::MAX, 0, u64::MAX));
     let prompt = stage.ask(asked);
     for text in [
         "wo\\u{202e}kr\\u{200b} wants to call <b>qubes.\\u{a}Filecopy</b>&amp; in v\\u{430}ult",
         "a\\u{2066}b\\u{0}long long",
+        "wo\\u{202e}kr\\u{200b} says: 18,446,744,073,709,551,615 files, 16.0 EiB",
         "<span size='100000'>dom0</span>",
         "\\u{1b}[2Jrule\\u{feff}",
         "This service is not one that Bulkhead knows.",

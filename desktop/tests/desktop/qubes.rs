@@ -121,6 +121,11 @@ fn what_is_denied_leaves_nothing_and_what_is_allowed_arrives_where_it_was_sent()
         "{}",
         prompt.outline()
     );
+    assert!(
+        prompt.says("work says: 1 file, 7 bytes"),
+        "{}",
+        prompt.outline()
+    );
     machine.reader.press(prompt.button("Deny"));
     assert_eq!(copying.join().unwrap().out.trim(), "126");
     machine.reader.wait_until_gone();
