@@ -147,6 +147,18 @@ struct Request {
     prefix: Vec<u8>,
     stdin_socket: bool,
     announced: Option<Announced>,
+    /// On which the agent was asked already.
+    asked: Option<UnixStream>,
+}
+
+impl Request {
+    /// That the agent cannot be reached.
+    fn lost(&self, source: io::Error) -> CallError {
+        CallError::Agent {
+            path: self.agent.clone(),
+            source,
+        }
+    }
 }
 
 pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
@@ -176,8 +188,11 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
 fn read_request(arguments: Vec<OsString>) -> Result<Option<Request>, CallError> {
     let given = parse(KNOWN, arguments)?;
     let agent = PathBuf::from(crate::agent::TRIGGER_PATH);
+    // It asks only where there are no options, so that it asked for what is read here.
+    let asked = bulkhead_early::connection().filter(|_| given.options.is_empty());
     let mut request = Request {
         agent,
+        asked: asked.map(UnixStream::from),
         ..Request::default()
     };
     for (name, value) in given.options {
@@ -249,26 +264,31 @@ fn text(value: OsString, what: &'static str) -> Result<String, CallError> {
     value.into_string().map_err(|_| CallError::Text(what))
 }
 
-fn call(request: Request) -> Result<ExitCode, CallError> {
+/// Asks the agent for the call.
+fn ask(request: &Request) -> Result<UnixStream, CallError> {
     let message = Trigger::ask(&request.source, &request.target, &request.service);
     // The agent puts it into the form that its link has.
     let message = message.encode(Version::NEWEST)?;
-    let agent = |source| CallError::Agent {
-        path: request.agent.clone(),
-        source,
-    };
     let stream = match request.announced {
         Some(announced) => crate::announce::connect(&request.agent, announced),
         None => UnixStream::connect(&request.agent),
     };
-    let mut stream = stream.map_err(agent)?;
-    stream.write_all(&message).map_err(agent)?;
+    let mut stream = stream.map_err(|e| request.lost(e))?;
+    stream.write_all(&message).map_err(|e| request.lost(e))?;
+    Ok(stream)
+}
+
+fn call(mut request: Request) -> Result<ExitCode, CallError> {
+    let mut stream = match request.asked.take() {
+        Some(asked) => asked,
+        None => ask(&request)?,
+    };
     let mut answer = [0; Endpoint::LEN];
     let endpoint = match stream.read_exact(&mut answer) {
         Ok(()) => Endpoint::split(&answer).map(|(endpoint, _)| endpoint),
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => None,
         Err(e) if e.kind() == io::ErrorKind::ConnectionReset => None,
-        Err(e) => return Err(agent(e)),
+        Err(e) => return Err(request.lost(e)),
     };
     let Some(endpoint) = endpoint else {
         eprintln!("Request refused");
@@ -354,4 +374,28 @@ fn start(program: &[OsString]) -> Result<(Streams, LocalChild), CallError> {
     let errors = stderr.and_then(Output::new).map_err(CallError::Streams)?;
     streams.errors = Errors::To(errors);
     Ok((streams, child))
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_early::request::{SERVICE_MAX, is_plain, write};
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_early_is_what_would_be_asked_later() {
+        let (longest, service) = ("t".repeat(63), "s".repeat(SERVICE_MAX));
+        for (target, service) in [("work", "a.B"), ("@dispvm:x", "-a+b"), (&longest, &service)] {
+            assert!(is_plain(target.as_bytes(), service.as_bytes()));
+            let mut early = Vec::new();
+            write(target.as_bytes(), service.as_bytes(), |byte| {
+                early.push(byte)
+            });
+            let arguments = [target, service, "program"].map(OsString::from);
+            let request = read_request(arguments.into()).unwrap().unwrap();
+            assert_eq!((&*request.target, &*request.service), (target, service));
+            let later = Trigger::ask("", target, service).encode(Version::NEWEST);
+            assert_eq!(early, later.unwrap(), "{target}");
+        }
+    }
 }

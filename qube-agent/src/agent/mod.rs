@@ -26,7 +26,7 @@ use crate::options::{Known, OptionError, parse};
 const NAME: &str = "qrexec-agent";
 
 /// Where local programs find the agent.
-pub(crate) const TRIGGER_PATH: &str = "/var/run/qubes/qrexec-agent";
+pub(crate) const TRIGGER_PATH: &str = bulkhead_early::AGENT;
 /// Where a user's session takes commands; `%s` is the user.
 const FORK_SERVER_PATH: &str = "/var/run/qubes/qrexec-server.%s.sock";
 
