@@ -4,7 +4,8 @@
 //! relay, bulkheadd with its policy and audit log, the relay and agent of qube `b` and the service
 //! as a process all take part. A call lasts from before the start of `qrexec-client-vm` to its exit
 //! code. The spawns of `/bin/true` beside it are of the same program in the same qube, in turn with
-//! the calls, so that whatever else the machine does hits both alike.
+//! the calls, so that whatever else the machine does hits both alike. So are calls that the program
+//! makes itself, as one that runs already may: it asks the agent and speaks on the channel.
 //!
 //! `cargo xtask bench call`.
 
@@ -15,6 +16,11 @@ use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_testing::bulk::{drain, feed, plain_socket, rate};
+use bulkhead_vchan::{DomId, Port, SocketDir};
+use bulkhead_wire::qrexec::data::{DataDecoder, DataEvent, Role, eof};
+use bulkhead_wire::qrexec::trigger::Trigger;
+use bulkhead_wire::qrexec::{Endpoint, Kind, Version, hello};
 use machine::{Machine, Outcome, Place, at, description, exit_code, figure, part, timed};
 
 /// Enough that p99 is the fifth worst and not the worst.
@@ -24,6 +30,8 @@ const WARM_UP: usize = 20;
 /// Bytes through one call.
 const BULK: u64 = 1 << 30;
 const BULK_ROUNDS: usize = 3;
+/// Where a qube's agent listens.
+const AGENT: &str = "/var/run/qubes/qrexec-agent";
 
 fn main() -> ExitCode {
     exit_code(run())
@@ -58,16 +66,51 @@ fn inside_calls() -> Outcome<()> {
         let mut nothing = Command::new("/bin/true");
         let spawn = timed(nothing.stdin(Stdio::null()).stdout(Stdio::null()))?;
         let called = timed(&mut call("bench.Nothing"))?;
+        let own = own_call("bench.Nothing")?;
         if round >= WARM_UP {
-            println!("{} {}", spawn.as_nanos(), called.as_nanos());
+            let times = [spawn, called, own].map(|time| time.as_nanos());
+            println!("{} {} {}", times[0], times[1], times[2]);
         }
     }
     Ok(())
 }
 
+/// A call without a program for it, from the request to the exit code.
+fn own_call(service: &str) -> Outcome<Duration> {
+    let start = Instant::now();
+    let mut agent = UnixStream::connect(AGENT)?;
+    agent.write_all(&Trigger::ask("", "b", service).encode(Version::NEWEST)?)?;
+    let mut answer = [0; Endpoint::LEN];
+    agent.read_exact(&mut answer)?;
+    let (endpoint, _) = Endpoint::split(&answer).ok_or("no endpoint")?;
+    let (domain, port) = (DomId::new(endpoint.domain)?, Port::new(endpoint.port));
+    let listener = SocketDir::from_env()?.listen(domain, port)?;
+    let channel = listener.accept(Some(start + Duration::from_secs(60)))?;
+    let mut channel = UnixStream::from(channel.into_inner());
+    channel.set_nonblocking(false)?;
+    channel.write_all(&hello(Version::NEWEST))?;
+    channel.write_all(&eof(Kind::Stdin))?;
+    let (mut decoder, mut buffer) = (DataDecoder::new(Role::Caller), [0; 4096]);
+    loop {
+        let len = channel.read(&mut buffer)?;
+        let mut rest = buffer.get(..len).unwrap_or_default();
+        while let Some(event) = decoder.push(&mut rest)? {
+            match event {
+                DataEvent::Exit(0) => return Ok(start.elapsed()),
+                DataEvent::Exit(code) => return Err(format!("a call ended with {code}").into()),
+                _ => {}
+            }
+        }
+        if len == 0 {
+            return Err("a call ended without an exit code".into());
+        }
+    }
+}
+
 fn inside_bulk() -> Outcome<()> {
     for _ in 0..BULK_ROUNDS {
-        let (plain, inwards, outwards) = (plain_socket()?, inwards()?, outwards()?);
+        let plain = rate(BULK, plain_socket(BULK)?);
+        let (inwards, outwards) = (inwards()?, outwards()?);
         println!("{plain} {inwards} {outwards}");
     }
     Ok(())
@@ -76,7 +119,7 @@ fn inside_bulk() -> Outcome<()> {
 fn inwards() -> Outcome<f64> {
     let start = Instant::now();
     let mut child = call("bench.Sink").stdin(Stdio::piped()).spawn()?;
-    feed(&mut child.stdin.take().ok_or("no stdin")?)?;
+    feed(&mut child.stdin.take().ok_or("no stdin")?, BULK)?;
     finish(child, start)
 }
 
@@ -93,44 +136,10 @@ fn outwards() -> Outcome<f64> {
 fn finish(mut child: Child, start: Instant) -> Outcome<f64> {
     let status = child.wait()?;
     if status.success() {
-        Ok(rate(start.elapsed()))
+        Ok(rate(BULK, start.elapsed()))
     } else {
         Err(format!("a call ended with {status}").into())
     }
-}
-
-/// A plain Unix socket between two threads.
-fn plain_socket() -> Outcome<f64> {
-    let (mut near, mut far) = UnixStream::pair()?;
-    let start = Instant::now();
-    let reader = std::thread::spawn(move || drain(&mut far).map_err(|e| e.to_string()));
-    feed(&mut near)?;
-    drop(near);
-    reader.join().map_err(|_| "reader failed")??;
-    Ok(rate(start.elapsed()))
-}
-
-fn feed(to: &mut impl Write) -> Outcome<()> {
-    let chunk = vec![0x5a; 64 * 1024];
-    for _ in 0..BULK / chunk.len() as u64 {
-        to.write_all(&chunk)?;
-    }
-    Ok(())
-}
-
-fn drain(from: &mut impl Read) -> Outcome<u64> {
-    let mut chunk = vec![0; 64 * 1024];
-    let mut total = 0;
-    loop {
-        match from.read(&mut chunk)? {
-            0 => return Ok(total),
-            n => total += n as u64,
-        }
-    }
-}
-
-fn rate(took: Duration) -> f64 {
-    BULK as f64 / 1048576.0 / took.as_secs_f64()
 }
 
 // In dom0.
@@ -154,12 +163,14 @@ fn start() -> Outcome<Machine> {
 }
 
 fn show_calls(machine: &Machine) -> Outcome<()> {
-    let [spawns, calls] = machine.inside("a", &["calls"])?;
-    for (name, times) in [("spawn", &spawns), ("call", &calls)] {
+    let [spawns, calls, own] = machine.inside("a", &["calls"])?;
+    for (name, times) in [("spawn", &spawns), ("call", &calls), ("own_call", &own)] {
         figure(&format!("{name}_p50"), at(times, 50) / 1e6, "ms");
         figure(&format!("{name}_p99"), at(times, 99) / 1e6, "ms");
     }
-    figure("call_to_spawn", at(&calls, 50) / at(&spawns, 50), "x");
+    for (name, times) in [("call_to_spawn", &calls), ("own_call_to_spawn", &own)] {
+        figure(name, at(times, 50) / at(&spawns, 50), "x");
+    }
     Ok(())
 }
 

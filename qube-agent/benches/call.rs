@@ -4,13 +4,14 @@
 //! Everything but the policy is real: two agents, `qrexec-client-vm`, and the services as
 //! programs. This program is dom0 to both agents. `cargo bench -p qube-agent --bench call`.
 
-use std::io::{IoSlice, Read, Write};
+use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_testing::bulk::{drain, feed, plain_socket, rate};
 use bulkhead_vchan::{Channel, DomId, Port, SocketChannel, SocketDir};
 use bulkhead_wire::qrexec::control::{DaemonEvent, DaemonLink};
 use bulkhead_wire::qrexec::{CONTROL_PORT, DATA_PORT_MIN, Endpoint};
@@ -158,9 +159,9 @@ impl Bench {
     fn inwards(&mut self) -> Outcome<f64> {
         let start = Instant::now();
         let mut child = self.call("bench.Sink", Stdio::piped(), Stdio::null())?;
-        feed(&mut child.stdin.take().ok_or("no stdin")?)?;
+        feed(&mut child.stdin.take().ok_or("no stdin")?, BULK)?;
         assert!(child.wait()?.success());
-        let rate = mib(start.elapsed());
+        let rate = rate(BULK, start.elapsed());
         self.settle()?;
         Ok(rate)
     }
@@ -170,44 +171,10 @@ impl Bench {
         let mut child = self.call("bench.Source", Stdio::null(), Stdio::piped())?;
         let got = drain(&mut child.stdout.take().ok_or("no stdout")?)?;
         assert!(child.wait()?.success() && got == BULK, "{got}");
-        let rate = mib(start.elapsed());
+        let rate = rate(BULK, start.elapsed());
         self.settle()?;
         Ok(rate)
     }
-}
-
-fn feed(to: &mut impl Write) -> Outcome<()> {
-    let chunk = vec![0x5a; 64 * 1024];
-    for _ in 0..BULK / chunk.len() as u64 {
-        to.write_all(&chunk)?;
-    }
-    Ok(())
-}
-
-fn drain(from: &mut impl Read) -> Outcome<u64> {
-    let mut chunk = vec![0; 64 * 1024];
-    let mut total = 0;
-    loop {
-        match from.read(&mut chunk)? {
-            0 => return Ok(total),
-            n => total += n as u64,
-        }
-    }
-}
-
-fn mib(took: Duration) -> f64 {
-    BULK as f64 / 1048576.0 / took.as_secs_f64()
-}
-
-/// A plain Unix socket between two threads.
-fn plain_socket() -> Outcome<f64> {
-    let (mut near, mut far) = UnixStream::pair()?;
-    let start = Instant::now();
-    let reader = std::thread::spawn(move || drain(&mut far).map_err(|e| e.to_string()));
-    feed(&mut near)?;
-    drop(near);
-    reader.join().map_err(|_| "reader failed")??;
-    Ok(mib(start.elapsed()))
 }
 
 /// The same call chain without us: the program, a pipe, `cat` into a socket, `cat` out of it.
@@ -222,10 +189,10 @@ fn plain_chain() -> Outcome<f64> {
         .stdin(std::os::fd::OwnedFd::from(far))
         .stdout(Stdio::null())
         .spawn()?;
-    feed(&mut first.stdin.take().ok_or("no stdin")?)?;
+    feed(&mut first.stdin.take().ok_or("no stdin")?, BULK)?;
     first.wait()?;
     second.wait()?;
-    Ok(mib(start.elapsed()))
+    Ok(rate(BULK, start.elapsed()))
 }
 
 fn spawns() -> Outcome<Vec<Duration>> {
@@ -296,7 +263,10 @@ fn main() -> Outcome<()> {
     show("spawn of /bin/true", spawns()?);
     show("call", bench.latency()?);
     for _ in 0..3 {
-        println!("plain socket, threads    {:>7.0} MiB/s", plain_socket()?);
+        println!(
+            "plain socket, threads    {:>7.0} MiB/s",
+            rate(BULK, plain_socket(BULK)?)
+        );
         println!("cat | socket | cat       {:>7.0} MiB/s", plain_chain()?);
         println!("call, caller to service  {:>7.0} MiB/s", bench.inwards()?);
         println!("call, service to caller  {:>7.0} MiB/s", bench.outwards()?);

@@ -1,4 +1,4 @@
-//! Fixtures of end-to-end tests. Only tests depend on it.
+//! Fixtures of end-to-end tests and of benchmarks. Only they depend on it.
 //!
 //! Nothing here builds: `cargo xtask build` puts the programs where [`Programs`] finds them, once
 //! and before the tests, so that no two tests build over each other.
@@ -12,6 +12,7 @@
     reason = "what a fixture cannot do ends the test that uses it"
 )]
 
+pub mod bulk;
 mod daemon;
 mod disk;
 mod domains;

@@ -167,6 +167,13 @@ pub(super) const MARKS: &[Mark] = &[
     },
     Mark {
         bench: "call",
+        what: "the same by a program that runs already, p50",
+        wanted: "none set",
+        limits: &[],
+        shown: "{own_call_to_spawn} ({own_call_p50})",
+    },
+    Mark {
+        bench: "call",
         what: "a call between qubes, p99",
         wanted: "10 ms",
         limits: &[AtMost("call_p99", 10.0)],
