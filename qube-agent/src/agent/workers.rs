@@ -104,10 +104,11 @@ mod tests {
     use super::*;
 
     impl Workers {
-        /// Until so many wait.
+        /// Until so many wait and there is no other.
         fn settle(&self, idle: usize) {
             let start = Instant::now();
-            while self.0.state().idle != idle {
+            let settled = || self.0.state().idle == idle && Arc::strong_count(&self.0) == idle + 1;
+            while !settled() {
                 assert!(
                     start.elapsed() < Duration::from_secs(60),
                     "threads stay busy"
