@@ -11,13 +11,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
-/// Longest wait for the daemon to serve; only a failing test waits so long.
-const PATIENCE: Duration = Duration::from_secs(60);
+use bulkhead_testing::{Ended, TestDaemon};
 
 const SYSTEM: &str = r#"(
     templates: { "small": (source: Debian(suite: "bookworm")) },
@@ -33,69 +29,29 @@ const SYSTEM: &str = r#"(
 const SERVICE: &str = "printf '#!/bin/sh\\necho hello from $(uname -n) to $QREXEC_REMOTE_DOMAIN\\n' \
     >/run/qubes-rpc/test.Hello && chmod 755 /run/qubes-rpc/test.Hello";
 
-struct Machine {
-    folder: tempfile::TempDir,
-    daemon: Child,
-}
+struct Machine(TestDaemon);
 
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
+impl std::ops::Deref for Machine {
+    type Target = TestDaemon;
+
+    fn deref(&self) -> &TestDaemon {
+        &self.0
+    }
 }
 
 impl Machine {
     fn start() -> Self {
-        // Short, because socket paths are; and open to pass through, because a qube of root's
-        // daemon runs under a user of its own.
-        let folder = tempfile::Builder::new()
-            .prefix("bh")
-            .tempdir_in("/tmp")
-            .unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
-        fs::write(folder.path().join("system.ron"), SYSTEM).unwrap();
-        let programs = Path::new(env!("CARGO_BIN_EXE_bulkhead")).parent().unwrap();
-        let log = fs::File::create(folder.path().join("log")).unwrap();
-        let daemon = Command::new(programs.join("bulkheadd"))
-            .arg("--system")
-            .arg(folder.path().join("system.ron"))
-            .arg("--state-dir")
-            .arg(folder.path().join("state"))
-            .arg("--runtime-dir")
-            .arg(folder.path().join("run"))
-            .arg("--no-system-bus")
-            .arg("--service-path")
-            .arg(folder.path().join("rpc"))
-            .env("BULKHEAD_LIBEXEC", programs)
-            .env("CACHE_DIRECTORY", folder.path().join("cache"))
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut machine = Self { folder, daemon };
-        let end = Instant::now() + PATIENCE;
-        while machine.run(&["ls"]).code != 0 {
-            let ended = machine.daemon.try_wait().unwrap();
-            assert!(ended.is_none() && Instant::now() < end, "{}", machine.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        machine
+        let mut daemon = TestDaemon::new();
+        fs::write(daemon.path("system.ron"), SYSTEM).unwrap();
+        let mut command = daemon.daemon("system.ron");
+        // Else trees of another run would be found.
+        command.env("CACHE_DIRECTORY", daemon.path("cache"));
+        daemon.start(command);
+        Self(daemon)
     }
 
     fn run(&self, words: &[&str]) -> Ended {
-        let output = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-            .args(words)
-            .env_clear()
-            .env("BULKHEAD_SOCKET", self.folder.path().join("run/bus"))
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let ended = Ended {
-            code: output.status.code().unwrap_or(-1),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        };
+        let ended = self.0.run(words);
         // A run of minutes shows how far it is.
         eprintln!("$ bulkhead {}: {}", words.join(" "), ended.code);
         ended
@@ -110,30 +66,17 @@ impl Machine {
         ended
     }
 
-    fn log(&self) -> String {
-        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
     /// Says where the only template comes from.
     fn source(&self, source: &str) {
         let text = SYSTEM.replace("suite: \"bookworm\"", source);
-        fs::write(self.folder.path().join("system.ron"), text).unwrap();
+        fs::write(self.path("system.ron"), text).unwrap();
     }
 
     fn entries(&self, folder: &str) -> BTreeSet<PathBuf> {
-        fs::read_dir(self.folder.path().join(folder))
+        fs::read_dir(self.path(folder))
             .unwrap()
             .map(|entry| entry.unwrap().path())
             .collect()
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        self.run(&["stop", "--all", "--timeout", "5"]);
-        let id = self.daemon.id().to_string();
-        let _ = Command::new("kill").arg(id).status();
-        let _ = self.daemon.wait();
     }
 }
 
@@ -199,7 +142,7 @@ fn a_debian_template_is_built_used_changed_and_rolled_back() {
 
     // The same inputs under another name: the tree that is there, not built again.
     let again = SYSTEM.replace("\"small\"", "\"again\"");
-    fs::write(machine.folder.path().join("system.ron"), again).unwrap();
+    fs::write(machine.path("system.ron"), again).unwrap();
     let applied = machine.must(&["apply", "--yes", "--restart"]);
     let told = "prepare template again: taking the tree that was built before";
     assert!(applied.err.contains(told), "{}", applied.err);
