@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bulkhead_api::call::{Answer, AuditFilter};
+use bulkhead_api::event::Event;
 use bulkhead_model::qube::{Qube, QubeKind};
 use bulkheadd::bus::Gate;
 use tempfile::TempDir;
@@ -177,6 +178,36 @@ async fn a_request_that_asks_waits_for_the_person() {
     })
     .await;
     assert_eq!(world.runtime.asks().len(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_question_is_withdrawn_when_the_client_that_asks_hangs_up() {
+    let world = plain().await;
+    let mut events = world.events.subscribe();
+    let ask = |service: &str| {
+        let mut stream = UnixStream::connect(folder(&world).join("policy.sock")).unwrap();
+        stream.write_all(call(service, "").as_bytes()).unwrap();
+        stream
+    };
+    let (stays, leaves) = (ask("test.Asked+stays"), ask("test.Asked+leaves"));
+    // One that has sent everything and says so still listens.
+    stays.shutdown(Shutdown::Write).unwrap();
+    eventually("both questions", || world.runtime.asks().len() == 2).await;
+    let asks = world.runtime.asks();
+    let left = asks.iter().find(|ask| ask.argument == "leaves").unwrap();
+    drop(leaves);
+    eventually("its withdrawal", || world.runtime.asks().len() == 1).await;
+    assert_eq!(world.runtime.asks()[0].argument, "stays");
+    let outcome = loop {
+        if let Event::AskRemoved { id, outcome } = events.recv().await.unwrap() {
+            assert_eq!(id, left.id);
+            break outcome;
+        }
+    };
+    assert_eq!(outcome, "withdrawn");
+    let (decision, rule) = last_rule(&world);
+    assert_eq!(decision, "deny");
+    assert!(rule.ends_with("its caller went away"), "{rule}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

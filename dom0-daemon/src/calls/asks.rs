@@ -239,6 +239,23 @@ impl Calls {
     }
 }
 
+impl Inner {
+    /// Takes back the questions of clients of the policy's socket that no longer listen.
+    pub(crate) fn withdraw_unheard(&self) {
+        let is_it = |open: &Open| matches!(&open.asker, Asker::Client(_, to) if to.is_closed());
+        let gone: Vec<(u64, Open)> = {
+            let mut open = self.calls.asks.open();
+            open.extract_if(.., |_, open| is_it(open)).collect()
+        };
+        for (id, open) in gone {
+            if let Asker::Client(query, _) = &open.asker {
+                self.record_query(query, Verdict::caller_gone(&open.ask.rule));
+            }
+            removed(self, id, "withdrawn");
+        }
+    }
+}
+
 /// Refuses the question in the end.
 async fn expire(inner: Arc<Inner>, id: u64) {
     tokio::time::sleep(inner.config.ask_timeout).await;

@@ -10,6 +10,7 @@
 //! `bulkhead_policy`, within its limits.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use bulkhead_policy::{
     ADMIN_SERVICES, AdminRequest, DENIED, Decision, EVALUATION_BYTES_MAX, PAYLOAD_BYTES_MAX, Query,
     Reply, RequestReader, read_evaluation,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -126,7 +127,14 @@ async fn serve(inner: &Inner, mut stream: UnixStream, of_use: Use, who: &str) ->
     let answer = match of_use {
         Use::Requests => {
             let query = timeout(PATIENCE, request(&mut stream)).await??;
-            inner.ask_policy(&query, who).await
+            tokio::select! {
+                answer = inner.ask_policy(&query, who) => answer,
+                () = hung_up(&stream) => {
+                    // Nobody listens to it any more, so nobody needs to be asked.
+                    inner.withdraw_unheard();
+                    return Ok(());
+                }
+            }
         }
         Use::Evaluations(which) => {
             let all = read_all(&mut stream, EVALUATION_BYTES_MAX);
@@ -141,6 +149,24 @@ async fn serve(inner: &Inner, mut stream: UnixStream, of_use: Use, who: &str) ->
         }
     };
     timeout(PATIENCE, stream.write_all(answer.as_bytes())).await?
+}
+
+/// Waits until the client has closed both directions: one that only sends no more still listens.
+/// Where that cannot be seen, for ever.
+async fn hung_up(stream: &UnixStream) {
+    // A watch of its own: the stream's must go on knowing that there is room for the answer.
+    let copy = stream.as_fd().try_clone_to_owned();
+    let Ok(watch) = copy.and_then(|copy| crate::aio::watch(copy, Interest::WRITABLE)) else {
+        return std::future::pending().await;
+    };
+    while let Ok(mut ready) = watch.writable().await {
+        if ready.ready().is_write_closed() {
+            return;
+        }
+        // There is room, and will be: only the next change is of interest.
+        ready.clear_ready();
+    }
+    std::future::pending().await
 }
 
 async fn request(stream: &mut UnixStream) -> io::Result<Query> {
