@@ -213,7 +213,7 @@ async fn a_service_that_nobody_may_run_is_refused_with_the_reason_in_the_log() {
     service(&world, "test.Nobody", "echo ran");
     assert_eq!(call(&world, "test.Nobody").await, refused());
     let why = if is_root() {
-        "no rule names the user who runs it in dom0"
+        "nobody is declared to run services in dom0"
     } else {
         "cannot run as `root`"
     };
@@ -256,6 +256,28 @@ async fn a_rule_of_roots_daemon_names_the_user() {
     config(&world, "test.Who", "force-user = 'nobody'\n");
     let (_, said) = call(&world, "test.Who").await;
     assert!(said.starts_with("nobody\n65534\n"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_description_names_the_user_of_roots_daemon_but_never_root() {
+    if !is_root() {
+        return;
+    }
+    let world = running().await;
+    let dir = world.dir.path();
+    for path in [dir.to_owned(), dir.join("rpc")] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o711)).unwrap();
+    }
+    service(&world, "test.Nobody", "id -un");
+    fs::write(dir.join("service_user"), "daemon").unwrap();
+    world.declare(&policy()).await.unwrap();
+    let ran = (0, "daemon\n".to_owned());
+    assert_eq!(call(&world, "test.Nobody").await, ran);
+    fs::write(dir.join("service_user"), "root").unwrap();
+    world.declare(&policy()).await.unwrap();
+    assert_eq!(call(&world, "test.Nobody").await, refused());
+    let why = "`root` is root, which only a rule may say";
+    eventually("the record", || last(&world).rule.contains(why)).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

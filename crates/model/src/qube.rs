@@ -385,6 +385,21 @@ impl PolicyFolder {
     }
 }
 
+/// What dom0 does for qubes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Dom0 {
+    /// Who runs the services that qubes call there, where neither rule nor service says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_user: Option<String>,
+}
+
+impl Dom0 {
+    /// Whether nothing is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// A whole machine, resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Description {
@@ -397,6 +412,9 @@ pub struct Description {
     /// Qubes of other machines by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remotes: BTreeMap<QubeName, Remote>,
+    /// What dom0 does for qubes.
+    #[serde(default, skip_serializing_if = "Dom0::is_default")]
+    pub dom0: Dom0,
     /// Call policy, in order.
     pub policy: Vec<PolicyText>,
     /// What policy must decide, in lines as `work -> vault qubes.Filecopy is ask`.

@@ -168,6 +168,7 @@ pub fn plan(
         qubes: draft.qubes.into_values().collect(),
         labels: difference.labels,
         remotes: difference.remotes,
+        dom0: difference.dom0,
         policy: difference.policy,
         policy_tests: difference.policy_tests,
         steps,

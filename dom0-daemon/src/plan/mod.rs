@@ -294,6 +294,9 @@ pub struct Plan {
     /// Qubes of other machines that come, go or change.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<EntryDiff<QubeName, String>>,
+    /// What changes of what dom0 does for qubes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dom0: Vec<PropertyDiff<String>>,
     /// Rules of the call policy that come and go.
     pub policy: Vec<RuleDiff>,
     /// Lines of what policy must decide that come and go.
@@ -329,6 +332,7 @@ impl Plan {
             && self.qubes.is_empty()
             && self.labels.is_empty()
             && self.remotes.is_empty()
+            && self.dom0.is_empty()
             && self.policy.is_empty()
             && self.policy_tests.is_empty()
     }

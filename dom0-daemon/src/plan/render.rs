@@ -78,6 +78,12 @@ impl Page<'_> {
         if !plan.remotes.is_empty() {
             writeln!(self.out)?;
         }
+        if !plan.dom0.is_empty() {
+            let changes: Vec<String> = plan.dom0.iter().map(ToString::to_string).collect();
+            let text = format!("dom0  {}", changes.join(", "));
+            self.line(2, ChangeKind::Change, &text)?;
+            writeln!(self.out)?;
+        }
         self.rules("policy", &plan.policy)?;
         self.rules("policy tests", &plan.policy_tests)?;
         if plan.changes_nothing_shown() {

@@ -107,6 +107,11 @@ fn empty_view() -> SystemView {
 }
 
 impl State {
+    /// Who runs dom0's services where neither rule nor service says.
+    pub(crate) fn service_user(&self) -> Option<String> {
+        self.description()?.dom0.service_user.clone()
+    }
+
     pub(crate) fn new(uuids: BTreeMap<QubeName, Uuid>) -> Self {
         Self {
             declared: None,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bulkhead_api::call::{DataConnection, RunRequest};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{
-    Description, Label, Memory, Mib, PolicyFolder, PolicyText, Qube, QubeKind, RestartRule,
+    Description, Dom0, Label, Memory, Mib, PolicyFolder, PolicyText, Qube, QubeKind, RestartRule,
     Template, TemplateSource, VirtMode, Volume,
 };
 use bulkhead_qrexec::lookup::Folders;
@@ -96,7 +96,7 @@ fn held(dir: &Path) -> Duration {
     }
 }
 
-/// dom0's services: what a test puts into `rpc`, with its configuration in `config`.
+/// dom0's services, which the user in `service_user` runs: what a test puts into `rpc`, with its configuration in `config`.
 fn services_in(dir: &Path) -> Folders {
     for folder in ["rpc", "config"] {
         std::fs::create_dir_all(dir.join(folder)).unwrap();
@@ -233,6 +233,9 @@ impl World {
             remotes: Default::default(),
             policy_tests: Vec::new(),
             policy_folders: live_folder(self.dir.path()),
+            dom0: Dom0 {
+                service_user: std::fs::read_to_string(self.dir.path().join("service_user")).ok(),
+            },
         };
         Declared {
             generation: Some(1),

@@ -25,6 +25,9 @@ pub struct DescriptionDiff {
     /// Qubes of other machines, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remotes: Vec<EntryDiff<QubeName, String>>,
+    /// What dom0 does for qubes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dom0: Vec<PropertyDiff<String>>,
     /// Policy rules, in the order of the longer description.
     pub policy: Vec<RuleDiff>,
     /// What policy must decide, line by line, likewise.
@@ -119,6 +122,7 @@ impl DescriptionDiff {
             && self.templates.is_empty()
             && self.qubes.is_empty()
             && self.remotes.is_empty()
+            && self.dom0.is_empty()
             && self.policy.is_empty()
             && self.policy_tests.is_empty()
     }
@@ -131,6 +135,7 @@ pub fn diff(old: &Description, new: &Description) -> DescriptionDiff {
         templates: entries(&old.templates, &new.templates, template_properties),
         qubes: entries(&old.qubes, &new.qubes, qube_properties),
         remotes: entries(&old.remotes, &new.remotes, remote_properties),
+        dom0: dom0_properties(old, new),
         policy: policy::rules(old, new),
         policy_tests: policy::expectations(old, new),
     }
@@ -168,6 +173,14 @@ fn entries<N: Ord + Clone, T: PartialEq, P>(
     }
     found.sort_by(|a, b| a.name().cmp(b.name()));
     found
+}
+
+fn dom0_properties(old: &Description, new: &Description) -> Vec<PropertyDiff<String>> {
+    let user = |description: &Description| {
+        let user = description.dom0.service_user.as_deref();
+        user.map_or(PropertyValue::None, PropertyValue::from)
+    };
+    values("service_user".to_owned(), user(old), user(new))
 }
 
 fn label_properties(old: &Label, new: &Label) -> Vec<PropertyDiff<String>> {

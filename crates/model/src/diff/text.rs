@@ -10,6 +10,12 @@ impl fmt::Display for DescriptionDiff {
         section(f, "template", &self.templates)?;
         section(f, "qube", &self.qubes)?;
         section(f, "remote qube", &self.remotes)?;
+        if !self.dom0.is_empty() {
+            writeln!(f, "~ dom0")?;
+            for property in &self.dom0 {
+                writeln!(f, "    {property}")?;
+            }
+        }
         rules(f, "policy", &self.policy)?;
         rules(f, "policy test", &self.policy_tests)
     }

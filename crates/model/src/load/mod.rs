@@ -85,6 +85,7 @@ pub fn load_with(
             remotes: (resolved.remotes.into_iter())
                 .map(|(name, remote)| (name, remote.remote))
                 .collect(),
+            dom0: resolved.dom0,
             policy: written.policy.texts,
             policy_tests: written.tests.texts,
             policy_folders: written.policy.folders,

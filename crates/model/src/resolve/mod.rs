@@ -4,6 +4,7 @@
 //! missing. [`check`](crate::check) looks at the whole.
 
 pub(crate) mod catalog;
+mod dom0;
 mod layers;
 mod places;
 mod qube;
@@ -40,6 +41,7 @@ pub(crate) struct Resolved {
     pub(crate) templates: BTreeMap<QubeName, ResolvedTemplate>,
     pub(crate) qubes: BTreeMap<QubeName, ResolvedQube>,
     pub(crate) remotes: BTreeMap<QubeName, ResolvedRemote>,
+    pub(crate) dom0: crate::qube::Dom0,
     /// Whether all files could be read; if not, an unknown name is no error.
     pub(crate) complete: bool,
 }
@@ -63,6 +65,7 @@ pub(crate) fn resolve(units: &[SourceUnit], complete: bool, problems: &mut Probl
     let catalog = Catalog::new(units, complete, problems);
     let mut resolved = Resolved {
         complete,
+        dom0: dom0::dom0(units, problems),
         ..Resolved::default()
     };
     for (name, color) in PREDEFINED_LABELS {

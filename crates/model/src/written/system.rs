@@ -27,6 +27,8 @@ section! {
         /// Qubes of other machines (`RemoteVM` of Qubes R4.3), which take part in calls through a
         /// qube of this one. They share the names of qubes.
         remotes: Table<QubeName, RemoteOptions> = "none", "0.1";
+        /// What dom0 does for qubes.
+        dom0: Dom0Options = "none", "0.1";
         /// Call policy, in order: the first rule that matches decides. Each entry is a text of
         /// rules in policy format 5.0 (`Text("…")` is the same), `File("path or pattern")`
         /// relative to this file, one `Rule(service: …, source: …, target: …, action: Ask)`, or
@@ -42,6 +44,17 @@ section! {
         /// Rules that must hold for the description as a whole; checked before anything is
         /// planned.
         assertions: Vec<crate::decode::Located<Assertion>> = "none", "0.1";
+    }
+}
+
+section! {
+    /// What dom0 does for qubes.
+    pub(crate) struct Dom0Options as "Dom0" {
+        /// The user in dom0 who runs services that qubes call there, where neither the rule nor
+        /// the service names one. For a daemon of root, which refuses such calls otherwise; a
+        /// daemon of an ordinary user runs them as that user and does not look at this. Not root:
+        /// only a rule can say `user=root`.
+        service_user: String = "nobody", "0.1";
     }
 }
 

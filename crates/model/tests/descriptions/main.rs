@@ -8,6 +8,7 @@
     reason = "a test stops where it fails"
 )]
 
+mod dom0;
 mod imports;
 mod layers;
 mod meaning;

@@ -35,6 +35,8 @@ pub(super) struct Named<'a> {
     pub(super) rule: Option<&'a str>,
     /// The service's configuration.
     pub(super) forced: Option<&'a str>,
+    /// The description.
+    pub(super) declared: Option<&'a str>,
 }
 
 /// Who runs a service.
@@ -61,7 +63,9 @@ fn runner<'a>(own: Option<&str>, named: Named<'a>) -> Result<Runner<'a>, String>
             "services in dom0 run as `{own}` here and cannot run as `{name}`"
         )),
         (None, wanted) => {
-            let name = wanted.ok_or("no rule names the user who runs it in dom0 (`user=`)")?;
+            let name = wanted.or(named.declared).ok_or(
+                "nobody is declared to run services in dom0 (`dom0: (service_user: \"...\")`)",
+            )?;
             let may_be_root = rule == Some(name);
             Ok(Runner::User { name, may_be_root })
         }
@@ -188,9 +192,25 @@ fn order(
 mod tests {
     use super::*;
 
+    const NOBODY: Named<'_> = Named {
+        rule: None,
+        forced: None,
+        declared: None,
+    };
+
     #[test]
     fn an_ordinary_users_daemon_runs_services_as_that_user_alone() {
-        let run = |rule, forced| runner(Some("ann"), Named { rule, forced });
+        let run = |rule, forced| {
+            let declared = Some("svc");
+            runner(
+                Some("ann"),
+                Named {
+                    rule,
+                    forced,
+                    declared,
+                },
+            )
+        };
         assert_eq!(run(None, None), Ok(Runner::Own));
         assert_eq!(run(Some("DEFAULT"), None), Ok(Runner::Own));
         assert_eq!(run(Some("ann"), None), Ok(Runner::Own));
@@ -201,14 +221,29 @@ mod tests {
 
     #[test]
     fn a_daemon_of_root_runs_services_as_who_is_named_and_as_root_only_by_a_rule() {
-        let run = |rule, forced| runner(None, Named { rule, forced });
         let user = |name, may_be_root| Ok(Runner::User { name, may_be_root });
-        for nobody in [None, Some("DEFAULT")] {
-            let error = run(nobody, None).unwrap_err();
-            assert!(error.contains("no rule names the user"), "{error}");
-        }
-        assert_eq!(run(Some("root"), None), user("root", true));
-        assert_eq!(run(Some("ann"), Some("root")), user("root", false));
-        assert_eq!(run(Some("DEFAULT"), Some("svc")), user("svc", false));
+        let error = runner(None, NOBODY).unwrap_err();
+        assert!(error.contains("nobody is declared"), "{error}");
+        let declared = Named {
+            declared: Some("svc"),
+            ..NOBODY
+        };
+        assert_eq!(runner(None, declared), user("svc", false));
+        let rule = Some("root");
+        assert_eq!(runner(None, Named { rule, ..declared }), user("root", true));
+        let rule = Some("DEFAULT");
+        assert_eq!(runner(None, Named { rule, ..declared }), user("svc", false));
+        let (rule, forced) = (Some("ann"), Some("root"));
+        let both = Named {
+            rule,
+            forced,
+            ..declared
+        };
+        assert_eq!(runner(None, both), user("root", false));
+        let root = Named {
+            declared: Some("root"),
+            ..NOBODY
+        };
+        assert_eq!(runner(None, root), user("root", false));
     }
 }

@@ -150,11 +150,12 @@ impl Inner {
         let call = ServiceCall::parse(descriptor(allow, &request.service).as_bytes());
         let call = call.map_err(|error| error.to_string())?;
         let folders = self.config.services.folders.clone();
-        let rule = allow.user.clone();
+        let (rule, declared) = (allow.user.clone(), self.state().service_user());
         let looked = tokio::task::spawn_blocking(move || {
             let named = Named {
                 rule: rule.as_deref(),
                 forced: None,
+                declared: declared.as_deref(),
             };
             find(&folders, &call, named).map(|found| (call, found))
         });

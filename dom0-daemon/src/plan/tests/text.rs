@@ -100,6 +100,21 @@ fn expectations_and_new_wording_alone() {
 }
 
 #[test]
+fn the_user_of_dom0s_services_alone() {
+    let before = desktop();
+    let observed = applied(&before);
+    let mut after = desktop();
+    after.dom0.service_user = Some("ann".into());
+    assert_snapshot!(shown(&planned(&after, &observed, PlanOptions::default())), @r"
+    From generation 1 to a new one:
+
+      ~ dom0  service_user: none -> ann
+
+    Plan: 0 to add, 0 to change, 0 to remove.
+    ");
+}
+
+#[test]
 fn properties_that_change_now_and_at_the_next_start() {
     let before = desktop();
     let mut after = desktop();
