@@ -156,7 +156,8 @@ fn try_attend(order: &Order, ends: Ends, switch: OwnedFd) -> Result<(), AttendEr
     let child = command.spawn().map_err(start)?;
     // It holds the ends that the service now has, and no stream would ever end.
     drop(command);
-    tell(&ends.report, Report::Running, &[]).map_err(AttendError::Report)?;
+    // A pump that is gone already has ended the call, which is seen below.
+    let _ = tell(&ends.report, Report::Running, &[]);
     let attended = Attended {
         child,
         daemon: ends.daemon,
@@ -271,16 +272,26 @@ enum Stage {
 impl Attended {
     fn see_through(mut self) -> Result<(), AttendError> {
         let pid = Pid::from_child(&self.child);
-        let watch = |e: rustix::io::Errno| AttendError::Watch(e.into());
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(watch)?;
-        let mut stage = Stage::Serving;
-        while !self.wait(&pidfd, stage).map_err(watch)? {
-            stage = self.next(stage, pid)?;
+        let watched = self.watch(pid);
+        if watched.is_err() {
+            // Nobody would see to its end.
+            let _ = kill_process_group(pid, Signal::KILL);
         }
+        watched.map_err(|e| AttendError::Watch(e.into()))?;
         let status = self.child.wait().map_err(AttendError::Watch)?;
         let code = crate::pump::status_code(status);
         // The pump may be gone: then nobody wants to know.
         let _ = tell(&self.report, Report::Ended { code }, &[]);
+        Ok(())
+    }
+
+    /// Returns when the service has ended.
+    fn watch(&mut self, pid: Pid) -> rustix::io::Result<()> {
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
+        let mut stage = Stage::Serving;
+        while !self.wait(&pidfd, stage)? {
+            stage = self.next(stage, pid);
+        }
         Ok(())
     }
 
@@ -307,9 +318,9 @@ impl Attended {
         Ok(fds.first().is_some_and(|fd| !fd.revents().is_empty()))
     }
 
-    fn next(&mut self, stage: Stage, pid: Pid) -> Result<Stage, AttendError> {
+    fn next(&mut self, stage: Stage, pid: Pid) -> Stage {
         let now = Instant::now();
-        Ok(match stage {
+        match stage {
             Stage::Serving if is_closed(&self.daemon) || is_closed(&self.report) => {
                 Stage::Grace(now + HANG_UP_GRACE)
             }
@@ -327,12 +338,13 @@ impl Attended {
             Stage::Serving => {
                 if let Some(switch) = self.switch.take_if(|switch| is_ready(switch)) {
                     drop(switch);
-                    tell(&self.report, Report::Switch, &[]).map_err(AttendError::Report)?;
+                    // A pump that is gone is seen next.
+                    let _ = tell(&self.report, Report::Switch, &[]);
                 }
                 stage
             }
             Stage::Grace(_) | Stage::HungUp(_) | Stage::Killed => stage,
-        })
+        }
     }
 }
 
@@ -350,4 +362,36 @@ fn is_closed(fd: &OwnedFd) -> bool {
 
 fn is_ready(fd: &OwnedFd) -> bool {
     look(fd, PollFlags::IN).contains(PollFlags::IN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_whose_call_is_over_before_it_runs_is_hung_up_on() {
+        let (daemon, _bulkheadd) = seqpacket::pair().unwrap();
+        let (report, pump) = seqpacket::pair().unwrap();
+        let null = || {
+            let mut null = std::fs::File::options();
+            OwnedFd::from(null.read(true).write(true).open("/dev/null").unwrap())
+        };
+        let ends = Ends {
+            daemon,
+            stdin: null(),
+            stdout: null(),
+            stderr: null(),
+            report,
+        };
+        let order = Order {
+            user: None,
+            descriptor: "test.Sleep+600 work keyword adminvm".to_owned(),
+            session: None,
+            what: What::Program("/bin/sleep".into()),
+        };
+        let (switch, _signals) = UnixStream::pair().unwrap();
+        drop(pump);
+        // Returns when the service has ended, and not before.
+        attend(&order, ends, switch.into()).unwrap();
+    }
 }
