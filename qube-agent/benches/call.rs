@@ -235,13 +235,14 @@ fn resident(pid: u32) -> Outcome<String> {
 fn main() -> Outcome<()> {
     let dir = tempfile::tempdir()?;
     std::fs::create_dir(dir.path().join("rpc"))?;
-    let size = BULK.to_string();
+    // As large as what the caller writes; `head` writes 4 KiB at a time.
+    let chunks = BULK / (64 * 1024);
     std::os::unix::fs::symlink("/bin/true", dir.path().join("rpc/bench.Nothing"))?;
     for (name, text) in [
         ("bench.Sink", "#!/bin/sh\nexec cat >/dev/null\n".to_owned()),
         (
             "bench.Source",
-            format!("#!/bin/sh\nexec head -c {size} /dev/zero\n"),
+            format!("#!/bin/sh\nexec dd if=/dev/zero bs=64k count={chunks} status=none\n"),
         ),
     ] {
         let path = dir.path().join("rpc").join(name);
