@@ -1,8 +1,9 @@
 //! `bulkhead-launch`: becomes one qube of the embedded hypervisor; `bulkhead-launch --service N`
 //! starts one service that a qube called in dom0, as its user, and attends to it.
 //!
-//! Started by `bulkheadd` alone. For a service, N is a socket to it. For a qube, standard input is a [`LaunchSpec`] in JSON, standard output is
-//! where the status goes (one JSON object a line), standard error is the qube's console.
+//! Started by `bulkheadd` alone. For a service, N is a socket to it. For a qube, standard input is
+//! a [`LaunchSpec`] in JSON, standard output is where the status goes (one JSON object a line),
+//! standard error is the qube's console.
 
 #![forbid(unsafe_code)]
 
