@@ -143,7 +143,10 @@ async fn a_second_apply_during_the_first_is_told_who_is_at_it() {
             break;
         }
     }
-    let error = operations.apply(&everything(), "bob").await.unwrap_err();
+    // Should it begin after all, it waits at the gate.
+    let (request, patience) = (everything(), Duration::from_secs(60));
+    let second = tokio::time::timeout(patience, operations.apply(&request, "bob")).await;
+    let error = second.expect("it is not refused").unwrap_err();
     assert!(
         error
             .to_string()
