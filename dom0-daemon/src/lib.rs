@@ -11,6 +11,7 @@
 mod aio;
 pub mod apply;
 pub mod audit;
+mod bounded_log;
 pub mod bus;
 pub mod calls;
 pub mod daemon;

@@ -1,9 +1,7 @@
 //! The daemon's log: standard error (a terminal or the journal) and a file of bounded size.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing_subscriber::EnvFilter;
@@ -12,6 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use super::error::DaemonError;
+use crate::bounded_log::{BoundedLog, Refused};
 
 /// Size at which the file becomes `.1` in place of the one before: 16 MiB at most in all.
 const LOG_FILE_MAX: u64 = 8 << 20;
@@ -36,21 +35,9 @@ pub(super) fn start(filter: &str, path: &Path) -> Result<(), DaemonError> {
     Ok(())
 }
 
-#[derive(Debug)]
-struct Current {
-    file: File,
-    size: u64,
-    /// Lines that could not be written since the last one that was.
-    lost: u64,
-}
-
-/// A file that is set aside when it is full.
+/// The file, of which every writer has a handle.
 #[derive(Debug, Clone)]
-struct LogFile {
-    path: Arc<PathBuf>,
-    max: u64,
-    current: Arc<Mutex<Current>>,
-}
+struct LogFile(Arc<Mutex<BoundedLog>>);
 
 impl LogFile {
     fn open(path: &Path) -> io::Result<Self> {
@@ -58,77 +45,20 @@ impl LogFile {
     }
 
     fn with_max(path: &Path, max: u64) -> io::Result<Self> {
-        if let Some(folder) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o750)
-                .create(folder)?;
-        }
-        Ok(Self {
-            path: Arc::new(path.to_owned()),
-            max,
-            current: Arc::new(Mutex::new(Current::open(path)?)),
-        })
-    }
-}
-
-impl Current {
-    fn open(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o640)
-            .open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self {
-            file,
-            size,
-            lost: 0,
-        })
-    }
-
-    /// Writes all of `line` or nothing of it, and before it what is missing.
-    fn append(&mut self, path: &Path, max: u64, line: &[u8]) -> io::Result<()> {
-        let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.size > 0 && self.size.saturating_add(length) > max {
-            match fs::rename(path, path.with_added_extension("1")) {
-                // Set aside already by a try that ended there.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
-            *self = Self {
-                lost: self.lost,
-                ..Self::open(path)?
-            };
-        }
-        let missing = match self.lost {
-            0 => String::new(),
-            lost => format!("{lost} lines were lost here: they could not be written\n"),
-        };
-        let whole = [missing.as_bytes(), line].concat();
-        if let Err(error) = self.file.write_all(&whole) {
-            // Half a line would swallow the next one; where it stays, that is all that is wrong.
-            let _ = self.file.set_len(self.size);
-            return Err(error);
-        }
-        let written = u64::try_from(whole.len()).unwrap_or(u64::MAX);
-        self.size = self.size.saturating_add(written);
-        self.lost = 0;
-        Ok(())
+        let log = BoundedLog::open(path.to_owned(), max)?;
+        Ok(Self(Arc::new(Mutex::new(log))))
     }
 }
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = current.append(&self.path, self.max, line) {
+        let missing = |lost| format!("{lost} lines were lost here: they could not be written\n");
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(Refused { error, first: true }) = log.keep(line, 1, missing) {
             // Told once, where all lines are told too; to log it would end here again.
-            if current.lost == 0 {
-                let path = self.path.display();
-                let text = format!("bulkheadd: log file `{path}` cannot be written: {error}\n");
-                let _ = io::stderr().write_all(text.as_bytes());
-            }
-            current.lost = current.lost.saturating_add(1);
+            let path = log.path().display();
+            let text = format!("bulkheadd: log file `{path}` cannot be written: {error}\n");
+            let _ = io::stderr().write_all(text.as_bytes());
         }
         // A log that has no room is nothing that whoever logs could do better about.
         Ok(line.len())
@@ -149,6 +79,8 @@ impl<'a> MakeWriter<'a> for LogFile {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -4,7 +4,7 @@
 //! opens it again. Nothing here looks at the bytes.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
+
+use crate::bounded_log::{BoundedLog, Refused};
 
 /// Size at which a console log is set aside; at most two files of it exist per qube.
 pub const CONSOLE_LOG_MAX: u64 = 1 << 20;
@@ -70,7 +72,7 @@ async fn copy(mut reader: pipe::Receiver, mut log: Log) {
                 }
             }
             Err(error) => {
-                tracing::warn!(file = %log.path.display(), %error, "console is gone");
+                tracing::warn!(file = %log.0.path().display(), %error, "console is gone");
                 return;
             }
         }
@@ -93,78 +95,29 @@ pub(super) async fn drain(path: &Path, log: PathBuf) {
     }
 }
 
-/// A file that is set aside as `NAME.1` when it is full.
+/// A console log.
 #[derive(Debug)]
-struct Log {
-    path: PathBuf,
-    file: File,
-    size: u64,
-    /// Bytes that could not be written since the last that were.
-    lost: u64,
-}
+struct Log(BoundedLog);
 
 impl Log {
     fn open(path: PathBuf) -> io::Result<Self> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o640)
-            .open(&path)?;
-        let size = file.metadata()?.len();
-        Ok(Self {
-            path,
-            file,
-            size,
-            lost: 0,
-        })
+        BoundedLog::open(path, CONSOLE_LOG_MAX).map(Self)
     }
 
     /// Writes `bytes`, or counts them as lost; a full disk is told once, and how it ended.
     fn keep(&mut self, bytes: &[u8]) {
-        match self.append(bytes) {
-            Ok(0) => {}
-            Ok(lost) => {
-                tracing::info!(file = %self.path.display(), lost, "console is logged again");
-            }
-            Err(error) => {
-                if self.lost == 0 {
-                    tracing::warn!(file = %self.path.display(), %error, "console output is lost");
-                }
-                self.lost = self.lost.saturating_add(bytes.len() as u64);
-            }
+        let missing =
+            |lost| format!("\n[{lost} bytes were lost here: they could not be written]\n");
+        let kept = self.0.keep(bytes, bytes.len() as u64, missing);
+        let file = self.0.path().display();
+        match kept {
+            Ok(0) | Err(Refused { first: false, .. }) => {}
+            Ok(lost) => tracing::info!(%file, lost, "console is logged again"),
+            Err(Refused { error, .. }) => tracing::warn!(%file, %error, "console output is lost"),
         }
-    }
-
-    /// Writes all or nothing, and before it how many bytes are missing, which it returns.
-    fn append(&mut self, bytes: &[u8]) -> io::Result<u64> {
-        if self.size + bytes.len() as u64 > CONSOLE_LOG_MAX {
-            let mut aside = self.path.clone().into_os_string();
-            aside.push(".1");
-            match fs::rename(&self.path, aside) {
-                // Set aside already by a try that ended there.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                other => other?,
-            }
-            *self = Self {
-                lost: self.lost,
-                ..Self::open(self.path.clone())?
-            };
-        }
-        let missing = match self.lost {
-            0 => String::new(),
-            lost => format!("\n[{lost} bytes were lost here: they could not be written]\n"),
-        };
-        let whole = [missing.as_bytes(), bytes].concat();
-        if let Err(error) = self.file.write_all(&whole) {
-            // What was written of it would be written again.
-            let _ = self.file.set_len(self.size);
-            return Err(error);
-        }
-        self.size += whole.len() as u64;
-        Ok(std::mem::take(&mut self.lost))
     }
 }
 
@@ -206,9 +159,9 @@ mod tests {
         let path = dir.path().join("work.log");
         let mut log = Log::open(path.clone()).unwrap();
         let full = vec![b'x'; usize::try_from(CONSOLE_LOG_MAX).unwrap()];
-        log.append(&full).unwrap();
+        log.0.keep(&full, 0, |_| String::new()).unwrap();
         assert!(!dir.path().join("work.log.1").exists());
-        log.append(b"y").unwrap();
+        log.0.keep(b"y", 0, |_| String::new()).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"y");
         let aside = fs::metadata(dir.path().join("work.log.1")).unwrap();
         assert_eq!(aside.len(), CONSOLE_LOG_MAX);
