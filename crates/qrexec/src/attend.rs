@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use bulkhead_vchan::seqpacket;
@@ -28,7 +28,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use thiserror::Error;
 
 use crate::launch::set_environment;
-use crate::serve::{HANG_UP_GRACE, SESSION_SERVICE};
+use crate::serve::{HANG_UP_GRACE, run_session, session_call};
 
 /// How long a service that was hung up on may take to end, before it and its group are killed.
 pub const KILL_GRACE: Duration = Duration::from_secs(5);
@@ -205,22 +205,8 @@ fn command(program: &Path, user: Option<&Identity>, call: &ServiceCall) -> Comma
 
 /// Whatever comes of it, the call goes on.
 fn wait_for_session(order: &Order, call: &ServiceCall, program: &Path, user: &str) {
-    let session = ServiceCall {
-        name: SESSION_SERVICE.to_owned(),
-        argument: None,
-        target: None,
-        ..call.clone()
-    };
-    let mut command = command(program, order.user.as_ref(), &session);
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
-    let outcome = command.spawn().and_then(|mut child| {
-        if let Some(mut stdin) = child.stdin.take() {
-            // A service that does not want to know need not read it.
-            let _ = writeln!(stdin, "{user}");
-        }
-        child.wait()
-    });
-    if let Err(error) = outcome {
+    let mut command = command(program, order.user.as_ref(), &session_call(call));
+    if let Err(error) = run_session(&mut command, user) {
         // Nobody reads it if standard error is closed.
         let _ = writeln!(io::stderr(), "`{}`: {error}", program.display());
     }

@@ -23,7 +23,7 @@ use crate::pump::{self, Ending, Input, LocalChild, Options, PumpError, Streams, 
 /// Source of calls that a person in dom0 makes.
 const DOM0: &str = "dom0";
 /// The service that waits for a user's session.
-pub const SESSION_SERVICE: &str = "qubes.WaitForSession";
+const SESSION_SERVICE: &str = "qubes.WaitForSession";
 
 /// How long a caller may take to close its channel after it was told the exit code. It may be in
 /// the middle of sending what the service did not want.
@@ -149,13 +149,7 @@ fn try_start_session(
     runner: Option<&str>,
     user: Option<&str>,
 ) -> Result<(), ServeError> {
-    let call = ServiceCall {
-        name: SESSION_SERVICE.into(),
-        argument: None,
-        target: None,
-        descriptor: format!("{SESSION_SERVICE} {}", call.source),
-        source: call.source.clone(),
-    };
+    let call = session_call(call);
     let path = match host.folders().service(&call)? {
         Service::Program(path) => path,
         Service::Socket(path) => return Err(LookupError::Kind(path).into()),
@@ -163,18 +157,35 @@ fn try_start_session(
     };
     let mut command = host.command(runner, Run::Program(&path, None))?;
     launch::set_environment(&mut command, Some(&call));
+    run_session(&mut command, user.unwrap_or_default()).map_err(ServeError::Start)
+}
+
+/// The call of [`SESSION_SERVICE`] before `call` can be served.
+#[must_use]
+pub fn session_call(call: &ServiceCall) -> ServiceCall {
+    ServiceCall {
+        name: SESSION_SERVICE.into(),
+        argument: None,
+        target: None,
+        descriptor: format!("{SESSION_SERVICE} {}", call.source),
+        source: call.source.clone(),
+    }
+}
+
+/// Runs that service to its end, which reads the name of `user`.
+pub(crate) fn run_session(command: &mut Command, user: &str) -> io::Result<()> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::inherit());
-    let mut child = children::spawn(&mut command).map_err(ServeError::Start)?;
+    let mut child = children::spawn(command)?;
     if let Some(mut stdin) = child.stdin.take() {
         // A service that does not want to know need not read it.
-        let _ = writeln!(stdin, "{}", user.unwrap_or_default());
+        let _ = writeln!(stdin, "{user}");
     }
     let outcome = child.wait();
     children::forget(child.id());
-    outcome.map(|_| ()).map_err(ServeError::Start)
+    outcome.map(|_| ())
 }
 
 /// Serves one call.

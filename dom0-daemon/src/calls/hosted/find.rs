@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 
 use bulkhead_qrexec::lookup::{Folders, LookupError, Service};
-use bulkhead_qrexec::serve::SESSION_SERVICE;
+use bulkhead_qrexec::serve::session_call;
 use bulkhead_wire::qrexec::command::ServiceCall;
 use bulkhead_wire::qrexec::config::ServiceConfig;
 use bulkhead_wire::service::{Address, Identity, Order, What};
@@ -164,12 +164,7 @@ fn order(
         Service::Tcp(at) => socket(Address::Tcp(at)),
     };
     let session = config.wait_for_session.then(|| {
-        let waiter = ServiceCall {
-            name: SESSION_SERVICE.to_owned(),
-            argument: None,
-            ..call.clone()
-        };
-        let Ok(Service::Program(path)) = folders.service(&waiter) else {
+        let Ok(Service::Program(path)) = folders.service(&session_call(call)) else {
             // Where nothing can be waited for, nothing is.
             return None;
         };
