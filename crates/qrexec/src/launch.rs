@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -28,6 +28,17 @@ pub enum Diagnostics {
     Inherit,
 }
 
+/// A pipe for the output of a program.
+///
+/// # Errors
+/// What making it said.
+pub fn output_pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    let (reader, writer) = io::pipe()?;
+    // Larger pipes are a favour that the system may refuse.
+    let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
+    Ok((reader, writer))
+}
+
 /// Starts `command` as leader of its own process group. Its standard input is a socket, so that
 /// it may use it for both directions (see [`crate::pump::Switch`]).
 ///
@@ -35,9 +46,7 @@ pub enum Diagnostics {
 /// What making the streams or starting the program said.
 pub fn start(command: &mut Command, diagnostics: Diagnostics) -> io::Result<(Streams, LocalChild)> {
     let (ours, theirs) = UnixStream::pair()?;
-    let (stdout, stdout_end) = io::pipe()?;
-    // Larger pipes are a favour that the system may refuse.
-    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_SIZE);
+    let (stdout, stdout_end) = output_pipe()?;
     command
         .stdin(OwnedFd::from(theirs))
         .stdout(stdout_end)

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_qrexec::launch::output_pipe;
 use bulkhead_sandbox::inherit;
 use bulkhead_vchan::{SocketChannel, seqpacket};
 use bulkhead_wire::relay::encode;
@@ -24,8 +25,6 @@ use crate::runtime::RuntimeConfig;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause before the next try to connect to a caller that has bound and does not listen yet.
 const LISTEN_RETRY: Duration = Duration::from_millis(5);
-/// Room in the pipe of a service's output, so that it need not wait for each chunk.
-const PIPE_SIZE: usize = 256 * 1024;
 
 /// The far ends of a service's streams, and where to report on it.
 #[derive(Debug)]
@@ -67,12 +66,7 @@ fn send(socket: &OwnedFd, message: &impl Serialize, fds: &[&OwnedFd]) -> io::Res
 fn stream(streams: Streams) -> io::Result<(OwnedFd, OwnedFd)> {
     match streams {
         Streams::Sockets => UnixStream::pair().map(|(a, b)| (a.into(), b.into())),
-        Streams::Pipes => {
-            let (reader, writer) = io::pipe()?;
-            // Larger pipes are a favour that the system may refuse.
-            let _ = rustix::pipe::fcntl_setpipe_size(&reader, PIPE_SIZE);
-            Ok((reader.into(), writer.into()))
-        }
+        Streams::Pipes => output_pipe().map(|(a, b)| (a.into(), b.into())),
     }
 }
 
