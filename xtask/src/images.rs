@@ -31,10 +31,10 @@ impl Profile {
 }
 
 /// The agent runs in any template, so it must not need that template's libraries.
-const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
+pub(crate) const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// `cargo build`: a person sees how far it is, a log does not get a line for each crate.
-fn build_words() -> &'static [&'static str] {
+pub(crate) fn build_words() -> &'static [&'static str] {
     if std::io::stderr().is_terminal() {
         &["build"]
     } else {

@@ -13,6 +13,7 @@ mod process;
 mod setup;
 mod suite;
 mod test;
+mod xen;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,9 @@ Commands:
             --qrexec-suite DIR
                             run the public socket suite of qubes-core-qrexec in DIR
                             (a checkout of it) against our programs, and nothing else
+            --xen [NAME], --embedded [NAME], --host ssh://[USER@]HOST[:PORT] [NAME]
+                            the scenarios in hw-tests whose names contain NAME, and nothing
+                            else: on Xen in QEMU, on this machine, on a bench machine
             --fuzz-seconds N
                             seconds per fuzz target (default 3; 60 with --all)
   check   everything that needs no run: format, lints, documentation, licences

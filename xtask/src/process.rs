@@ -93,6 +93,12 @@ impl<'a> Options<'a> {
         Ok(Some(self.left.remove(at)))
     }
 
+    /// The next word that is no flag.
+    pub(crate) fn word(&mut self) -> Option<&'a str> {
+        let at = self.left.iter().position(|word| !word.starts_with('-'))?;
+        Some(self.left.remove(at))
+    }
+
     /// Fails if anything is left.
     pub(crate) fn finish(self) -> Result<()> {
         match self.left.first() {

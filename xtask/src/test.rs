@@ -1,12 +1,14 @@
 //! `cargo xtask test`: everything that must hold, ended by one summary line.
 
+use std::fmt;
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Child, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::images::{self, Profile};
 use crate::process::{Options, cargo};
+use crate::xen::{self, Place};
 use crate::{check, fuzz, setup, suite};
 
 /// Seconds per fuzz target in an ordinary run.
@@ -24,8 +26,21 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         Some(text) => text.parse().context("`--fuzz-seconds` needs a number")?,
         None => default_seconds,
     };
+    let place = place(&mut options)?;
+    let filter = options.word();
     options.finish()?;
     setup::ensure_all()?;
+    if let Some(place) = place {
+        let mut tally = Tally::default();
+        let outcome = xen::scenarios(place, filter, &mut tally);
+        println!("{tally}");
+        ensure!(tally.passed > 0 || outcome.is_err(), "no scenario ran");
+        return outcome;
+    }
+    ensure!(
+        filter.is_none(),
+        "only scenarios are chosen by name: `--xen NAME`"
+    );
     if let Some(dir) = suite_dir {
         return suite::run_suite(dir.as_ref());
     }
@@ -45,6 +60,10 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     if let Err(error) = unit_and_end_to_end(all, &mut tally) {
         failures.push(format!("{error:#}"));
     }
+    println!("== scenarios on the embedded backend");
+    scenarios(Place::Embedded, &mut tally, &mut failures);
+    println!("== scenarios on Xen in QEMU");
+    scenarios(Place::Qemu, &mut tally, &mut failures);
     println!("== fuzz targets, {seconds} s each");
     match fuzz::run_all(seconds) {
         Ok(targets) => tally.passed += targets,
@@ -56,10 +75,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     for failure in &failures {
         eprintln!("failed: {failure}");
     }
-    println!(
-        "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    );
+    println!("{tally}");
     ensure!(tally.passed > 0, "no test ran");
     if !failures.is_empty() || tally.failed > 0 {
         bail!("not everything holds");
@@ -67,12 +83,43 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
+fn scenarios(place: Place<'_>, tally: &mut Tally, failures: &mut Vec<String>) {
+    if let Err(error) = xen::scenarios(place, None, tally) {
+        failures.push(format!("{error:#}"));
+    }
+}
+
+/// Where scenarios, and nothing else, shall run.
+fn place<'a>(options: &mut Options<'a>) -> Result<Option<Place<'a>>> {
+    let qemu = options.flag("--xen").then_some(Place::Qemu);
+    let embedded = options.flag("--embedded").then_some(Place::Embedded);
+    let host = options.value("--host")?.map(Place::Host);
+    let mut places = [qemu, embedded, host].into_iter().flatten();
+    let place = places.next();
+    ensure!(
+        places.next().is_none(),
+        "scenarios run in one place at a time"
+    );
+    Ok(place)
+}
+
 /// What the test runner reported, added up over all test programs.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
     failed: u64,
     skipped: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            passed,
+            failed,
+            skipped,
+        } = self;
+        write!(f, "{passed} passed, {failed} failed, {skipped} skipped")
+    }
 }
 
 impl Tally {
@@ -107,17 +154,22 @@ fn unit_and_end_to_end(all: bool, tally: &mut Tally) -> Result<()> {
     if all {
         command.args(["--", "--include-ignored"]);
     }
-    let mut child = command.spawn().context("cannot start `cargo test`")?;
-    let output = child.stdout.take().context("`cargo test` has no output")?;
+    let child = command.spawn().context("cannot start `cargo test`")?;
+    let status = tallied(child, tally)?;
+    ensure!(status.success(), "`cargo test` ended with {status}");
+    Ok(())
+}
+
+/// Passes on what a test program prints, counts its results and waits for its end.
+pub(crate) fn tallied(mut child: Child, tally: &mut Tally) -> Result<ExitStatus> {
+    let output = child.stdout.take().context("the tests have no output")?;
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         println!("{line}");
         tally.read(&line);
     }
-    let status = child.wait()?;
-    ensure!(status.success(), "`cargo test` ended with {status}");
-    Ok(())
+    Ok(child.wait()?)
 }
 
 #[cfg(test)]

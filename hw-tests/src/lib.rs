@@ -1,0 +1,28 @@
+//! Scenarios on real Xen, and the machines that they run on.
+//!
+//! ```text
+//!   tools ──> image ──> qemu ──> machine ──> scenario
+//!  (QEMU of   (disk of  (boot    (dom0 of     (spawn, wait,
+//!   Debian)    dom0)     once,    one test)    run, assert)
+//!                        resume)
+//! ```
+//!
+//! A machine is booted once for each image and saved with its memory; every test resumes it on a
+//! disk of its own. What is expensive is kept in the user's cache folder under a hash of what it
+//! was made from ([`cache`]).
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod cache;
+pub mod hand;
+pub mod image;
+pub mod line;
+pub mod machine;
+mod progress;
+pub mod protocol;
+mod qemu;
+mod qmp;
+pub mod scenario;
+pub mod spawned;
+pub mod tools;

@@ -1,0 +1,124 @@
+//! A machine with Xen and dom0, for one test.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::cache;
+use crate::hand::Hand;
+use crate::image::Image;
+use crate::line::Line;
+use crate::progress::step;
+use crate::qemu::{self, From, Qemu};
+use crate::tools::Tools;
+
+/// For Xen and dom0 to boot under emulation beside other work.
+const BOOTS: Duration = Duration::from_secs(420);
+
+/// For a resumed dom0 to answer.
+const ANSWERS: Duration = Duration::from_secs(60);
+
+/// What is kept of a machine's memory.
+const STATE: &str = "memory";
+
+/// Logs of a machine that are worth keeping, of dom0 and of its guests.
+const LOGS: &[(&str, &str)] = &[
+    ("xl-dmesg", "xl dmesg"),
+    ("dom0-dmesg", "dmesg"),
+    ("journal", "journalctl --no-pager --boot"),
+    (
+        "guests",
+        "tail -n +1 /var/log/xen/console/* /var/log/xen/*.log",
+    ),
+];
+
+/// A booted machine that can be resumed any number of times.
+#[derive(Debug, Clone)]
+pub struct Saved {
+    tools: Tools,
+    image: Image,
+}
+
+impl Saved {
+    /// The machine with nothing of ours but the hand, the program at `hand`.
+    pub fn booted(hand: &Path) -> Result<Self> {
+        let tools = Tools::find()?;
+        let mut inputs = vec![Image::key().as_str().to_owned()];
+        inputs.extend(qemu::OPTIONS.iter().map(|&option| option.to_owned()));
+        let folder = cache::kept("booted", &cache::Key::of(inputs), |dir| {
+            let image = Image::make(dir, &tools, hand)?;
+            step("booting Xen and dom0 (once for each image)", || {
+                boot(&tools, &image, dir)
+            })
+        })?;
+        Ok(Self {
+            tools,
+            image: Image::at(&folder),
+        })
+    }
+
+    /// A machine of its own, going on where the saved one was stopped.
+    pub fn resume(&self) -> Result<Machine> {
+        let folder = tempfile::Builder::new().prefix("bhw").tempdir_in("/tmp")?;
+        let state = self.image.file(STATE);
+        let qemu = Qemu::start(&self.tools, &self.image, folder.path(), From::Saved(&state))?;
+        let dom0 = Hand::connect(&qemu.hand(), ANSWERS)?;
+        Ok(Machine { dom0, qemu, folder })
+    }
+}
+
+fn boot(tools: &Tools, image: &Image, dir: &Path) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("bhw").tempdir_in("/tmp")?;
+    let booted = Qemu::start_on_image(tools, image, folder.path())
+        .and_then(|qemu| Ok((Hand::connect(&qemu.hand(), BOOTS)?, qemu)))
+        .and_then(|(hand, qemu)| {
+            let line: &dyn Line = &hand;
+            line.wait_until("systemctl is-system-running", BOOTS)?;
+            line.sh("xl info >/dev/null; sync")?;
+            Ok(qemu)
+        });
+    match booted {
+        Ok(qemu) => qemu.save(&dir.join(STATE)),
+        Err(error) => {
+            let console = fs::read_to_string(folder.path().join("console")).unwrap_or_default();
+            let last: Vec<&str> = console.lines().rev().take(40).collect();
+            let last: Vec<&str> = last.into_iter().rev().collect();
+            Err(error.context(format!("dom0 does not come up\n{}", last.join("\n"))))
+        }
+    }
+}
+
+/// A running machine. Its disk and memory are gone with it.
+#[derive(Debug)]
+pub struct Machine {
+    dom0: Hand,
+    qemu: Qemu,
+    folder: tempfile::TempDir,
+}
+
+impl Machine {
+    /// The way into dom0.
+    pub fn dom0(&self) -> &dyn Line {
+        &self.dom0
+    }
+
+    /// Puts what the machine wrote into `folder`; what cannot be had is said there.
+    pub fn keep_logs(&mut self, folder: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        for name in ["console", "qemu.log"] {
+            // Nothing was written if the machine never ran.
+            let _ = fs::copy(self.folder.path().join(name), folder.join(name));
+        }
+        if self.qemu.runs() {
+            for (name, script) in LOGS {
+                let said = self.dom0().run(&["sh", "-c", script]);
+                let text =
+                    said.map_or_else(|error| format!("{error:#}"), |said| said.out + &said.err);
+                fs::write(folder.join(name), text)?;
+            }
+        }
+        Ok(folder.to_owned())
+    }
+}

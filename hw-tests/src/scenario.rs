@@ -1,0 +1,102 @@
+//! What a scenario is, and where it can run.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::line::Line;
+use crate::machine::Machine;
+
+/// The kind of place that scenarios run on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Xen in QEMU: a fresh machine for each scenario.
+    Qemu,
+    /// Xen on a bench machine, reached by ssh: one machine for all.
+    Host,
+    /// This machine, with namespaces for domains.
+    Embedded,
+}
+
+/// Something that a place may lack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Need {
+    /// Xen under dom0.
+    Xen,
+    /// A machine that may be harmed.
+    Throwaway,
+}
+
+impl Place {
+    /// Why this place cannot give what is needed; none if it can.
+    pub fn lacks(self, need: Need) -> Option<&'static str> {
+        match (self, need) {
+            (Self::Embedded, Need::Xen) => Some("the embedded backend has no Xen"),
+            (Self::Embedded | Self::Host, Need::Throwaway) => Some("this machine is to stay whole"),
+            (Self::Qemu | Self::Host, Need::Xen) | (Self::Qemu, Need::Throwaway) => None,
+        }
+    }
+}
+
+/// One thing that must work.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name: what holds, with underscores.
+    pub name: &'static str,
+    /// What it cannot do without.
+    pub needs: &'static [Need],
+    /// The scenario itself.
+    pub run: fn(&World) -> Result<()>,
+}
+
+/// What a scenario works with.
+#[derive(Debug)]
+pub struct World {
+    place: Place,
+    at: At,
+}
+
+#[derive(Debug)]
+enum At {
+    Machine(Box<Machine>),
+    Line(Box<dyn Line>),
+}
+
+impl World {
+    /// A machine of its own.
+    pub fn machine(machine: Machine) -> Self {
+        Self {
+            place: Place::Qemu,
+            at: At::Machine(Box::new(machine)),
+        }
+    }
+
+    /// Somewhere that is there already.
+    pub fn line(place: Place, line: Box<dyn Line>) -> Self {
+        Self {
+            place,
+            at: At::Line(line),
+        }
+    }
+
+    /// The kind of place.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The way into dom0.
+    pub fn dom0(&self) -> &dyn Line {
+        match &self.at {
+            At::Machine(machine) => machine.dom0(),
+            At::Line(line) => line.as_ref(),
+        }
+    }
+
+    /// Keeps what is left of a scenario that failed, where there is something to keep.
+    pub fn keep_logs(&mut self, folder: &Path) -> Result<()> {
+        match &mut self.at {
+            At::Machine(machine) => machine.keep_logs(folder).map(drop),
+            At::Line(_) => Ok(()),
+        }
+    }
+}

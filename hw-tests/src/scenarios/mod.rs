@@ -1,0 +1,14 @@
+//! All scenarios, by what they are about.
+
+use bulkhead_hw_tests::scenario::Scenario;
+
+mod harness;
+mod xen;
+
+/// Every scenario there is.
+pub(crate) fn all() -> impl Iterator<Item = Scenario> {
+    [harness::SCENARIOS, xen::SCENARIOS]
+        .into_iter()
+        .flatten()
+        .copied()
+}

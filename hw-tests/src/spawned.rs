@@ -1,0 +1,191 @@
+//! Programs started from this machine: here, or by ssh on a bench machine.
+
+use std::io::{Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::line::{Line, Running, Said};
+use crate::protocol::PART_MAX;
+
+/// Where programs are started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spawned {
+    /// On this machine.
+    Here,
+    /// On another, by ssh: its destination as ssh takes it, and perhaps a port.
+    Ssh {
+        /// `root@bench`.
+        destination: String,
+        /// Other than the usual one.
+        port: Option<u16>,
+    },
+}
+
+impl Spawned {
+    /// A machine by its address, `ssh://[USER@]HOST[:PORT]`.
+    pub fn at(address: &str) -> Result<Self> {
+        let rest = address.strip_prefix("ssh://");
+        let rest =
+            rest.with_context(|| format!("`{address}` is no address `ssh://[USER@]HOST[:PORT]`"))?;
+        let (destination, port) = match rest.rsplit_once(':') {
+            Some((host, port)) => {
+                let port = port
+                    .parse()
+                    .with_context(|| format!("`{port}` is no port"))?;
+                (host, Some(port))
+            }
+            None => (rest, None),
+        };
+        // What begins with a dash would be an option of ssh.
+        let fits = !destination.is_empty() && !destination.starts_with('-');
+        ensure!(fits, "`{address}` names no machine");
+        Ok(Self::Ssh {
+            destination: destination.to_owned(),
+            port,
+        })
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Command> {
+        match self {
+            Self::Here => {
+                let (program, arguments) = words.split_first().context("no program is named")?;
+                let mut command = Command::new(program);
+                command.args(arguments);
+                Ok(command)
+            }
+            Self::Ssh { destination, port } => {
+                let mut command = Command::new("ssh");
+                // A question would wait for ever for somebody to answer it.
+                command.args(["-o", "BatchMode=yes", "-T"]);
+                if let Some(port) = port {
+                    command.args(["-p", &port.to_string()]);
+                }
+                let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
+                command.args([destination, "--", &quoted.join(" ")]);
+                Ok(command)
+            }
+        }
+    }
+}
+
+/// One word for the shell at the other end.
+fn quote(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+impl Line for Spawned {
+    fn start(&self, words: &[&str]) -> Result<Running> {
+        let what = words.join(" ");
+        let mut child = self
+            .command(words)?
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("`{what}` cannot be started"))?;
+        let (tell, said) = mpsc::channel();
+        let pumps = [
+            child.stdout.take().map(|from| pump(from, Said::Out, &tell)),
+            child.stderr.take().map(|from| pump(from, Said::Err, &tell)),
+        ];
+        let mut input = child.stdin.take();
+        let group = child.id();
+        thread::spawn(move || {
+            let status = child.wait();
+            for pump in pumps.into_iter().flatten() {
+                // A pump that fell over has told what it could.
+                let _ = pump.join();
+            }
+            let code = status.map_or(-1, |status| {
+                status.code().unwrap_or(128 + status.signal().unwrap_or(0))
+            });
+            // A test that has lost interest is no error.
+            let _ = tell.send(Said::Ended(code));
+        });
+        Ok(Running::new(
+            what,
+            said,
+            Box::new(move |bytes| {
+                if bytes.is_empty() {
+                    input = None;
+                    return Ok(());
+                }
+                let open = input.as_mut().context("its input is closed")?;
+                open.write_all(bytes).context("it takes no more input")
+            }),
+            Box::new(move || {
+                let group = format!("-{group}");
+                Command::new("kill")
+                    .args(["-KILL", "--", &group])
+                    .status()?;
+                Ok(())
+            }),
+        ))
+    }
+}
+
+fn pump(
+    mut from: impl Read + Send + 'static,
+    said: fn(Vec<u8>) -> Said,
+    tell: &Sender<Said>,
+) -> thread::JoinHandle<()> {
+    let tell = tell.clone();
+    thread::spawn(move || {
+        let mut buffer = vec![0; PART_MAX];
+        while let Ok(length @ 1..) = from.read(&mut buffer) {
+            let bytes = buffer.get(..length).unwrap_or_default().to_vec();
+            if tell.send(said(bytes)).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_taken_apart_and_what_is_none_is_refused() {
+        let ssh = |destination: &str, port| Spawned::Ssh {
+            destination: destination.into(),
+            port,
+        };
+        assert_eq!(
+            Spawned::at("ssh://root@bench").unwrap(),
+            ssh("root@bench", None)
+        );
+        assert_eq!(
+            Spawned::at("ssh://bench:2222").unwrap(),
+            ssh("bench", Some(2222))
+        );
+        for wrong in [
+            "bench",
+            "ssh://",
+            "ssh://-oProxyCommand=x",
+            "ssh://bench:99999",
+            "ssh://:22",
+        ] {
+            assert!(Spawned::at(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn words_stay_words_at_the_other_end() {
+        let bench = Spawned::at("ssh://bench:22").unwrap();
+        let command = bench.command(&["echo", "it's $HOME; two"]).unwrap();
+        let words: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_string_lossy())
+            .collect();
+        assert_eq!(
+            words.join(" "),
+            r"-o BatchMode=yes -T -p 22 bench -- 'echo' 'it'\''s $HOME; two'"
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! QEMU, file system tools and Xen's headers, as Debian 13 ships them.
+//!
+//! They are unpacked from Debian's packages into a folder of the cache and run from there with
+//! their own libraries: nothing is installed, and every Debian runs the same QEMU.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cache::{self, Key};
+use crate::progress::step;
+
+/// The release that dom0, tools and headers come from.
+pub const SUITE: &str = "trixie";
+
+/// Packages that are unpacked, with what they need.
+const PACKAGES: &[&str] = &[
+    "e2fsprogs",
+    "libarchive13t64",
+    "libxen-dev",
+    "qemu-system-x86",
+    "qemu-utils",
+    "seabios",
+];
+
+/// Where the machine's libraries are in a Debian tree.
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+/// An unpacked tree of programs.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    root: PathBuf,
+}
+
+impl Tools {
+    /// The tree; unpacked now if the cache does not have it.
+    pub fn find() -> Result<Self> {
+        let key = Key::of([&["1", SUITE], PACKAGES].concat());
+        let root = cache::kept("tools", &key, |dir| {
+            step("fetching QEMU and tools from Debian's packages", || {
+                extract(&dir.join("root"))
+            })
+        })?;
+        Ok(Self {
+            root: root.join("root"),
+        })
+    }
+
+    /// A file of the tree.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// A command of the tree, `bin/qemu-img` say.
+    pub fn command(&self, program: &str) -> Command {
+        let libraries = self.root.join(LIBRARIES);
+        let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+        command
+            .arg("--library-path")
+            .arg(libraries)
+            .arg(self.root.join("usr").join(program));
+        command
+    }
+}
+
+fn extract(root: &Path) -> Result<()> {
+    run(Command::new("mmdebstrap")
+        .args(["--variant=extract", "--components=main", "--quiet"])
+        .arg(r#"--aptopt=Apt::Install-Recommends "false""#)
+        .arg(format!("--include={}", PACKAGES.join(",")))
+        .args(["--", SUITE])
+        .arg(root))
+}
+
+/// Runs a command to its end; fails with what it said.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(std::process::Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{program}`"))?;
+    ensure!(
+        output.status.success(),
+        "`{program}` ended with {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}

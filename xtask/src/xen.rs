@@ -1,0 +1,61 @@
+//! `cargo xtask test --xen` and its like: the scenarios, on Xen in QEMU or elsewhere.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::images::{AGENT_TARGET, build_words};
+use crate::process::{cargo, run, target_dir};
+use crate::test::{Tally, tallied};
+
+/// Where scenarios run.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// On Xen in QEMU.
+    Qemu,
+    /// On this machine.
+    Embedded,
+    /// On a bench machine, by its address.
+    Host(&'a str),
+}
+
+/// Runs the scenarios whose names contain `filter`; all without one.
+pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let mut command = cargo();
+    command
+        .args(["run", "--quiet", "-p", "bulkhead-hw-tests", "--"])
+        .args(filter)
+        .env("BULKHEAD_HW_LOGS", target_dir().join("hw-tests"))
+        .stdout(Stdio::piped());
+    match place {
+        Place::Qemu => command
+            .env("BULKHEAD_HW_PLACE", "qemu")
+            .env("BULKHEAD_HAND", build_hand()?),
+        Place::Embedded => command.env("BULKHEAD_HW_PLACE", "embedded"),
+        Place::Host(address) => command.env("BULKHEAD_HW_PLACE", address),
+    };
+    let child = command.spawn().context("cannot start the scenarios")?;
+    let status = tallied(child, tally)?;
+    ensure!(status.success(), "not every scenario holds there");
+    Ok(())
+}
+
+/// The program of the tests in dom0: static, because dom0 is another Debian than this one.
+fn build_hand() -> Result<PathBuf> {
+    run(cargo()
+        .args(build_words())
+        .args([
+            "--release",
+            "-p",
+            "bulkhead-hw-tests",
+            "--bin",
+            "bulkhead-hand",
+        ])
+        .args(["--target", AGENT_TARGET])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
+    Ok(target_dir()
+        .join(AGENT_TARGET)
+        .join("release")
+        .join("bulkhead-hand"))
+}
