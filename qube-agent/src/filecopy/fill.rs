@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use rustix::fs::{Timestamps, futimens};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 /// Longest file that is gathered: copying this much once more costs less than a turn of the threads.
 pub(crate) const SMALL: u64 = 16 * 1024;
@@ -20,6 +20,9 @@ const FILES_MAX: usize = 64;
 const BYTES_MAX: usize = 256 * 1024;
 /// Batches that wait for the helper; one more is filled and one emptied meanwhile.
 const AHEAD: usize = 2;
+/// Descriptors for which there is room before the helper starts: twice what all batches have.
+const DESCRIPTORS: i32 = 512;
+const _: () = assert!(DESCRIPTORS as usize >= 2 * FILES_MAX * (AHEAD + 2));
 
 /// A file that was created and what it is to be.
 #[derive(Debug)]
@@ -132,6 +135,7 @@ impl Filler {
 
     /// None without a thread to spare: then it is done here.
     fn start_worker(&self) -> Option<Worker> {
+        self.make_room();
         let failed = Arc::clone(&self.failed);
         let (batches, to_do) = sync_channel::<Batch>(AHEAD);
         let (emptied, done) = channel();
@@ -150,6 +154,15 @@ impl Filler {
             done,
             thread,
         })
+    }
+
+    /// Lets the kernel's table of our descriptors grow now. Once threads share it, each growth
+    /// waits until no processor can be using the old one, which takes some 20 ms.
+    fn make_room(&self) {
+        if let Some(any) = self.batch.files.first() {
+            // Less room only costs time.
+            let _ = fcntl_dupfd_cloexec(&any.file, DESCRIPTORS - 1);
+        }
     }
 
     fn check(&self) -> Result<(), FillError> {
@@ -201,4 +214,41 @@ pub(crate) fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use bulkhead_wire::filecopy::Stamp;
+
+    use super::super::tree::times;
+    use super::*;
+
+    const EPOCH: Stamp = Stamp {
+        seconds: 0,
+        nanos: 0,
+    };
+
+    /// Descriptors for which this process's table has room.
+    fn room() -> usize {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        line.unwrap().trim().parse().unwrap()
+    }
+
+    #[test]
+    fn there_is_room_for_all_descriptors_before_the_helper_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut filler = Filler::default();
+        for number in 0..FILES_MAX {
+            let file = File::create(folder.path().join(number.to_string())).unwrap();
+            filler.start(file.into(), b"file", times(EPOCH, EPOCH));
+            filler.content(b"content");
+            filler.end().unwrap();
+        }
+        assert!(filler.worker.is_some());
+        assert!(room() >= usize::try_from(DESCRIPTORS).unwrap());
+        filler.finish().unwrap();
+    }
 }
