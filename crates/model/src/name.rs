@@ -2,6 +2,8 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroU8;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -41,45 +43,79 @@ pub enum QubeNameError {
 }
 
 /// The name of a qube. Rules: Qubes Admin API, checks made for every call.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// It is short, so it is kept in place: a large description has several names for each qube, and
+/// a search for one reads no other memory than the map's own.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct QubeName(String);
+pub struct QubeName {
+    /// ASCII, zeros behind it: in this order names are sorted as texts are.
+    bytes: [u8; QUBE_NAME_MAX],
+    len: NonZeroU8,
+}
 
 impl QubeName {
     /// Checks `text` and makes it a name.
-    pub fn new(text: impl Into<String>) -> Result<Self, QubeNameError> {
-        let text = text.into();
+    pub fn new(text: impl AsRef<str>) -> Result<Self, QubeNameError> {
+        let text = text.as_ref();
+        let owned = || text.to_owned();
         let Some(first) = text.chars().next() else {
             return Err(QubeNameError::Empty);
         };
         if text.chars().count() > QUBE_NAME_MAX {
-            return Err(QubeNameError::TooLong(text));
+            return Err(QubeNameError::TooLong(owned()));
         }
         if !first.is_ascii_alphabetic() {
-            return Err(QubeNameError::BadStart(text));
+            return Err(QubeNameError::BadStart(owned()));
         }
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         if let Some(found) = text.chars().find(|c| !allowed(*c)) {
-            return Err(QubeNameError::BadCharacter { name: text, found });
+            return Err(QubeNameError::BadCharacter {
+                name: owned(),
+                found,
+            });
         }
-        if RESERVED_QUBE_NAMES.contains(&text.as_str()) {
-            return Err(QubeNameError::Reserved(text));
+        if RESERVED_QUBE_NAMES.contains(&text) {
+            return Err(QubeNameError::Reserved(owned()));
         }
         if text.ends_with("-dm") {
-            return Err(QubeNameError::DeviceModelSuffix(text));
+            return Err(QubeNameError::DeviceModelSuffix(owned()));
         }
-        Ok(Self(text))
+        let mut bytes = [0; QUBE_NAME_MAX];
+        bytes
+            .iter_mut()
+            .zip(text.bytes())
+            .for_each(|(to, from)| *to = from);
+        let len = u8::try_from(text.len()).ok().and_then(NonZeroU8::new);
+        len.map(|len| Self { bytes, len })
+            .ok_or(QubeNameError::Empty)
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let text = self.bytes.get(..usize::from(self.len.get()));
+        // Only ASCII is ever put in.
+        text.and_then(|text| std::str::from_utf8(text).ok())
+            .unwrap_or_default()
+    }
+}
+
+impl Hash for QubeName {
+    /// As the text, which maps of names are searched by.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
+impl fmt::Debug for QubeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("QubeName").field(&self.as_str()).finish()
     }
 }
 
 impl fmt::Display for QubeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 
@@ -101,19 +137,19 @@ impl TryFrom<String> for QubeName {
 
 impl From<QubeName> for String {
     fn from(name: QubeName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
 impl Borrow<str> for QubeName {
     fn borrow(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
 impl AsRef<str> for QubeName {
     fn as_ref(&self) -> &str {
-        &self.0
+        self.as_str()
     }
 }
 
@@ -129,6 +165,19 @@ mod tests {
             QubeName::new(one_more.clone()),
             Err(QubeNameError::TooLong(one_more))
         );
+    }
+
+    #[test]
+    fn names_are_sorted_and_hashed_as_their_texts() {
+        let longest = "a".repeat(QUBE_NAME_MAX);
+        let mut texts = ["b", "a", "a-b", "a.b", "B", "a0", "ab", longest.as_str()];
+        let mut names = texts.map(|text| QubeName::new(text).unwrap());
+        texts.sort_unstable();
+        names.sort_unstable();
+        assert_eq!(names.each_ref().map(QubeName::as_str), texts);
+        let set = std::collections::HashSet::from(names);
+        assert!(texts.iter().all(|text| set.contains(*text)));
+        assert_eq!(size_of::<Option<QubeName>>(), QUBE_NAME_MAX + 1);
     }
 
     #[test]

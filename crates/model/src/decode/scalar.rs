@@ -31,19 +31,22 @@ impl Decode for String {
     }
 
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
-        match &node.value {
-            Value::Text(text) => Some(text.clone().into_owned()),
-            Value::Word(word) => {
-                let at = decoder.at(node.span);
-                let problem =
-                    Problem::error(at, format!("expected a text, found the word `{word}`"));
-                decoder.push(problem.help(format!("write it as a text: \"{word}\"")));
-                None
-            }
-            _ => {
-                decoder.wrong(node, "a text");
-                None
-            }
+        text(node, decoder).map(str::to_owned)
+    }
+}
+
+fn text<'n>(node: &'n Node<'_>, decoder: &mut Decoder<'_>) -> Option<&'n str> {
+    match &node.value {
+        Value::Text(text) => Some(text),
+        Value::Word(word) => {
+            let at = decoder.at(node.span);
+            let problem = Problem::error(at, format!("expected a text, found the word `{word}`"));
+            decoder.push(problem.help(format!("write it as a text: \"{word}\"")));
+            None
+        }
+        _ => {
+            decoder.wrong(node, "a text");
+            None
         }
     }
 }
@@ -54,8 +57,7 @@ impl Decode for QubeName {
     }
 
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
-        let text = String::decode(node, decoder)?;
-        match Self::new(text) {
+        match Self::new(text(node, decoder)?) {
             Ok(name) => Some(name),
             Err(error) => {
                 let at = decoder.at(node.span);
