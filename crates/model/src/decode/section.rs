@@ -50,9 +50,9 @@ pub(crate) const fn option_name(name: &'static str) -> &'static str {
 /// Reads a struct of options, going on after every problem.
 pub(crate) fn decode_section<T: Section>(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<T> {
     let (name, fields) = match &node.value {
-        Value::Struct { name, fields } => (*name, fields.as_slice()),
+        Value::Struct { name, fields } => (name.as_deref(), &fields[..]),
         Value::Unit => (None, &[][..]),
-        Value::Tuple { name, items } if items.is_empty() => (*name, &[][..]),
+        Value::Tuple { name, items } if items.is_empty() => (name.as_deref(), &[][..]),
         Value::Map(_) => {
             let problem = Problem::error(
                 decoder.at(node.span),

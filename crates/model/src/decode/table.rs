@@ -41,14 +41,17 @@ impl<K: Decode + Eq + Hash + Clone, V: Decode> Decode for Table<K, V> {
             }
         };
         let mut table = Self::default();
-        let mut first: HashMap<K, crate::diagnostic::At> = HashMap::with_capacity(entries.len());
+        // A lone entry, as most maps of a qube have, is the first of its name without a search.
+        let many = entries.len() > 1;
+        let room = if many { entries.len() } else { 0 };
+        let mut first: HashMap<K, crate::diagnostic::At> = HashMap::with_capacity(room);
         for (key, value) in entries {
             let name = Located::<K>::decode(key, decoder);
             let value = V::decode(value, decoder).or_else(V::broken);
             let Some(name) = name else {
                 continue;
             };
-            if let Some(earlier) = first.insert(name.value.clone(), name.at) {
+            if many && let Some(earlier) = first.insert(name.value.clone(), name.at) {
                 let what = decoder.at(key.span);
                 let problem = Problem::error(what, "this name is written twice in the same map");
                 decoder.push(problem.related(earlier, "first written here"));
@@ -59,6 +62,7 @@ impl<K: Decode + Eq + Hash + Clone, V: Decode> Decode for Table<K, V> {
             };
             table.entries.push((name, value));
         }
+        table.entries.shrink_to_fit();
         Some(table)
     }
 

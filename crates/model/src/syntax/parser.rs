@@ -295,10 +295,9 @@ impl<'s> Parser<'s, '_> {
     fn some(&mut self, node: Node<'s>) -> Node<'s> {
         let span = node.span;
         match node.value {
-            Value::Tuple { mut items, .. } if items.len() == 1 => Node {
+            Value::Tuple { items, .. } if items.len() == 1 => Node {
                 span,
-                value: items
-                    .pop()
+                value: (items.into_iter().next())
                     .map_or(Value::Broken, |item| Value::Some(Box::new(item))),
             },
             Value::Broken => node,
@@ -333,14 +332,15 @@ impl<'s> Parser<'s, '_> {
             return self.broken(start.to(self.behind()));
         }
         self.open.push(bracket);
+        let name = name.map(Box::new);
         let (value, end) = match bracket {
             Bracket::Square => {
                 let (items, end) = self.elements(open, bracket, Self::value);
-                (Value::List(items), end)
+                (Value::List(items.into()), end)
             }
             Bracket::Curly => {
                 let (entries, end) = self.elements(open, bracket, Self::entry);
-                (Value::Map(entries), end)
+                (Value::Map(entries.into()), end)
             }
             Bracket::Round if self.at_field() => {
                 let (fields, end) = self.elements(open, bracket, Self::field);
@@ -351,7 +351,10 @@ impl<'s> Parser<'s, '_> {
                 let (items, end) = self.elements(open, bracket, Self::value);
                 let value = match name {
                     None if items.is_empty() => Value::Unit,
-                    name => Value::Tuple { name, items },
+                    name => Value::Tuple {
+                        name,
+                        items: items.into(),
+                    },
                 };
                 (value, end)
             }

@@ -24,6 +24,8 @@ pub(crate) struct Field<'s> {
     pub(crate) value: Node<'s>,
 }
 
+/// What it holds takes no more room than it has to: a qube is some thirty nodes, and those of a whole
+/// file are there at once.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value<'s> {
     /// `()`
@@ -38,15 +40,15 @@ pub(crate) enum Value<'s> {
     Range,
     None,
     Some(Box<Node<'s>>),
-    List(Vec<Node<'s>>),
-    Map(Vec<(Node<'s>, Node<'s>)>),
+    List(Box<[Node<'s>]>),
+    Map(Box<[(Node<'s>, Node<'s>)]>),
     Tuple {
-        name: Option<Word<'s>>,
-        items: Vec<Node<'s>>,
+        name: Option<Box<Word<'s>>>,
+        items: Box<[Node<'s>]>,
     },
     Struct {
-        name: Option<Word<'s>>,
-        fields: Vec<Field<'s>>,
+        name: Option<Box<Word<'s>>>,
+        fields: Box<[Field<'s>]>,
     },
     /// A lone word, as a unit variant.
     Word(&'s str),

@@ -90,7 +90,7 @@ impl Decode for Condition {
         else {
             return Selector::decode(node, decoder).map(|selector| Self::Fits(Box::new(selector)));
         };
-        let list = |decoder: &mut Decoder<'_>| match items.as_slice() {
+        let list = |decoder: &mut Decoder<'_>| match &items[..] {
             [list] => Vec::decode(list, decoder),
             _ => {
                 let message = format!("`{}` holds one list of conditions", name.text);
@@ -98,7 +98,7 @@ impl Decode for Condition {
                 None
             }
         };
-        match (name.text, items.as_slice()) {
+        match (name.text, &items[..]) {
             ("Not", [inner]) => {
                 Located::decode(inner, decoder).map(|inner| Self::Not(Box::new(inner)))
             }

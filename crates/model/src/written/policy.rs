@@ -110,7 +110,7 @@ impl Decode for ActionWritten {
             Value::Struct {
                 name: Some(name),
                 fields,
-            } => (name.text, name.span, fields.as_slice()),
+            } => (name.text, name.span, &fields[..]),
             _ => {
                 decoder.wrong(node, "`Allow`, `Ask` or `Deny`");
                 return None;

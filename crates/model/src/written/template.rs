@@ -49,7 +49,7 @@ impl Decode for Source {
                 name: Some(name),
                 items,
             } if name.text == "Folder" => {
-                return match items.as_slice() {
+                return match &items[..] {
                     [path] => String::decode(path, decoder).map(Self::Folder),
                     _ => {
                         decoder.push(Problem::error(
