@@ -15,7 +15,7 @@ pub(super) fn check(resolved: &Resolved, problems: &mut Problems) {
     };
     for (name, template) in &resolved.templates {
         let label = &template.template.label;
-        if let Some(message) = check.unknown_label(&format!("template `{name}`"), label) {
+        if let Some(message) = check.unknown_label("template", name, label) {
             check
                 .problems
                 .push(Problem::error(template.label_at, message));
@@ -39,7 +39,7 @@ impl<'r> Check<'r> {
     fn qube(&mut self, of: &ResolvedQube) {
         let label = &of.qube.label;
         if !label.is_empty()
-            && let Some(message) = self.unknown_label(&format!("qube `{}`", of.qube.name), label)
+            && let Some(message) = self.unknown_label("qube", &of.qube.name, label)
         {
             let problem = of.places.error(&of.qube.name, P::Label, message);
             self.problems.push(problem);
@@ -83,8 +83,7 @@ impl<'r> Check<'r> {
 
     fn remote(&mut self, of: &ResolvedRemote) {
         let (name, relay) = (&of.remote.name, &of.remote.relayvm);
-        let what = format!("remote qube `{name}`");
-        if let Some(message) = self.unknown_label(&what, &of.remote.label) {
+        if let Some(message) = self.unknown_label("remote qube", name, &of.remote.label) {
             self.problems.push(Problem::error(of.label_at, message));
         }
         if !self.resolved.complete || self.resolved.qubes.contains_key(relay) {
@@ -105,11 +104,11 @@ impl<'r> Check<'r> {
         });
     }
 
-    fn unknown_label(&self, what: &str, label: &str) -> Option<String> {
+    fn unknown_label(&self, what: &str, name: &QubeName, label: &str) -> Option<String> {
         if self.resolved.labels.contains_key(label) || !self.resolved.complete {
             return None;
         }
-        let mut message = format!("{what} has label `{label}`, which does not exist");
+        let mut message = format!("{what} `{name}` has label `{label}`, which does not exist");
         let known = self.resolved.labels.keys().map(String::as_str);
         if let Some(near) = self.suggester.nearest(label, known) {
             message.push_str(&format!(", did you mean `{near}`?"));

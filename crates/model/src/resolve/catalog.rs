@@ -17,7 +17,7 @@ pub(crate) struct Catalog<'u> {
     pub(crate) templates: BTreeMap<&'u QubeName, (At, &'u SourceUnit, &'u TemplateOptions)>,
     pub(crate) remotes: BTreeMap<&'u QubeName, (At, &'u RemoteOptions)>,
     pub(crate) profiles: HashMap<&'u str, (At, &'u QubeOptions)>,
-    pub(crate) qubes: BTreeMap<&'u QubeName, WrittenQube<'u>>,
+    pub(crate) qubes: BTreeMap<QubeName, WrittenQube<'u>>,
     /// Every file's `defaults`.
     pub(crate) defaults: Vec<&'u QubeOptions>,
     /// Whether all files could be read; if not, what is missing may well be written.
@@ -70,9 +70,8 @@ impl<'u> Catalog<'u> {
                     written.own.insert(0, qube);
                 } else if first("qube", &name.value, name.at, &mut names, problems) {
                     let (name_at, own) = (name.at, vec![qube]);
-                    catalog
-                        .qubes
-                        .insert(&name.value, WrittenQube { name_at, own });
+                    let written = WrittenQube { name_at, own };
+                    catalog.qubes.insert(name.value.clone(), written);
                 }
             }
             for (name, remote) in entries(options.remotes.as_ref()) {

@@ -88,9 +88,9 @@ pub(crate) fn resolve(units: &[SourceUnit], complete: bool, problems: &mut Probl
             resolved.remotes.insert((*name).clone(), remote);
         }
     }
-    for name in catalog.qubes.keys() {
-        let qube = qube::resolve(name, &catalog, problems);
-        resolved.qubes.insert((*name).clone(), qube);
+    for (name, written) in &catalog.qubes {
+        let qube = qube::resolve(name, written, &catalog, problems);
+        resolved.qubes.insert(name.clone(), qube);
     }
     resolved
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::catalog::WrittenQube;
 use super::layers::{Layers, Origin};
 use super::{Catalog, Places, ResolvedQube};
 use crate::decode::{Maybe, Size};
@@ -16,19 +17,10 @@ use crate::written::{QubeOptions, VolumeOptions};
 
 pub(super) fn resolve(
     name: &QubeName,
+    written: &WrittenQube<'_>,
     catalog: &Catalog<'_>,
     problems: &mut Problems,
 ) -> ResolvedQube {
-    let Some(written) = catalog.qubes.get(name) else {
-        // Only names of the catalog are asked for.
-        let places = Places::new(crate::diagnostic::At::default());
-        let qube = Qube::new(name.clone(), QubeKind::App, "");
-        return ResolvedQube {
-            qube,
-            places,
-            incomplete: true,
-        };
-    };
     let mut incomplete = !catalog.complete;
     let layers = layers(name, &written.own, catalog, problems, &mut incomplete);
     let places = Places::new(written.name_at);
