@@ -174,6 +174,39 @@ impl QubeProperty {
         }
     }
 
+    /// Whether it has another value in `a` than in `b`. Says nothing of what they are, so that it
+    /// makes none.
+    pub fn differs(self, a: &Qube, b: &Qube) -> bool {
+        match self {
+            Self::Kind => a.kind != b.kind,
+            Self::Label => a.label != b.label,
+            Self::Template => a.template != b.template,
+            Self::Netvm => a.netvm != b.netvm,
+            Self::ProvidesNetwork => a.provides_network != b.provides_network,
+            Self::Memory => a.memory != b.memory,
+            Self::Vcpus => a.vcpus != b.vcpus,
+            Self::Autostart => a.autostart != b.autostart,
+            Self::Volumes => a.volumes != b.volumes,
+            Self::Kernel => a.kernel != b.kernel,
+            Self::Kernelopts => a.kernelopts != b.kernelopts,
+            Self::VirtMode => a.virt_mode != b.virt_mode,
+            Self::Devices => a.devices != b.devices,
+            Self::Features => a.features != b.features,
+            Self::Services => a.services != b.services,
+            Self::Tags => a.tags != b.tags,
+            Self::DefaultDispvm => a.default_dispvm != b.default_dispvm,
+            Self::Restart => a.restart != b.restart,
+            Self::DefaultUser => a.default_user != b.default_user,
+            Self::Audiovm => a.audiovm != b.audiovm,
+            Self::Guivm => a.guivm != b.guivm,
+            Self::ManagementDispvm => a.management_dispvm != b.management_dispvm,
+            Self::ShutdownTimeout => a.shutdown_timeout != b.shutdown_timeout,
+            Self::ProvidesAudio => a.provides_audio != b.provides_audio,
+            Self::ProvidesGui => a.provides_gui != b.provides_gui,
+            Self::ProvidesManagement => a.provides_management != b.provides_management,
+        }
+    }
+
     /// Its value in `qube`.
     pub fn of(self, qube: &Qube) -> PropertyValue {
         match self {
@@ -252,6 +285,40 @@ mod tests {
         names.sort();
         fields.sort();
         assert_eq!(names, fields);
+    }
+
+    #[test]
+    fn a_property_differs_when_its_value_does() {
+        let plain = Qube::new(QubeName::new("work").unwrap(), QubeKind::App, "blue");
+        let other = |value: &serde_json::Value| match value {
+            serde_json::Value::Bool(value) => (!value).into(),
+            serde_json::Value::Number(value) => (value.as_u64().unwrap() + 1).into(),
+            serde_json::Value::Array(_) => serde_json::json!(["other"]),
+            _ => serde_json::json!("other"),
+        };
+        let whole = serde_json::to_value(&plain).unwrap();
+        for property in QubeProperty::ALL {
+            let mut json = whole.clone();
+            let value = &mut json[property.name()];
+            *value = match property {
+                QubeProperty::Kind => "standalone".into(),
+                QubeProperty::VirtMode => "hvm".into(),
+                QubeProperty::Restart => "always".into(),
+                QubeProperty::Memory => serde_json::json!({"initial": 1, "maximum": 2}),
+                QubeProperty::Volumes => {
+                    serde_json::json!({"private": {"size": 1, "revisions_to_keep": 1}})
+                }
+                QubeProperty::Features => serde_json::json!({"other": "1"}),
+                QubeProperty::Services => serde_json::json!({"other": true}),
+                _ => other(value),
+            };
+            let changed: Qube = serde_json::from_value(json).unwrap();
+            let differ: Vec<_> = (QubeProperty::ALL.into_iter())
+                .filter(|one| one.differs(&plain, &changed))
+                .collect();
+            assert_eq!(differ, [property]);
+            assert_ne!(property.of(&plain), property.of(&changed));
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ struct Draft<'a> {
     desired: &'a Description,
     observed: &'a Observed,
     options: PlanOptions,
+    /// Whether the description is another than before.
+    changed: bool,
     lock: Lock,
     graph: Graph<'a>,
     qubes: BTreeMap<&'a QubeName, QubeChange>,
@@ -131,10 +133,12 @@ pub fn plan(
 ) -> Result<Plan, PlanError> {
     let empty = Description::default();
     let before = observed.declared().unwrap_or(&empty);
+    let changed = observed.current.is_none() || before != desired;
     let mut draft = Draft {
         desired,
         observed,
         options,
+        changed,
         lock: match options.images {
             Images::Locked => lock.carry(desired),
             Images::Update => Lock::default(),
@@ -144,9 +148,8 @@ pub fn plan(
         notes: Vec::new(),
         problems: Vec::new(),
     };
-    let changed = observed.current.is_none() || before != desired;
     let difference = if changed {
-        diff::diff(before, desired)
+        diff::diff_around_qubes(before, desired)
     } else {
         diff::DescriptionDiff::default()
     };

@@ -129,6 +129,6 @@ fn differs(property: QubeProperty, a: &Qube, b: &Qube) -> bool {
     match property {
         // Sizes are storage's business; what a start fixes is which volumes there are.
         QubeProperty::Volumes => !a.volumes.keys().eq(b.volumes.keys()),
-        _ => property.of(a) != property.of(b),
+        _ => property.differs(a, b),
     }
 }

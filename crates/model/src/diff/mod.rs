@@ -131,9 +131,18 @@ impl DescriptionDiff {
 /// Compares two descriptions.
 pub fn diff(old: &Description, new: &Description) -> DescriptionDiff {
     DescriptionDiff {
-        labels: entries(&old.labels, &new.labels, label_properties),
         templates: entries(&old.templates, &new.templates, template_properties),
         qubes: entries(&old.qubes, &new.qubes, qube_properties),
+        ..diff_around_qubes(old, new)
+    }
+}
+
+/// The same without qubes and templates, for those who look at each of these anyway.
+pub fn diff_around_qubes(old: &Description, new: &Description) -> DescriptionDiff {
+    DescriptionDiff {
+        templates: Vec::new(),
+        qubes: Vec::new(),
+        labels: entries(&old.labels, &new.labels, label_properties),
         remotes: entries(&old.remotes, &new.remotes, remote_properties),
         dom0: dom0_properties(old, new),
         policy: policy::rules(old, new),
@@ -147,6 +156,7 @@ pub fn qube_properties(old: &Qube, new: &Qube) -> Vec<PropertyDiff<QubeProperty>
         return Vec::new();
     }
     (QubeProperty::ALL.into_iter())
+        .filter(|property| property.differs(old, new))
         .flat_map(|property| values(property, property.of(old), property.of(new)))
         .collect()
 }

@@ -33,7 +33,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn kept(&mut self, name: &'a QubeName, old: &'a Qube, qube: &'a Qube) {
         let running = self.runs(name);
-        if old != qube {
+        if self.changed && old != qube {
             let mut change = empty_change(name, ChangeKind::Change);
             change.properties = (qube_properties(old, qube).into_iter())
                 .filter(|diff| !is_volume_size(diff))
