@@ -64,44 +64,15 @@ impl<'a> Graph<'a> {
     /// how many could not be placed because they wait for each other; always 0 for a graph that
     /// [`super::build`] makes, which a property test holds it to.
     pub(super) fn into_steps(self) -> (Vec<Step>, usize) {
-        let index: BTreeMap<Key<'a>, usize> = self
-            .nodes
-            .keys()
-            .enumerate()
-            .map(|(i, key)| (*key, i))
-            .collect();
-        let mut waits: Vec<usize> = Vec::with_capacity(self.nodes.len());
-        let mut unlocks: Vec<Vec<usize>> = vec![Vec::new(); self.nodes.len()];
-        let mut nodes: Vec<Option<(Node<'a>, Vec<usize>)>> = Vec::with_capacity(self.nodes.len());
-        for (place, (_, node)) in self.nodes.into_iter().enumerate() {
-            let mut after: Vec<usize> = node
-                .after
-                .iter()
-                .filter_map(|key| index.get(key).copied())
-                .collect();
-            after.sort_unstable();
-            after.dedup();
-            for before in &after {
-                if let Some(list) = unlocks.get_mut(*before) {
-                    list.push(place);
-                }
-            }
-            waits.push(after.len());
-            nodes.push(Some((node, after)));
-        }
-        let ready = waits.iter().enumerate().filter(|(_, n)| **n == 0);
-        let mut ready: BinaryHeap<Reverse<usize>> = ready.map(|(i, _)| Reverse(i)).collect();
-        let mut numbers: Vec<Option<StepId>> = vec![None; nodes.len()];
-        let mut steps: Vec<Step> = Vec::with_capacity(nodes.len());
-        while let Some(Reverse(place)) = ready.pop() {
-            let Some((node, after)) = nodes.get_mut(place).and_then(Option::take) else {
+        let afters = self.afters();
+        let numbers = numbers(&afters);
+        let mut steps: Vec<Step> = Vec::with_capacity(afters.len());
+        let number = |place: &usize| numbers.get(*place).copied().flatten();
+        for ((place, node), after) in self.nodes.into_values().enumerate().zip(&afters) {
+            let Some(id) = number(&place) else {
                 continue;
             };
-            let id = StepId(u32::try_from(steps.len()).unwrap_or(u32::MAX));
-            let mut after: Vec<StepId> = after
-                .iter()
-                .filter_map(|i| numbers.get(*i).copied().flatten())
-                .collect();
+            let mut after: Vec<StepId> = after.iter().filter_map(number).collect();
             after.sort_unstable();
             steps.push(Step {
                 id,
@@ -112,19 +83,52 @@ impl<'a> Graph<'a> {
                 effect: node.effect,
                 destroys_data: node.destroys_data,
             });
-            if let Some(number) = numbers.get_mut(place) {
-                *number = Some(id);
-            }
-            for next in unlocks.get(place).into_iter().flatten() {
-                if let Some(count) = waits.get_mut(*next) {
-                    *count -= 1;
-                    if *count == 0 {
-                        ready.push(Reverse(*next));
-                    }
+        }
+        steps.sort_unstable_by_key(|step| step.id);
+        let stuck = afters.len() - steps.len();
+        (steps, stuck)
+    }
+
+    /// Which nodes each one waits for, all by their place in the order of keys.
+    fn afters(&self) -> Vec<Vec<usize>> {
+        let keys: Vec<&Key<'a>> = self.nodes.keys().collect();
+        let places = |node: &Node<'a>| {
+            let found = (node.after.iter()).filter_map(|key| keys.binary_search(&key).ok());
+            let mut after: Vec<usize> = found.collect();
+            after.sort_unstable();
+            after.dedup();
+            after
+        };
+        self.nodes.values().map(places).collect()
+    }
+}
+
+/// The number of each step: the first in the order of keys of those that wait for none comes next.
+fn numbers(afters: &[Vec<usize>]) -> Vec<Option<StepId>> {
+    let mut waits: Vec<usize> = afters.iter().map(Vec::len).collect();
+    let edges = (afters.iter().enumerate())
+        .flat_map(|(place, after)| after.iter().map(move |before| (*before, place)));
+    let mut unlocks: Vec<(usize, usize)> = edges.collect();
+    unlocks.sort_unstable();
+    let ready = waits.iter().enumerate().filter(|(_, n)| **n == 0);
+    let mut ready: BinaryHeap<Reverse<usize>> = ready.map(|(place, _)| Reverse(place)).collect();
+    let mut numbers = vec![None; afters.len()];
+    let mut next_id = 0_u32;
+    while let Some(Reverse(place)) = ready.pop() {
+        if let Some(number) = numbers.get_mut(place) {
+            *number = Some(StepId(next_id));
+            next_id += 1;
+        }
+        let first = unlocks.partition_point(|(before, _)| *before < place);
+        let unlocked = unlocks.iter().skip(first);
+        for (_, next) in unlocked.take_while(|(before, _)| *before == place) {
+            if let Some(count) = waits.get_mut(*next) {
+                *count -= 1;
+                if *count == 0 {
+                    ready.push(Reverse(*next));
                 }
             }
         }
-        let stuck = nodes.iter().flatten().count();
-        (steps, stuck)
     }
+    numbers
 }
