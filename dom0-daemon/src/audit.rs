@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 
 use self::share::{Place, Shares};
 use crate::bus::Events;
+use crate::whole_file::{self, Lasting};
 
 mod share;
 
@@ -164,18 +165,10 @@ impl Audit {
     fn note_counts(&self, counted: &[AuditRecord]) -> io::Result<()> {
         let path = self.folder.join(COUNTS);
         if counted.is_empty() {
-            return match fs::remove_file(path) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-                _ => Ok(()),
-            };
+            return whole_file::remove(&path);
         }
-        let new = self.folder.join(format!("{COUNTS}.new"));
-        let mut options = OpenOptions::new();
-        options.create(true).write(true).truncate(true).mode(0o640);
-        options
-            .open(&new)?
-            .write_all(&serde_json::to_vec(counted)?)?;
-        fs::rename(new, path)
+        let text = serde_json::to_vec(counted)?;
+        Ok(whole_file::replace(&path, &text, 0o640, Lasting::Always)?)
     }
 
     /// Gives what an earlier daemon had counted its lines.

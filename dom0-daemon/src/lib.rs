@@ -32,3 +32,4 @@ pub mod relays;
 pub mod runtime;
 pub mod status;
 pub mod storage;
+mod whole_file;

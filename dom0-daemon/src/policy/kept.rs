@@ -4,13 +4,14 @@
 //! can write there decides everything already.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io;
 use std::path::Path;
 
 use bulkhead_model::qube::{PolicyFolder, PolicyText};
 use bulkhead_policy::LivePolicy;
 use serde::{Deserialize, Serialize};
+
+use crate::whole_file::{self, Lasting};
 
 const FILE: &str = "live-policy.json";
 
@@ -53,17 +54,8 @@ pub(super) fn of(live: &LivePolicy, read: &[Option<u64>]) -> Vec<Kept> {
 pub(super) fn save(state_dir: &Path, kept: &[Kept]) -> io::Result<()> {
     let path = state_dir.join(FILE);
     if kept.is_empty() {
-        return match fs::remove_file(path) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
-        };
+        return whole_file::remove(&path);
     }
-    let new = state_dir.join("live-policy.json.new");
-    let mut file = fs::OpenOptions::new();
-    let file = file.create(true).truncate(true).write(true).mode(0o600);
-    let mut file = file.open(&new)?;
-    file.write_all(&serde_json::to_vec(kept)?)?;
-    file.sync_all()?;
-    fs::rename(new, path)?;
-    fs::File::open(state_dir)?.sync_all()
+    let text = serde_json::to_vec(kept)?;
+    Ok(whole_file::replace(&path, &text, 0o600, Lasting::Always)?)
 }

@@ -1,9 +1,8 @@
 //! Policy files on disk, as the `policy.*` services change them.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,8 @@ use bulkhead_policy::{
     AdminError, AdminRequest, DiskFolders, FolderError, Layout, PolicyFolders, PolicyStore,
 };
 use rustix::fs::FlockOperation;
+
+use crate::whole_file::{self, Lasting};
 
 /// Mode of a file that is new; one that is replaced keeps its own.
 const FILE_MODE: u32 = 0o644;
@@ -32,51 +33,14 @@ impl PolicyFolders for Store {
     }
 }
 
-/// Beside `path`, passed over by whoever reads policy.
-fn beside(path: &Path) -> std::path::PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.new"))
-}
-
-fn write(new: &Path, path: &Path, text: &[u8]) -> io::Result<()> {
-    let mut file = fs::OpenOptions::new();
-    let file = file.create_new(true).write(true).mode(FILE_MODE);
-    let mut file = file.open(new)?;
-    file.write_all(text)?;
-    if let Ok(old) = fs::metadata(path) {
-        file.set_permissions(fs::Permissions::from_mode(old.mode() & 0o7777))?;
-        // An ordinary user's daemon cannot give files away, and has no need to.
-        let _ = std::os::unix::fs::fchown(&file, Some(old.uid()), Some(old.gid()));
-    } else {
-        file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
-    }
-    file.sync_all()?;
-    fs::rename(new, path)
-}
-
-fn sync_folder(path: &Path) -> io::Result<()> {
-    fs::File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
 impl PolicyStore for Store {
     fn replace(&self, path: &Path, text: &[u8]) -> io::Result<()> {
-        let new = beside(path);
-        // Left by a daemon that was killed: nobody else writes while the folder is locked.
-        match fs::remove_file(&new) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
-        let done = write(&new, path, text);
-        if done.is_err() {
-            // The first error is the one to tell.
-            let _ = fs::remove_file(&new);
-        }
-        done.and_then(|()| sync_folder(path))
+        Ok(whole_file::replace(path, text, FILE_MODE, Lasting::Always)?)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         fs::remove_file(path)?;
-        sync_folder(path)
+        whole_file::sync_folder(path.parent().unwrap_or(Path::new("/")))
     }
 
     fn is_in_place(&self, path: &Path) -> bool {
@@ -115,6 +79,8 @@ fn lock(folder: &impl AsFd) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -136,7 +102,7 @@ mod tests {
         let path = folder.join("30-user.policy");
         ask("policy.Replace", "30-user", "new\na.B * * * deny\n").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(beside(&path), "left behind").unwrap();
+        fs::write(folder.join(".30-user.policy.new"), "left behind").unwrap();
         ask("policy.Replace", "30-user", "any\na.C * * * deny\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "a.C * * * deny\n");
         assert_eq!(

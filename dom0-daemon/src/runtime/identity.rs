@@ -8,6 +8,8 @@ use std::path::Path;
 use bulkhead_model::name::QubeName;
 use uuid::Uuid;
 
+use crate::whole_file::{self, Lasting};
+
 const FILE: &str = "uuids.json";
 
 /// What is known from before.
@@ -36,11 +38,7 @@ pub(super) fn save(state_dir: &Path, uuids: &BTreeMap<QubeName, Uuid>) -> io::Re
         return Ok(());
     }
     fs::create_dir_all(state_dir)?;
-    let new = state_dir.join("uuids.json.new");
-    let mut file = fs::File::create(&new)?;
-    io::Write::write_all(&mut file, &text)?;
-    file.sync_all()?;
-    fs::rename(new, path)
+    Ok(whole_file::replace(&path, &text, 0o600, Lasting::Always)?)
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ use crate::hypervisor::{DomId, DomainInfo, DomainSpec, DomainState, DomainVolume
 use crate::machine::{LiveChange, MachineError, Reason};
 use crate::relays::{Folder, Relay, RelaySpec};
 use crate::storage::{ImageDigest, VolumeId};
+use crate::whole_file::{self, Lasting};
 
 /// What a running qube was started from, for a daemon that starts again.
 #[derive(Debug, Serialize, Deserialize)]
@@ -347,7 +348,6 @@ impl Inner {
 }
 
 fn write_record(path: &Path, record: &RunRecord) -> io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, serde_json::to_vec(record)?)?;
-    fs::rename(new, path)
+    let text = serde_json::to_vec(record)?;
+    Ok(whole_file::replace(path, &text, 0o600, Lasting::ThisBoot)?)
 }

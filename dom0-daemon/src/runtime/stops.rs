@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Inner, Runtime};
 use crate::hypervisor::embedded::boot_id;
 use crate::machine::{Machine, Reason, Stopped};
+use crate::whole_file::{self, Lasting};
 
 const FILE: &str = "stopped.json";
 
@@ -40,9 +41,9 @@ fn load(runtime_dir: &Path) -> BTreeMap<QubeName, Stopped> {
 /// Writes them, whole or not at all.
 fn save(runtime_dir: &Path, qubes: BTreeMap<QubeName, Stopped>) -> io::Result<()> {
     let boot = boot_id();
-    let new = runtime_dir.join("stopped.json.new");
-    fs::write(&new, serde_json::to_vec(&Stops { boot, qubes })?)?;
-    fs::rename(new, runtime_dir.join(FILE))
+    let text = serde_json::to_vec(&Stops { boot, qubes })?;
+    let path = runtime_dir.join(FILE);
+    Ok(whole_file::replace(&path, &text, 0o600, Lasting::ThisBoot)?)
 }
 
 impl Stopped {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Group, Process, ProcessId};
 use crate::hypervisor::DomainSpec;
+use crate::whole_file::{self, Lasting};
 
 const FILE: &str = "record.json";
 
@@ -42,9 +43,9 @@ impl Record {
     }
 
     pub(super) fn write(&self, dir: &Path) -> io::Result<()> {
-        let new = dir.join("record.new");
-        fs::write(&new, serde_json::to_vec(self)?)?;
-        fs::rename(new, dir.join(FILE))
+        let text = serde_json::to_vec(self)?;
+        let path = dir.join(FILE);
+        Ok(whole_file::replace(&path, &text, 0o600, Lasting::ThisBoot)?)
     }
 }
 
