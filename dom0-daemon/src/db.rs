@@ -51,8 +51,16 @@ pub enum DatabaseError {
         found: i64,
     },
     /// No space is left; the transaction did not happen.
-    #[error("no space left for the database while {0}")]
-    Full(&'static str),
+    #[error(
+        "no space left for the database `{}` while {doing}; free some on that disk, then try again",
+        .path.display()
+    )]
+    Full {
+        /// The file.
+        path: PathBuf,
+        /// What was being done, as a gerund with its object.
+        doing: &'static str,
+    },
     /// A statement failed; the transaction did not happen.
     #[error("the database failed while {doing}")]
     Statement {
@@ -76,6 +84,8 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 #[derive(Debug, Clone)]
 pub struct Database {
     thread: Arc<Thread>,
+    /// For errors.
+    path: Arc<Path>,
 }
 
 #[derive(Debug)]
@@ -117,6 +127,7 @@ impl Database {
         };
         Ok(Self {
             thread: Arc::new(thread),
+            path: path.into(),
         })
     }
 
@@ -135,7 +146,7 @@ impl Database {
             Ok(value)
         })
         .await?
-        .map_err(|error| explain(doing, error))
+        .map_err(|error| explain(&self.path, doing, error))
     }
 
     /// Runs `job` on a consistent view.
@@ -149,7 +160,7 @@ impl Database {
             job(&transaction)
         })
         .await?
-        .map_err(|error| explain(doing, error))
+        .map_err(|error| explain(&self.path, doing, error))
     }
 
     /// A domain number that was never given out before.
@@ -192,9 +203,12 @@ impl Database {
     }
 }
 
-fn explain(doing: &'static str, error: rusqlite::Error) -> DatabaseError {
+fn explain(path: &Path, doing: &'static str, error: rusqlite::Error) -> DatabaseError {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DiskFull) => DatabaseError::Full(doing),
+        Some(rusqlite::ErrorCode::DiskFull) => DatabaseError::Full {
+            path: path.to_owned(),
+            doing,
+        },
         _ => DatabaseError::Statement {
             doing,
             source: error,
@@ -203,9 +217,12 @@ fn explain(doing: &'static str, error: rusqlite::Error) -> DatabaseError {
 }
 
 fn connect(path: &Path) -> Result<Connection, DatabaseError> {
-    let open = |source| DatabaseError::Open {
-        path: path.to_owned(),
-        source,
+    let open = |source| match explain(path, "opening it", source) {
+        DatabaseError::Statement { source, .. } => DatabaseError::Open {
+            path: path.to_owned(),
+            source,
+        },
+        full => full,
     };
     let mut connection = Connection::open(path).map_err(open)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(open)?;

@@ -141,7 +141,10 @@ pub type ProgressFn<'a> = &'a (dyn Fn(&str) + Send + Sync);
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// No space is left. Nothing was changed.
-    #[error("no space left in `{}` while {doing}", .path.display())]
+    #[error(
+        "no space left in `{}` while {doing}; free some on that disk, then try again",
+        .path.display()
+    )]
     Full {
         /// Where.
         path: PathBuf,

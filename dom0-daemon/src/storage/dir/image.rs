@@ -15,6 +15,7 @@ use super::super::{ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError, 
 use super::debian::{Age, Debian};
 use super::program::{spawn, tail, wait};
 use super::{DirStorageConfig, blocking, failed, tree};
+use crate::whole_file::{self, Lasting};
 
 const UNFINISHED: &str = ".new-";
 
@@ -191,8 +192,9 @@ impl Images {
                 size,
             })
             .map_err(|error| failed(&new, "describing", io::Error::other(error)))?;
-            tree::write_atomically(&new.join("image.json"), &record)
-                .map_err(|error| failed(&new, "describing image", error))?;
+            let described = new.join("image.json");
+            whole_file::replace(&described, &record, 0o600, Lasting::Always)
+                .map_err(|error| failed(&new, "describing image", error.into()))?;
             let folder = store.join(digest.as_str());
             // Content first, then the name that says that it is whole.
             rustix::fs::syncfs(fs::File::open(&new).map_err(|e| failed(&new, "opening", e))?)
@@ -203,7 +205,7 @@ impl Images {
                     tree::remove(&new).map_err(|error| failed(&new, "removing", error))?;
                 }
                 renamed => renamed
-                    .and_then(|()| tree::sync_dir(&store))
+                    .and_then(|()| whole_file::sync_folder(&store))
                     .map_err(|error| failed(&folder, "storing image", error))?,
             }
             Ok(ImageInfo {

@@ -415,6 +415,6 @@ fn a_full_disk_is_told_as_such() {
     );
     assert_eq!(
         error.to_string(),
-        "no space left in `/x` while creating volume"
+        "no space left in `/x` while creating volume; free some on that disk, then try again"
     );
 }

@@ -1,7 +1,7 @@
 //! Whole trees: their digest, their removal, and files that are there or not, never half.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -100,29 +100,6 @@ fn open_up(path: &Path) -> io::Result<()> {
         open_up(&entry?.path())?;
     }
     Ok(())
-}
-
-/// Writes a file so that after a crash it has the old content or the new one.
-pub(super) fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".tmp");
-    let temporary = path.with_file_name(name);
-    let write = || {
-        let mut file = fs::File::create(&temporary)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        sync_dir(path.parent().unwrap_or(path))
-    };
-    write().inspect_err(|_| {
-        // The first error is the one to tell.
-        let _ = fs::remove_file(&temporary);
-    })
-}
-
-/// Makes names in a folder durable.
-pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
-    fs::File::open(path)?.sync_all()
 }
 
 /// A rename that succeeds when it was done before.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{StorageError, VOLUME_NAME_MAX, VolumeId, VolumeInfo};
 use super::{failed, tree};
+use crate::whole_file::{self, Lasting};
 
 const RETIRED: &str = ".retired";
 
@@ -70,15 +71,24 @@ impl Volumes {
             other => return other,
         }
         let path = self.path(id);
-        let doing = "creating volume";
-        make_dir(path.parent().unwrap_or(&path))?;
+        self.make(id, size, &path).inspect_err(|_| {
+            // Nothing half made stays, as on a full disk. The first error is the one to tell.
+            let _ = fs::remove_dir(&path);
+            let _ = fs::remove_file(self.record_path(id));
+            let _ = remove_if_empty(path.parent().unwrap_or(&path));
+        })?;
+        self.info(id.clone(), path)
+    }
+
+    fn make(&self, id: &VolumeId, size: Mib, path: &Path) -> Result<(), StorageError> {
+        let folder = path.parent().unwrap_or(path);
+        make_dir(folder)?;
         self.record(id, size)?;
         fs::DirBuilder::new()
             .mode(0o700)
-            .create(&path)
-            .and_then(|()| tree::sync_dir(path.parent().unwrap_or(&path)))
-            .map_err(|error| failed(&path, doing, error))?;
-        self.info(id.clone(), path)
+            .create(path)
+            .and_then(|()| whole_file::sync_folder(folder))
+            .map_err(|error| failed(path, "creating volume", error))
     }
 
     pub(super) fn resize(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError> {
@@ -101,7 +111,7 @@ impl Volumes {
         // The tree goes first: the volume is gone with it, whatever becomes of the record.
         tree::rename_once(&from_tree, &tree)
             .and_then(|()| tree::rename_once(&from_record, &record))
-            .and_then(|()| tree::sync_dir(tree.parent().unwrap_or(&tree)))
+            .and_then(|()| whole_file::sync_folder(tree.parent().unwrap_or(&tree)))
             .map_err(|error| failed(&from_tree, "setting aside volume", error))?;
         remove_if_empty(from_tree.parent().unwrap_or(&from_tree))
     }
@@ -117,7 +127,7 @@ impl Volumes {
         // The tree comes last: the volume is there with it, and its record is there before.
         tree::rename_once(&record, &to_record)
             .and_then(|()| tree::rename_once(&tree, &to_tree))
-            .and_then(|()| tree::sync_dir(to_tree.parent().unwrap_or(&to_tree)))
+            .and_then(|()| whole_file::sync_folder(to_tree.parent().unwrap_or(&to_tree)))
             .map_err(|error| failed(&to_tree, "bringing back volume", error))?;
         remove_if_empty(tree.parent().unwrap_or(&tree))
     }
@@ -180,8 +190,8 @@ impl Volumes {
         let path = self.record_path(id);
         let text = serde_json::to_vec(&Record { size })
             .map_err(|error| failed(&path, "describing", io::Error::other(error)))?;
-        tree::write_atomically(&path, &text)
-            .map_err(|error| failed(&path, "recording the size of a volume in", error))
+        whole_file::replace(&path, &text, 0o600, Lasting::Always)
+            .map_err(|error| failed(&path, "recording the size of a volume in", error.into()))
     }
 
     fn path(&self, id: &VolumeId) -> PathBuf {
