@@ -3,12 +3,14 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -18,7 +20,7 @@ use zbus::{Guid, OwnedGuid};
 use super::backend::{Backend, Caller};
 use super::events::Events;
 use super::gate::{Credentials, Gate};
-use super::manager::Manager;
+use super::manager::{Manager, Signals};
 use super::served::{Door, Served};
 
 /// Most connections at a time. Each costs about 30 KiB and two descriptors; a desktop has three.
@@ -28,8 +30,26 @@ pub(super) const CONNECTIONS_MAX: usize = 64;
 /// up the rest cannot lock the owner out.
 pub(super) const CONNECTIONS_RESERVED: usize = 8;
 
-/// How long a client may take over the D-Bus handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long clients may keep us waiting.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// Over the D-Bus handshake.
+    pub(super) handshake: Duration,
+    /// How often it is looked whether what a client has not read fills its socket. At
+    /// [`FULL_LOOKS`] looks in a row it is hung up on: until then it holds one place and what a
+    /// socket holds, and nothing else waits for it.
+    pub(super) look: Duration,
+}
+
+/// Half a minute of a full socket: a client that is stopped in a debugger comes back to a closed
+/// connection, one that is merely slow is never full at every look.
+const PATIENCE: Patience = Patience {
+    handshake: Duration::from_secs(5),
+    look: Duration::from_secs(5),
+};
+
+/// See [`Patience::look`].
+const FULL_LOOKS: u32 = 6;
 
 /// How long a refused client may take to say its first word, so that it can be told why.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,13 +77,29 @@ pub enum BusError {
 }
 
 /// Ends a connection from outside, also while something waits to write to it.
-#[derive(Debug, Clone)]
-pub(super) struct HangUp(Arc<StdUnixStream>);
+#[derive(Debug)]
+struct HangUp(StdUnixStream);
 
 impl HangUp {
-    pub(super) fn now(&self) {
+    fn now(&self) {
         // It may be closed already.
         let _ = self.0.shutdown(Shutdown::Both);
+    }
+
+    /// Whether what the client has not read fills the socket: a quarter of it, for the kernel.
+    fn is_full(&self) -> bool {
+        let mut look = [PollFd::from_borrowed_fd(self.0.as_fd(), PollFlags::OUT)];
+        // Closed at the other end, it can be written to, and that fails.
+        matches!(poll(&mut look, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// Returns when the client has left the socket full for too long.
+    async fn stalled(&self, look: Duration) {
+        let mut full = 0;
+        while full < FULL_LOOKS {
+            tokio::time::sleep(look).await;
+            full = if self.is_full() { full + 1 } else { 0 };
+        }
     }
 }
 
@@ -73,6 +109,7 @@ pub struct Listener {
     socket: UnixListener,
     path: PathBuf,
     gate: Gate,
+    patience: Patience,
 }
 
 impl Drop for Listener {
@@ -89,7 +126,14 @@ impl Listener {
             socket: bind_guarded(path, gate)?,
             path: path.to_owned(),
             gate,
+            patience: PATIENCE,
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_patience(mut self, patience: Patience) -> Self {
+        self.patience = patience;
+        self
     }
 
     /// Serves until the task is dropped.
@@ -97,6 +141,7 @@ impl Listener {
         let server = Arc::new(Server {
             backend,
             events,
+            patience: self.patience,
             guid: Guid::generate().into(),
             all: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
             unreserved: Arc::new(Semaphore::new(CONNECTIONS_MAX - CONNECTIONS_RESERVED)),
@@ -152,6 +197,7 @@ struct Place {
 struct Server {
     backend: Arc<dyn Backend>,
     events: Events,
+    patience: Patience,
     guid: OwnedGuid,
     all: Arc<Semaphore>,
     unreserved: Arc<Semaphore>,
@@ -217,14 +263,19 @@ impl Server {
         });
     }
 
-    /// Serves one client until it is gone.
+    /// Serves one client until it is gone, or stalls.
     async fn connection(self: Arc<Self>, stream: UnixStream, caller: Caller, place: Place) {
         let user = caller.name.clone();
         match self.handshake(stream, caller).await {
-            Ok(connection) => {
+            Ok((connection, hang_up)) => {
                 tracing::debug!(user, "a client connected");
-                connection.closed().await;
-                tracing::debug!(user, "a client is gone");
+                tokio::select! {
+                    () = connection.closed() => tracing::debug!(user, "a client is gone"),
+                    () = hang_up.stalled(self.patience.look) => {
+                        tracing::warn!(user, "a client does not read what it is sent; hung up");
+                        hang_up.now();
+                    }
+                }
             }
             Err(error) => tracing::debug!(user, %error, "a handshake failed"),
         }
@@ -235,12 +286,13 @@ impl Server {
         &self,
         stream: UnixStream,
         caller: Caller,
-    ) -> Result<zbus::Connection, zbus::Error> {
+    ) -> Result<(zbus::Connection, HangUp), zbus::Error> {
         let stream = stream.into_std()?;
-        let hang_up = HangUp(Arc::new(stream.try_clone()?));
+        let user = caller.name.clone();
+        let hang_up = HangUp(stream.try_clone()?);
         let backend = Arc::clone(&self.backend);
         let served = Served {
-            manager: Manager::new(backend, self.events.clone(), Some(hang_up)),
+            manager: Manager::new(backend, self.events.clone(), Signals::OnDemand),
             door: Door::Peer(Arc::new(caller)),
         };
         let build = Builder::unix_stream(stream)
@@ -248,9 +300,12 @@ impl Server {
             .p2p()
             .serve_at(bulkhead_api::PATH, served)
             .build();
-        match tokio::time::timeout(HANDSHAKE_TIMEOUT, build).await {
-            Ok(result) => result,
-            Err(_) => Err(zbus::Error::Handshake("it took too long".to_owned())),
+        match tokio::time::timeout(self.patience.handshake, build).await {
+            Ok(result) => Ok((result?, hang_up)),
+            Err(_) => {
+                tracing::warn!(user, "a client does not finish its handshake; hung up");
+                Err(zbus::Error::Handshake("it took too long".to_owned()))
+            }
         }
     }
 }

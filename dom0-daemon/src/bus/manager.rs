@@ -14,12 +14,17 @@ use zbus::{Connection, interface};
 
 use super::backend::Backend;
 use super::events::{Events, Topics, emit};
-use super::listener::HangUp;
 use super::served::caller;
 use crate::runtime::Dependents;
 
-/// How long a client may leave a signal unread before it is hung up on.
-const SIGNAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How clients of a connection get signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signals {
+    /// They subscribe to topics.
+    OnDemand,
+    /// All of them are sent, and the bus daemon chooses by match rules.
+    Broadcast,
+}
 
 /// The interface for one connection.
 #[derive(Debug)]
@@ -28,17 +33,17 @@ pub(super) struct Manager {
     events: Events,
     topics: Arc<AtomicU8>,
     pumping: AtomicBool,
-    hang_up: Option<HangUp>,
+    signals: Signals,
 }
 
 impl Manager {
-    pub(super) fn new(backend: Arc<dyn Backend>, events: Events, hang_up: Option<HangUp>) -> Self {
+    pub(super) fn new(backend: Arc<dyn Backend>, events: Events, signals: Signals) -> Self {
         Self {
             backend,
             events,
             topics: Arc::default(),
             pumping: AtomicBool::new(false),
-            hang_up,
+            signals,
         }
     }
 }
@@ -77,12 +82,12 @@ impl Manager {
         topics: Vec<String>,
     ) -> Result<(), ApiError> {
         let chosen = Topics::parse(&topics)?;
-        let Some(hang_up) = self.hang_up.clone() else {
+        if self.signals == Signals::Broadcast {
             return Err(ApiError::new(
                 ErrorKind::Unsupported,
                 "on the system bus signals are chosen by match rules",
             ));
-        };
+        }
         self.topics.store(chosen.bits(), Ordering::Relaxed);
         if chosen.bits() != 0 && !self.pumping.swap(true, Ordering::Relaxed) {
             // Taken here and not in the task: what changes after this reply is a signal.
@@ -91,7 +96,6 @@ impl Manager {
                 connection: connection.clone(),
                 emitter: emitter.to_owned(),
                 topics: Arc::clone(&self.topics),
-                hang_up: Some(hang_up),
             };
             tokio::spawn(pump.run(queue));
         }
@@ -334,14 +338,13 @@ fn may_name_files(named: bool) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Carries events to one connection.
+/// Carries events to one connection. A client that leaves them unread is hung up on by who accepted
+/// it, and on the system bus by the bus daemon.
 #[derive(Debug)]
 pub(super) struct Pump {
     pub(super) connection: Connection,
     pub(super) emitter: SignalEmitter<'static>,
     pub(super) topics: Arc<AtomicU8>,
-    /// None on the system bus, where the bus daemon looks after slow clients.
-    pub(super) hang_up: Option<HangUp>,
 }
 
 impl Pump {
@@ -358,27 +361,16 @@ impl Pump {
                     if !topics.contains(event.topic()) {
                         continue;
                     }
-                    tokio::time::timeout(SIGNAL_TIMEOUT, emit(&self.emitter, &event)).await
+                    emit(&self.emitter, &event).await
                 }
                 Err(broadcast::error::RecvError::Lagged(count)) => {
-                    let lost = Manager::signals_lost(&self.emitter, count);
-                    tokio::time::timeout(SIGNAL_TIMEOUT, lost).await
+                    Manager::signals_lost(&self.emitter, count).await
                 }
                 Err(broadcast::error::RecvError::Closed) => break,
             };
-            match sent {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, "a client is gone before its signal");
-                    break;
-                }
-                Err(_) => {
-                    tracing::warn!("a client left a signal unread for too long; hung up");
-                    if let Some(hang_up) = &self.hang_up {
-                        hang_up.now();
-                    }
-                    break;
-                }
+            if let Err(error) = sent {
+                tracing::debug!(%error, "a client is gone before its signal");
+                break;
             }
         }
     }

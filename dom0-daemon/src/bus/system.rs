@@ -10,7 +10,7 @@ use zbus::object_server::SignalEmitter;
 use super::backend::Backend;
 use super::events::{Events, Topics};
 use super::gate::Gate;
-use super::manager::{Manager, Pump};
+use super::manager::{Manager, Pump, Signals};
 use super::served::{Door, Served};
 
 /// Serves on the system bus until the connection is dropped. Fails where there is no bus or where
@@ -21,7 +21,7 @@ pub async fn serve_system_bus(
     gate: Gate,
 ) -> Result<Connection, zbus::Error> {
     let served = Served {
-        manager: Manager::new(backend, events.clone(), None),
+        manager: Manager::new(backend, events.clone(), Signals::Broadcast),
         door: Door::SystemBus(gate),
     };
     let queue = events.subscribe();
@@ -34,7 +34,6 @@ pub async fn serve_system_bus(
         connection: connection.clone(),
         emitter: SignalEmitter::new(&connection, bulkhead_api::PATH)?.into_owned(),
         topics: Arc::new(AtomicU8::new(Topics::SYSTEM_BUS.bits())),
-        hang_up: None,
     };
     tokio::spawn(pump.run(queue));
     Ok(connection)

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 use zbus::Connection;
 use zbus::connection::Builder;
 
-use super::listener::{CONNECTIONS_MAX, CONNECTIONS_RESERVED};
+use super::listener::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, Patience};
 use super::{Backend, Caller, Events, Gate, Listener};
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
 use crate::runtime::Dependents;
@@ -177,11 +177,24 @@ struct Served {
 const NOBODY: u32 = 4_000_000_000;
 
 fn serve(gate: Gate) -> Served {
+    serve_with(gate, |listener| listener)
+}
+
+/// One that loses its patience soon.
+fn serve_impatiently() -> Served {
+    let patience = Patience {
+        handshake: Duration::from_millis(200),
+        look: Duration::from_millis(50),
+    };
+    serve_with(open_gate(), |listener| listener.with_patience(patience))
+}
+
+fn serve_with(gate: Gate, change: impl FnOnce(Listener) -> Listener) -> Served {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("bus");
     let fake = Arc::new(Fake::default());
     let events = Events::new();
-    let listener = Listener::bind(&path, gate).unwrap();
+    let listener = change(Listener::bind(&path, gate).unwrap());
     let backend: Arc<dyn Backend> = fake.clone();
     tokio::spawn(listener.serve(backend, events.clone()));
     Served {
@@ -410,33 +423,193 @@ fn raw_client(path: &std::path::Path) -> UnixStream {
     stream
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_that_never_reads_stalls_only_itself() {
+/// What is logged on this thread, which is the one of all tasks of a test.
+#[derive(Debug, Clone, Default)]
+struct Logged(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Logged {
+    fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(line)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Logged {
+    fn begin(&self) -> tracing::subscriber::DefaultGuard {
+        let logged = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || logged.clone())
+            .finish();
+        tracing::subscriber::set_default(subscriber)
+    }
+
+    /// Waits for a line: the one who is hung up on may know it first.
+    async fn wait_for(&self, part: &str) {
+        let look = async {
+            while !String::from_utf8_lossy(&self.0.lock().unwrap()).contains(part) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let found = tokio::time::timeout(PATIENCE, look).await;
+        let all = self.0.lock().unwrap();
+        assert!(found.is_ok(), "{}", String::from_utf8_lossy(&all));
+    }
+}
+
+/// Waits, without reading, until the daemon has hung up.
+fn is_hung_up_on(stream: &UnixStream) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    // A hangup is told to those who ask for nothing.
+    let mut look = [PollFd::new(stream, PollFlags::empty())];
+    poll(&mut look, Some(&patience)).unwrap();
+    look[0].revents().contains(PollFlags::HUP)
+}
+
+/// Does `badly` on a thread of its own, and meanwhile asks as another client.
+async fn meanwhile_others_are_served(served: &Served, badly: impl FnOnce() + Send + 'static) {
+    let proxy = served.proxy().await;
+    let bad = tokio::task::spawn_blocking(badly);
+    while !bad.is_finished() {
+        let answer = tokio::time::timeout(PATIENCE, proxy.list()).await.unwrap();
+        assert_eq!(answer.unwrap().len(), 2);
+    }
+    bad.await.unwrap();
+}
+
+/// More than two sockets and the queue of a connection hold; less than any growth without bound.
+const TAKEN_MAX: usize = 4 << 20;
+
+/// Asks until nothing is taken any more for `patience`, or we are hung up on; says which.
+fn ask_without_reading(path: &std::path::Path, patience: Duration) -> std::io::Error {
+    let mut stream = raw_client(path);
+    stream.set_write_timeout(Some(patience)).unwrap();
+    let call = zbus::Message::method_call(bulkhead_api::PATH, "List")
+        .interface(bulkhead_api::INTERFACE)
+        .build(&())
+        .unwrap();
+    let mut sent = 0;
+    loop {
+        if let Err(error) = stream.write_all(call.data()) {
+            return error;
+        }
+        sent += call.data().len();
+        assert!(sent < TAKEN_MAX, "the daemon queues without a bound");
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_asks_that_never_reads_is_not_queued() {
     let served = serve(open_gate());
     let path = served.path.clone();
-    let stalled = tokio::task::spawn_blocking(move || {
+    let badly = move || {
+        let error = ask_without_reading(&path, Duration::from_secs(1)).kind();
+        assert_eq!(error, std::io::ErrorKind::WouldBlock);
+    };
+    meanwhile_others_are_served(&served, badly).await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_and_never_reads_stalls_only_itself_and_is_hung_up_on() {
+    let logged = Logged::default();
+    let _guard = logged.begin();
+    let served = serve_impatiently();
+    let path = served.path.clone();
+    let badly = move || {
+        let error = ask_without_reading(&path, PATIENCE).kind();
+        let gone = [
+            std::io::ErrorKind::BrokenPipe,
+            std::io::ErrorKind::ConnectionReset,
+        ];
+        assert!(gone.contains(&error), "not hung up on: {error}");
+    };
+    meanwhile_others_are_served(&served, badly).await;
+    logged
+        .wait_for("a client does not read what it is sent")
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_that_subscribes_and_never_reads_is_hung_up_on() {
+    let logged = Logged::default();
+    let _guard = logged.begin();
+    let served = serve_impatiently();
+    let (path, events) = (served.path.clone(), served.events.clone());
+    let badly = move || {
         let mut stream = raw_client(&path);
-        stream
-            .set_write_timeout(Some(Duration::from_millis(500)))
-            .unwrap();
-        let call = zbus::Message::method_call(bulkhead_api::PATH, "List")
+        let call = zbus::Message::method_call(bulkhead_api::PATH, "Subscribe")
             .interface(bulkhead_api::INTERFACE)
-            .build(&())
+            .build(&(vec!["qubes"],))
             .unwrap();
-        // Until the socket takes no more: the daemon has stopped reading from this client.
-        let mut sent = 0_u64;
-        while stream.write_all(call.data()).is_ok() {
-            sent += 1;
-            assert!(sent < 1_000_000, "the daemon queues without a bound");
+        stream.write_all(call.data()).unwrap();
+        let (done, over) = std::sync::mpsc::channel::<()>();
+        let more = std::thread::spawn(move || {
+            while let Err(std::sync::mpsc::RecvTimeoutError::Timeout) =
+                over.recv_timeout(Duration::from_millis(1))
+            {
+                (0..100).for_each(|_| events.send(Event::QubeChanged(row("work"))));
+            }
+        });
+        let hung_up = is_hung_up_on(&stream);
+        drop(done);
+        more.join().unwrap();
+        assert!(hung_up);
+    };
+    meanwhile_others_are_served(&served, badly).await;
+    logged
+        .wait_for("a client does not read what it is sent")
+        .await;
+    // Nothing waits for it any more.
+    tokio::time::timeout(PATIENCE, async {
+        while served.events.wanted() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        stream
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_stops_in_its_handshake_is_hung_up_on() {
+    for said in [
+        &b""[..],
+        b"\0",
+        b"\0AUTH EXTERNAL",
+        b"\0AUTH EXTERNAL\r\nDATA",
+    ] {
+        let logged = Logged::default();
+        let _guard = logged.begin();
+        let served = serve_impatiently();
+        let path = served.path.clone();
+        let badly = move || {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            stream.write_all(said).unwrap();
+            assert!(is_hung_up_on(&stream));
+        };
+        meanwhile_others_are_served(&served, badly).await;
+        logged
+            .wait_for("a client does not finish its handshake")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_reads_slowly_or_says_nothing_is_kept() {
+    let served = serve_impatiently();
     let proxy = served.proxy().await;
-    let answer = tokio::time::timeout(PATIENCE, proxy.list()).await.unwrap();
-    assert_eq!(answer.unwrap().len(), 2);
-    drop(stalled);
+    let mut changed = proxy.receive_qube_changed().await.unwrap();
+    proxy.subscribe(&["qubes"]).await.unwrap();
+    // Longer than a full socket would be borne.
+    for _ in 0..20 {
+        served.events.send(Event::QubeChanged(row("work")));
+        changed.next().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    assert_eq!(proxy.list().await.unwrap().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
