@@ -250,21 +250,74 @@ fn a_second_apply_during_the_first_is_refused_and_the_first_goes_on() {
     assert!(machine.must(&["apply", "--yes"]).contains("Nothing to do"));
 }
 
+/// Descriptions with an error each, where it is shown, and what is said of it.
+fn broken() -> Vec<(Vec<u8>, &'static str, &'static str)> {
+    let but = |from: &str, to: &str| {
+        let text = SYSTEM.replacen(from, to, 1);
+        assert_ne!(text, SYSTEM);
+        text.into_bytes()
+    };
+    vec![
+        (
+            but("label: \"blue\"", "lable: \"blue\""),
+            "system.ron:5:",
+            "did you mean `label`",
+        ),
+        (
+            but("label: \"green\"", "label: \"green\", netvm: \"gone\""),
+            "system.ron:6:",
+            "gone",
+        ),
+        (but("two ask", "two perhaps"), "system.ron:9:", "perhaps"),
+        (SYSTEM.as_bytes()[..120].to_vec(), "system.ron:3:", "error"),
+        (Vec::new(), "system.ron:1:", "error"),
+        (
+            b"(qubes: {\"\xff\xfe\": ()})".to_vec(),
+            "system.ron",
+            "UTF-8",
+        ),
+    ]
+}
+
 #[test]
 fn a_broken_description_is_shown_and_changes_nothing() {
-    let machine = Machine::new();
+    let mut machine = Machine::new();
     machine.must(&["apply", "--yes", "-m", "first"]);
-    let broken = SYSTEM.replace("label: \"blue\"", "lable: \"blue\"");
-    std::fs::write(machine.path("system.ron"), broken).unwrap();
-    let Ended {
-        code, err: said, ..
-    } = machine.run(&["apply", "--yes"]);
-    assert_eq!(code, 1);
-    assert!(
-        said.contains("did you mean") && said.contains("system.ron"),
-        "{said}"
-    );
-    let generations = machine.json(&["generations", "--json"]);
-    assert_eq!(generations.as_array().unwrap().len(), 1);
-    assert_eq!(machine.states().len(), 3);
+    machine.must(&["run", "one", "--", "echo mark > /tmp/mark"]);
+    let generations = machine.must(&["generations", "--json"]);
+    let states = machine.states();
+    let intact = |machine: &Machine, after: &str| {
+        let now = machine.must(&["generations", "--json"]);
+        assert_eq!(now, generations, "{after}");
+        // The same life of the qube, and its agent answers.
+        let said = machine.must(&["run", "one", "--", "cat /tmp/mark"]);
+        assert_eq!(said, "mark\n", "{after}");
+        assert_eq!(machine.states(), states, "{after}");
+        // And nothing else than the generation in force is wanted of the machine.
+        let status = machine.json(&["status", "--json"]);
+        assert_eq!(status["drift"], serde_json::json!([]), "{after}");
+    };
+    for (text, place, part) in broken() {
+        std::fs::write(machine.path("system.ron"), text).unwrap();
+        let said = machine.run(&["apply", "--yes"]);
+        assert_eq!(said.code, 1, "{said:?}");
+        for wanted in ["error: the description", place, part] {
+            assert!(said.err.contains(wanted), "no `{wanted}` in {}", said.err);
+        }
+        intact(&machine, place);
+    }
+    // The next daemon goes by the generation in force, whatever the file says by now.
+    machine.0.kill();
+    machine.0.start(machine.command());
+    wait_for("the qube to run", || {
+        (machine.states() == states).then_some(())
+    });
+    intact(&machine, "a restart");
+    std::fs::remove_file(machine.path("system.ron")).unwrap();
+    let said = machine.run(&["apply", "--yes"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(said.err.contains("system.ron"), "{}", said.err);
+    intact(&machine, "no file");
+    std::fs::write(machine.path("system.ron"), SYSTEM).unwrap();
+    assert!(machine.must(&["apply", "--yes"]).contains("Nothing to do"));
 }
