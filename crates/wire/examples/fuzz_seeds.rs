@@ -18,6 +18,7 @@ use bulkhead_wire::qrexec::{Endpoint, HEADER_LEN, Ident, Kind, Version, hello, v
 use bulkhead_wire::qubesdb::message as db;
 use bulkhead_wire::qubesdb::path::DbPath;
 use bulkhead_wire::relay::{self, FromRelay, RequestId, ToRelay};
+use bulkhead_wire::service::{Address, Identity, Order, Report, ToPump, What};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -41,6 +42,7 @@ fn main() -> Outcome {
     seeds.extend(qubesdb()?);
     seeds.extend(filecopy()?);
     seeds.extend(packets()?);
+    seeds.extend(service_packets()?);
     for (number, (target, bytes)) in seeds.into_iter().enumerate() {
         let corpus = folder.join(target);
         std::fs::create_dir_all(&corpus)?;
@@ -212,4 +214,58 @@ fn packets() -> Outcome<Seeds> {
         ("relay_packets", relay::encode(&setup)?),
         ("relay_packets", relay::encode(&write)?),
     ])
+}
+
+fn service_packets() -> Outcome<Seeds> {
+    let connected = Report::Connected {
+        exit_on_client_eof: true,
+        exit_on_service_eof: false,
+    };
+    let program = Order {
+        user: Some(Identity {
+            uid: 1000,
+            gid: 1000,
+            groups: vec![27, 1000],
+            name: "ann".into(),
+            home: "/home/ann".into(),
+            shell: "/bin/sh".into(),
+        }),
+        descriptor: "test.X+a work keyword adminvm".into(),
+        session: Some(("/etc/qubes-rpc/qubes.WaitForSession".into(), "ann".into())),
+        what: What::Program("/etc/qubes-rpc/test.X".into()),
+    };
+    let mut orders = vec![program.clone()];
+    for at in [
+        Address::Unix("/run/x.sock".into()),
+        Address::Tcp("127.0.0.1:22".parse()?),
+        Address::Tcp("[::1]:22".parse()?),
+    ] {
+        orders.push(Order {
+            what: What::Socket {
+                at,
+                introduce: true,
+                exit_on_client_eof: false,
+                exit_on_service_eof: true,
+            },
+            ..program.clone()
+        });
+    }
+    let mut packets = vec![
+        relay::encode(&ToPump::Setup { domid: 7 })?,
+        relay::encode(&ToPump::Channel)?,
+        relay::encode(&connected)?,
+    ];
+    for report in [
+        Report::Running,
+        Report::Switch,
+        Report::Failed { code: 127 },
+        Report::Ended { code: -1 },
+    ] {
+        packets.push(relay::encode(&report)?);
+    }
+    for order in &orders {
+        packets.push(relay::encode(order)?);
+    }
+    let named = packets.into_iter().map(|bytes| ("service_packets", bytes));
+    Ok(named.collect())
 }
