@@ -4,12 +4,11 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, IntoRawFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bulkhead_qrexec::launch::{self, Diagnostics};
+use bulkhead_qrexec::launch::{self, Diagnostics, Program};
 use bulkhead_qrexec::pump::{
     Errors, LocalChild, Options, Output, PumpError, Streams, Switch, exit_code, run,
 };
@@ -348,7 +347,7 @@ fn start(program: &[OsString]) -> Result<(Streams, LocalChild), CallError> {
     let [path, arguments @ ..] = program else {
         return Err(CallError::Usage("target and service are needed"));
     };
-    let mut command = Command::new(path);
+    let mut command = Program::new(path);
     if let Some(name) = Path::new(path).file_name() {
         command.arg0(name);
     }
@@ -365,7 +364,7 @@ fn start(program: &[OsString]) -> Result<(Streams, LocalChild), CallError> {
         // Inherited by the program, which finds it by its number; closed when we end.
         command.env(format!("SAVED_FD_{fd}"), saved.into_raw_fd().to_string());
     }
-    let started = launch::start(&mut command, Diagnostics::Inherit);
+    let started = launch::start(&command, Diagnostics::Inherit);
     let (mut streams, child) = started.map_err(|source| CallError::Program {
         program: path.display().to_string(),
         source,

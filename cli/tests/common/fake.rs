@@ -213,9 +213,9 @@ impl Manager {
                 return;
             }
             let mut channel = SocketChannel::new(stream.into()).expect("a channel");
-            let mut shell = Command::new("/bin/sh");
+            let mut shell = launch::Program::new("/bin/sh");
             shell.args(["-c", &command]);
-            let started = launch::start(&mut shell, Diagnostics::Stream);
+            let started = launch::start(&shell, Diagnostics::Stream);
             let (streams, child) = started.expect("a shell");
             let options = Options::new(Role::Service);
             let _ = pump::run(&mut channel, streams, Some(child), options);

@@ -11,11 +11,10 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
+use bulkhead_sandbox::spawn::{Process, Program, Stream};
 use bulkhead_vchan::seqpacket;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
 use bulkhead_wire::qrexec::command::{CommandError, ServiceCall};
@@ -24,7 +23,7 @@ use bulkhead_wire::service::{Address, Identity, Order, Report, What};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
 
 use crate::launch::set_environment;
@@ -148,14 +147,8 @@ fn try_attend(order: &Order, ends: Ends, switch: OwnedFd) -> Result<(), AttendEr
     let mut command = command(path, order.user.as_ref(), &call);
     let argument = call.argument.as_deref();
     command.args(argument.filter(|argument| !argument.is_empty()));
-    command
-        .stdin(ends.stdin)
-        .stdout(ends.stdout)
-        .stderr(ends.stderr)
-        .process_group(0);
-    let child = command.spawn().map_err(start)?;
-    // It holds the ends that the service now has, and no stream would ever end.
-    drop(command);
+    let streams = [ends.stdin, ends.stdout, ends.stderr].map(Stream::Is);
+    let child = command.start(streams).map_err(start)?;
     // A pump that is gone already has ended the call, which is seen below.
     let _ = tell(&ends.report, Report::Running, &[]);
     let attended = Attended {
@@ -175,8 +168,8 @@ fn tell(report: &OwnedFd, what: Report, fds: &[OwnedFd]) -> io::Result<()> {
 
 /// A program of a user, in their home and with an environment of theirs alone; of our own user
 /// with ours.
-fn command(program: &Path, user: Option<&Identity>, call: &ServiceCall) -> Command {
-    let mut command = Command::new(program);
+fn command(program: &Path, user: Option<&Identity>, call: &ServiceCall) -> Program {
+    let mut command = Program::new(program);
     if let Some(user) = user {
         let path = if user.uid == 0 { PATH_OF_ROOT } else { PATH };
         command
@@ -205,8 +198,8 @@ fn command(program: &Path, user: Option<&Identity>, call: &ServiceCall) -> Comma
 
 /// Whatever comes of it, the call goes on.
 fn wait_for_session(order: &Order, call: &ServiceCall, program: &Path, user: &str) {
-    let mut command = command(program, order.user.as_ref(), &session_call(call));
-    if let Err(error) = run_session(&mut command, user) {
+    let command = command(program, order.user.as_ref(), &session_call(call));
+    if let Err(error) = run_session(&command, user) {
         // Nobody reads it if standard error is closed.
         let _ = writeln!(io::stderr(), "`{}`: {error}", program.display());
     }
@@ -239,7 +232,7 @@ fn connect(at: &Address, told: Option<&str>) -> io::Result<OwnedFd> {
 
 /// A service that runs.
 struct Attended {
-    child: Child,
+    child: Process,
     daemon: OwnedFd,
     report: OwnedFd,
     /// None once it was used.
@@ -257,15 +250,14 @@ enum Stage {
 
 impl Attended {
     fn see_through(mut self) -> Result<(), AttendError> {
-        let pid = Pid::from_child(&self.child);
+        let pid = self.child.pid();
         let watched = self.watch(pid);
         if watched.is_err() {
             // Nobody would see to its end.
             let _ = kill_process_group(pid, Signal::KILL);
         }
         watched.map_err(|e| AttendError::Watch(e.into()))?;
-        let status = self.child.wait().map_err(AttendError::Watch)?;
-        let code = crate::pump::status_code(status);
+        let code = self.child.wait().map_err(AttendError::Watch)?;
         // The pump may be gone: then nobody wants to know.
         let _ = tell(&self.report, Report::Ended { code }, &[]);
         Ok(())
@@ -273,23 +265,22 @@ impl Attended {
 
     /// Returns when the service has ended.
     fn watch(&mut self, pid: Pid) -> rustix::io::Result<()> {
-        let pidfd = pidfd_open(pid, PidfdFlags::empty())?;
         let mut stage = Stage::Serving;
-        while !self.wait(&pidfd, stage)? {
+        while !self.wait(stage)? {
             stage = self.next(stage, pid);
         }
         Ok(())
     }
 
     /// Waits for what may end or change the stage; true when the service has ended.
-    fn wait(&self, pidfd: &OwnedFd, stage: Stage) -> rustix::io::Result<bool> {
+    fn wait(&self, stage: Stage) -> rustix::io::Result<bool> {
         let until = match stage {
             Stage::Serving | Stage::Killed => None,
             Stage::Grace(until) | Stage::HungUp(until) => Some(until),
         };
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = left.map(|left| Timespec::try_from(left).unwrap_or_default());
-        let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&self.child, PollFlags::IN)];
         if stage == Stage::Serving {
             fds.push(PollFd::new(&self.daemon, PollFlags::empty()));
             fds.push(PollFd::new(&self.report, PollFlags::empty()));

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bulkhead_sandbox::spawn::{Process, Program, Stream};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 static OURS: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
@@ -22,10 +22,10 @@ fn ours() -> MutexGuard<'static, BTreeSet<u32>> {
 ///
 /// # Errors
 /// What starting said.
-pub fn spawn(command: &mut Command) -> io::Result<Child> {
+pub fn spawn(program: &Program, streams: [Stream; 3]) -> io::Result<Process> {
     // Held over the start: a process may end before it is noted.
     let mut ours = ours();
-    let child = command.spawn()?;
+    let child = program.start(streams)?;
     ours.insert(child.id());
     Ok(child)
 }
@@ -105,13 +105,15 @@ mod tests {
 
     #[test]
     fn own_children_are_left_for_those_who_wait() {
-        let mut child = spawn(Command::new("/bin/sh").args(["-c", "exit 7"])).unwrap();
+        let mut program = Program::new("/bin/sh");
+        let streams = [Stream::Inherit, Stream::Inherit, Stream::Inherit];
+        let mut child = spawn(program.args(["-c", "exit 7"]), streams).unwrap();
         // Whenever it ends, reaping orphans must not take its exit code.
         for _ in 0..50 {
             reap_orphans();
             std::thread::sleep(Duration::from_millis(1));
         }
-        assert_eq!(child.wait().unwrap().code(), Some(7));
+        assert_eq!(child.wait().unwrap(), 7);
         forget(child.id());
     }
 }

@@ -3,11 +3,9 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
 
+pub use bulkhead_sandbox::spawn::{Program, Stream};
 use bulkhead_wire::qrexec::command::ServiceCall;
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
@@ -39,41 +37,34 @@ pub fn output_pipe() -> io::Result<(PipeReader, PipeWriter)> {
     Ok((reader, writer))
 }
 
-/// Starts `command` as leader of its own process group. Its standard input is a socket, so that
+/// Starts `program` as leader of its own process group. Its standard input is a socket, so that
 /// it may use it for both directions (see [`crate::pump::Switch`]).
 ///
 /// # Errors
 /// What making the streams or starting the program said.
-pub fn start(command: &mut Command, diagnostics: Diagnostics) -> io::Result<(Streams, LocalChild)> {
+pub fn start(program: &Program, diagnostics: Diagnostics) -> io::Result<(Streams, LocalChild)> {
     let (ours, theirs) = UnixStream::pair()?;
     let (stdout, stdout_end) = output_pipe()?;
-    command
-        .stdin(OwnedFd::from(theirs))
-        .stdout(stdout_end)
-        .process_group(0);
-    let errors = match diagnostics {
-        Diagnostics::Inherit => {
-            command.stderr(Stdio::inherit());
-            Errors::None
-        }
+    let (errors, errors_end) = match diagnostics {
+        Diagnostics::Inherit => (Errors::None, Stream::Inherit),
         Diagnostics::Stream => {
             let (stderr, stderr_end) = io::pipe()?;
-            command.stderr(stderr_end);
-            Errors::From(Input::new(stderr.into())?)
+            let errors = Errors::From(Input::new(stderr.into())?);
+            (errors, Stream::Is(stderr_end.into()))
         }
     };
-    let child = children::spawn(command)?;
-    // The command keeps the far ends open otherwise, and no stream would ever end.
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let ends = [
+        Stream::Is(theirs.into()),
+        Stream::Is(stdout_end.into()),
+        errors_end,
+    ];
+    let child = children::spawn(program, ends)?;
     let streams = Streams {
         input: Some(Input::new(stdout.into())?),
         output: Some(Output::new(ours.into())?),
         errors,
     };
-    Ok((streams, LocalChild::new(child)?))
+    Ok((streams, LocalChild::new(child)))
 }
 
 /// Our own standard streams, as the caller's. Ours afterwards lead nowhere, since others wait for
@@ -107,30 +98,32 @@ pub fn stdin_is_stream_socket() -> bool {
     socket_type(stdio::stdin()) == Ok(SocketType::STREAM)
 }
 
-/// Starts `command` without streams.
+/// Starts `program` without streams.
 ///
 /// # Errors
 /// What starting the program said.
-pub fn start_detached(command: &mut Command) -> io::Result<LocalChild> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0);
-    LocalChild::new(children::spawn(command)?)
+pub fn start_detached(program: &Program) -> io::Result<LocalChild> {
+    let streams = [nowhere()?, nowhere()?, nowhere()?];
+    children::spawn(program, streams).map(LocalChild::new)
+}
+
+/// What has nothing to read, and forgets what is written.
+pub(crate) fn nowhere() -> io::Result<Stream> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    Ok(Stream::Is(null.into()))
 }
 
 /// Sets what a program learns about its call, and removes what it must not believe: every
 /// inherited `QREXEC*` but the search path.
-pub fn set_environment(command: &mut Command, call: Option<&ServiceCall>) {
+pub fn set_environment(program: &mut Program, call: Option<&ServiceCall>) {
     for (name, _) in std::env::vars_os() {
         if is_ours(&name) {
-            command.env_remove(name);
+            program.env_remove(name);
         }
     }
-    command.env("QREXEC_AGENT_PID", std::process::id().to_string());
+    program.env("QREXEC_AGENT_PID", std::process::id().to_string());
     if let Some(call) = call {
-        command.envs(call.environment());
+        program.envs(call.environment());
     }
 }
 
@@ -144,7 +137,7 @@ mod tests {
 
     #[test]
     fn the_environment_tells_the_call_and_nothing_older() {
-        let mut command = Command::new("x");
+        let mut command = Program::new("x");
         let call = ServiceCall::parse(b"a.B+c work keyword adminvm").unwrap();
         set_environment(&mut command, Some(&call));
         let get = |name: &str| {
@@ -161,8 +154,8 @@ mod tests {
 
     #[test]
     fn a_missing_program_is_an_error_and_leaves_no_child() {
-        let mut command = Command::new("/nonexistent/program");
-        let e = start(&mut command, Diagnostics::Stream).unwrap_err();
+        let program = Program::new("/nonexistent/program");
+        let e = start(&program, Diagnostics::Stream).unwrap_err();
         assert_eq!(e.kind(), io::ErrorKind::NotFound);
     }
 }

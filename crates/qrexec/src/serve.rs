@@ -5,9 +5,9 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use bulkhead_sandbox::spawn::{Program, Stream};
 use bulkhead_vchan::Channel;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
 use bulkhead_wire::qrexec::command::{self, CommandError, ServiceCall, What};
@@ -87,7 +87,7 @@ pub trait Host {
     ///
     /// # Errors
     /// [`ServeError::User`].
-    fn command(&self, user: Option<&str>, what: Run<'_>) -> Result<Command, ServeError>;
+    fn command(&self, user: Option<&str>, what: Run<'_>) -> Result<Program, ServeError>;
 
     /// Waits until `user` has a session, starting that if need be.
     fn wait_for_session(&self, call: &ServiceCall, user: Option<&str>);
@@ -114,7 +114,7 @@ struct Started {
 /// A program that is ready to start.
 #[derive(Debug)]
 struct Ready {
-    command: Box<Command>,
+    command: Program,
     /// How long it may go on when its caller is gone, if that is to end it.
     hang_up: Option<Duration>,
 }
@@ -157,7 +157,7 @@ fn try_start_session(
     };
     let mut command = host.command(runner, Run::Program(&path, None))?;
     launch::set_environment(&mut command, Some(&call));
-    run_session(&mut command, user.unwrap_or_default()).map_err(ServeError::Start)
+    run_session(&command, user.unwrap_or_default()).map_err(ServeError::Start)
 }
 
 /// The call of [`SESSION_SERVICE`] before `call` can be served.
@@ -173,16 +173,17 @@ pub fn session_call(call: &ServiceCall) -> ServiceCall {
 }
 
 /// Runs that service to its end, which reads the name of `user`.
-pub(crate) fn run_session(command: &mut Command, user: &str) -> io::Result<()> {
-    command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::inherit());
-    let mut child = children::spawn(command)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A service that does not want to know need not read it.
-        let _ = writeln!(stdin, "{user}");
-    }
+pub(crate) fn run_session(command: &Program, user: &str) -> io::Result<()> {
+    let (input, mut stdin) = io::pipe()?;
+    let streams = [
+        Stream::Is(input.into()),
+        launch::nowhere()?,
+        Stream::Inherit,
+    ];
+    let mut child = children::spawn(command.clone().in_our_group(), streams)?;
+    // A service that does not want to know need not read it.
+    let _ = writeln!(stdin, "{user}");
+    drop(stdin);
     let outcome = child.wait();
     children::forget(child.id());
     outcome.map(|_| ())
@@ -204,7 +205,7 @@ pub fn serve(
         .and_then(|command| prepare(&command, host));
     let outcome = match prepared {
         Ok(Prepared::Process(Ready { command, .. })) if just_exec => {
-            serve_detached(channel, command)
+            serve_detached(channel, &command)
         }
         Ok(Prepared::Process(ready)) => {
             start_process(ready, host).map(|started| pump_process(channel, started, host))
@@ -305,7 +306,7 @@ fn shell(command: &command::Command, line: &[u8], host: &dyn Host) -> Result<Rea
     let mut shell = host.command(command.user.as_deref(), Run::Shell(line))?;
     launch::set_environment(&mut shell, None);
     Ok(Ready {
-        command: Box::new(shell),
+        command: shell,
         // A person at a terminal, for whom it ends as a remote shell does.
         hang_up: Some(Duration::ZERO),
     })
@@ -324,7 +325,7 @@ fn program(
     let mut program = host.command(user, Run::Program(path, argument))?;
     launch::set_environment(&mut program, Some(call));
     Ok(Ready {
-        command: Box::new(program),
+        command: program,
         hang_up: (call.source == DOM0).then_some(HANG_UP_GRACE),
     })
 }
@@ -376,13 +377,10 @@ fn introduce(
 }
 
 fn start_process(ready: Ready, host: &dyn Host) -> Result<Started, ServeError> {
-    let Ready {
-        mut command,
-        hang_up,
-    } = ready;
+    let Ready { command, hang_up } = ready;
     let switch = Switch::new().map_err(ServeError::Start)?;
     let (streams, child) =
-        launch::start(&mut command, host.diagnostics()).map_err(ServeError::Start)?;
+        launch::start(&command, host.diagnostics()).map_err(ServeError::Start)?;
     host.running(child.id(), &switch);
     Ok(Started {
         switch,
@@ -424,8 +422,8 @@ fn abandon(started: Started, host: &dyn Host) {
     host.ended(child.id());
 }
 
-fn serve_detached(channel: &mut dyn Channel, mut command: Box<Command>) -> Served {
-    let child = launch::start_detached(&mut command).map_err(ServeError::Start)?;
+fn serve_detached(channel: &mut dyn Channel, command: &Program) -> Served {
+    let child = launch::start_detached(command).map_err(ServeError::Start)?;
     let mut options = Options::new(Role::Service);
     options.only_exit_code = true;
     // The caller is not kept waiting; the process is still ours to reap.
@@ -535,10 +533,10 @@ mod tests {
             Diagnostics::Stream
         }
 
-        fn command(&self, _user: Option<&str>, what: Run<'_>) -> Result<Command, ServeError> {
+        fn command(&self, _user: Option<&str>, what: Run<'_>) -> Result<Program, ServeError> {
             let mut command = match what {
-                Run::Program(path, _) => Command::new(path),
-                Run::Shell(_) => Command::new("/bin/sh"),
+                Run::Program(path, _) => Program::new(path),
+                Run::Shell(_) => Program::new("/bin/sh"),
             };
             if let Run::Shell(line) = what {
                 command.arg("-c").arg(OsStr::from_bytes(line));

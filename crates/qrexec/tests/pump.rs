@@ -9,10 +9,9 @@
 
 use std::io::{PipeReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::thread;
 
-use bulkhead_qrexec::launch::{Diagnostics, start};
+use bulkhead_qrexec::launch::{Diagnostics, Program, start};
 use bulkhead_qrexec::pump::{
     Ending, Errors, Input, Options, Output, PumpError, Streams, Switch, exit_code, run,
 };
@@ -25,10 +24,10 @@ type Served = Result<Ending, PumpError>;
 /// A service under a shell; the far end of its channel.
 fn service(script: &str) -> (UnixStream, thread::JoinHandle<Served>) {
     let (near, far) = UnixStream::pair().unwrap();
-    let mut command = Command::new("/bin/sh");
+    let mut command = Program::new("/bin/sh");
     command.args(["-c", script]);
     let served = thread::spawn(move || {
-        let (streams, child) = start(&mut command, Diagnostics::Stream).unwrap();
+        let (streams, child) = start(&command, Diagnostics::Stream).unwrap();
         let mut options = Options::new(Role::Service);
         options.switch = Some(Switch::new().unwrap());
         let mut channel = SocketChannel::new(near.into()).unwrap();

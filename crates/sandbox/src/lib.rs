@@ -5,4 +5,5 @@ pub mod guard;
 pub mod inherit;
 pub mod launch;
 pub mod peer;
+pub mod spawn;
 pub mod user;

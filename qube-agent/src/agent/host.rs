@@ -3,12 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
-use bulkhead_qrexec::launch::Diagnostics;
+use bulkhead_qrexec::launch::{Diagnostics, Program};
 use bulkhead_qrexec::lookup::Folders;
 use bulkhead_qrexec::pump::Switch;
 use bulkhead_qrexec::serve::{Host, Run, ServeError, start_session};
@@ -80,7 +78,7 @@ impl Host for GuestHost {
         Diagnostics::Stream
     }
 
-    fn command(&self, user: Option<&str>, what: Run<'_>) -> Result<Command, ServeError> {
+    fn command(&self, user: Option<&str>, what: Run<'_>) -> Result<Program, ServeError> {
         let refuse = |problem: &str| {
             let user = user.unwrap_or_default().to_owned();
             ServeError::User {
@@ -162,9 +160,9 @@ fn parts(what: Run<'_>, shell: &Path, shell_name: &str) -> (OsString, OsString, 
 }
 
 /// As the agent's own user, in the agent's own environment.
-fn plain(what: Run<'_>) -> Command {
+fn plain(what: Run<'_>) -> Program {
     let (program, name, arguments) = parts(what, Path::new("/bin/sh"), "sh");
-    let mut command = Command::new(program);
+    let mut command = Program::new(program);
     if matches!(what, Run::Shell(_)) {
         command.arg0(name);
     }
@@ -177,7 +175,7 @@ fn login_name(user: &User) -> String {
     format!("-{base}")
 }
 
-fn login(command: &mut Command, user: &User) {
+fn login(command: &mut Program, user: &User) {
     command
         .env("HOME", &user.home)
         .env("SHELL", &user.shell)
@@ -185,9 +183,9 @@ fn login(command: &mut Command, user: &User) {
         .env("LOGNAME", &user.name);
 }
 
-fn as_self(user: &User, what: Run<'_>) -> Command {
+fn as_self(user: &User, what: Run<'_>) -> Program {
     let (program, name, arguments) = parts(what, &user.shell, &login_name(user));
-    let mut command = Command::new(program);
+    let mut command = Program::new(program);
     if matches!(what, Run::Shell(_)) {
         command.arg0(name);
     }
@@ -197,11 +195,11 @@ fn as_self(user: &User, what: Run<'_>) -> Command {
 }
 
 /// Through our own program, which changes the user and is replaced by the service.
-fn as_other(user: &User, what: Run<'_>) -> Result<Command, ServeError> {
+fn as_other(user: &User, what: Run<'_>) -> Result<Program, ServeError> {
     let (program, name, arguments) = parts(what, &user.shell, &login_name(user));
     let groups = groups(user).map_err(ServeError::Start)?;
     let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = Program::new("/proc/self/exe");
     command
         .arg0("run-as")
         .arg(user.uid.to_string())

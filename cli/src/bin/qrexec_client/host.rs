@@ -3,9 +3,8 @@
 use std::error::Error;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
 
-use bulkhead_qrexec::launch::Diagnostics;
+use bulkhead_qrexec::launch::{Diagnostics, Program};
 use bulkhead_qrexec::lookup::Folders;
 use bulkhead_qrexec::pump::Switch;
 use bulkhead_qrexec::serve::{Host, Run, ServeError, start_session};
@@ -34,15 +33,15 @@ impl Host for Dom0 {
     }
 
     /// dom0 does not change users: a call runs as whoever connects it.
-    fn command(&self, _user: Option<&str>, what: Run<'_>) -> Result<Command, ServeError> {
+    fn command(&self, _user: Option<&str>, what: Run<'_>) -> Result<Program, ServeError> {
         Ok(match what {
             Run::Program(path, argument) => {
-                let mut command = Command::new(path);
+                let mut command = Program::new(path);
                 command.args(argument);
                 command
             }
             Run::Shell(line) => {
-                let mut command = Command::new("/bin/sh");
+                let mut command = Program::new("/bin/sh");
                 command.arg("-c").arg(OsStr::from_bytes(line));
                 command
             }

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -254,7 +253,7 @@ fn local_program(
     command.env("QREXEC_REMOTE_DOMAIN", qube);
     options.switch = Some(Switch::new().map_err(ClientError::Streams)?);
     let (streams, child) =
-        launch::start(&mut command, Diagnostics::Inherit).map_err(ClientError::Program)?;
+        launch::start(&command, Diagnostics::Inherit).map_err(ClientError::Program)?;
     let errors = rustix::stdio::stderr()
         .try_clone_to_owned()
         .and_then(pump::Output::new);

@@ -2,17 +2,16 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ExitStatus};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead_sandbox::spawn::Process;
 use bulkhead_wire::qrexec::EXIT_DISCONNECTED;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fcntl_setfl, fstat};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, Shutdown};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Signal, kill_process_group};
 
 /// What a descriptor is, as far as moving bytes cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,44 +219,37 @@ pub enum Errors {
 
 /// A process whose end is part of the call.
 #[derive(Debug)]
-pub struct LocalChild {
-    child: Child,
-    pidfd: OwnedFd,
-}
+pub struct LocalChild(Process);
 
 impl LocalChild {
     /// Watches `child`, which nobody has waited for.
-    ///
-    /// # Errors
-    /// What opening its pidfd said.
-    pub fn new(child: Child) -> io::Result<Self> {
-        let pid = Pid::from_child(&child);
-        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())?;
-        Ok(Self { child, pidfd })
+    #[must_use]
+    pub fn new(child: Process) -> Self {
+        Self(child)
     }
 
     /// Its process id.
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.0.id()
     }
 
     /// Its exit code once it has ended.
     pub(super) fn ended(&mut self) -> Option<i32> {
-        readable(&self.pidfd).then(|| self.wait())
+        readable(&self.0).then(|| self.wait())
     }
 
     /// Tells the process and its group, whose leader it must be, that the caller has hung up,
     /// unless it ends by itself within `grace`.
     pub(super) fn hang_up(&self, grace: Duration) {
         let grace = Timespec::try_from(grace).unwrap_or_default();
-        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        let mut ended = [PollFd::new(&self.0, PollFlags::IN)];
         // A wait that is cut short is a short grace.
         if poll(&mut ended, Some(&grace)).is_ok_and(|n| n > 0) {
             return;
         }
         // Nobody has waited for it, so the number is still its own.
-        let group = Pid::from_child(&self.child);
+        let group = self.0.pid();
         for signal in [Signal::HUP, Signal::CONT] {
             let _ = kill_process_group(group, signal);
         }
@@ -267,29 +259,20 @@ impl LocalChild {
     pub fn kill_group(&self) {
         // Not waited for, so its id is still its own. What has ended needs no killing, and what
         // has become another user is not ours to kill.
-        let _ = kill_process_group(Pid::from_child(&self.child), Signal::KILL);
+        let _ = kill_process_group(self.0.pid(), Signal::KILL);
     }
 
     /// Waits for its end; 128 + n where signal n ended it.
     pub fn wait(&mut self) -> i32 {
-        let status = self.child.wait();
-        crate::children::forget(self.child.id());
-        // Only a process that somebody else reaped has no status.
-        status.map_or(EXIT_DISCONNECTED.into(), status_code)
+        let code = self.0.wait();
+        crate::children::forget(self.0.id());
+        // Only a process that somebody else reaped has none.
+        code.unwrap_or(EXIT_DISCONNECTED.into())
     }
 }
 
 impl AsFd for LocalChild {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pidfd.as_fd()
+        self.0.as_fd()
     }
-}
-
-/// The exit code that tells how a process ended: 128 + n where signal n ended it.
-#[must_use]
-pub fn status_code(status: ExitStatus) -> i32 {
-    status
-        .code()
-        .or_else(|| status.signal().map(|n| 128 + n))
-        .unwrap_or(255)
 }

@@ -17,7 +17,7 @@ mod reports;
 mod run;
 mod switch;
 
-pub use ends::{Errors, Input, LocalChild, Output, Streams, status_code};
+pub use ends::{Errors, Input, LocalChild, Output, Streams};
 pub use reports::{Heard, Reports};
 pub use run::{Ending, Options, PumpError, exit_code, run};
 pub use switch::Switch;
