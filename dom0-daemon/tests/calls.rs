@@ -265,6 +265,18 @@ async fn denied(world: &World) -> Ask {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_a_service_wakes_only_the_thread_for_signals() {
+    let world = World::new(qubes(), POLICY).await;
+    // SIGCHLD is the 17th signal.
+    let heeding = "for t in /proc/1/task/*; do b=$(sed -n 's/^SigBlk:.//p' $t/status); \
+                   [ $((0x$b & 0x10000)) != 0 ] || cat $t/comm; done";
+    let heeding = world.sh("work", heeding).await;
+    assert_eq!(heeding, (0, "signals\n".to_owned()));
+    let blocked = world.sh("work", "grep SigBlk /proc/self/status").await;
+    assert_eq!(blocked, (0, "SigBlk:\t0000000000000000\n".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_files_announces_their_number_and_size() {
     let world = two_running().await;
     let make =

@@ -30,6 +30,10 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         return ExitCode::from(2);
     }
     enter_home();
+    // Before there is any other thread: the one for signals takes it alone.
+    if let Err(e) = bulkhead_sandbox::spawn::hold_child_signal() {
+        crate::report::log(NAME, &e);
+    }
     start_qubesdb();
     let outcome = run(Setup::default(), Reaping::All);
     stop_children();

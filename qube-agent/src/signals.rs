@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bulkhead_sandbox::spawn::{hold_child_signal, let_child_signal};
 use signal_hook::consts::{SIGCHLD, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::origin::WithOrigin;
@@ -25,12 +26,17 @@ pub(crate) fn watch(
     let mut wanted = vec![SIGINT, SIGTERM, SIGUSR1];
     if children {
         wanted.push(SIGCHLD);
+        // A call's thread is about to tell the end of the very child, and would be interrupted.
+        hold_child_signal()?;
     }
     let mut signals = SignalsInfo::<WithOrigin>::new(wanted)?;
     let thread = std::thread::Builder::new()
         .name("signals".into())
         .stack_size(128 * 1024);
     thread.spawn(move || {
+        if children && let Err(e) = let_child_signal() {
+            crate::report::log("signals", &e);
+        }
         for origin in &mut signals {
             act(match origin.signal {
                 SIGUSR1 => Signal::Switch(origin.process.map(|process| process.pid)),
