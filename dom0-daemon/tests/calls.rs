@@ -276,6 +276,28 @@ async fn the_end_of_a_service_wakes_only_the_thread_for_signals() {
     assert_eq!(blocked, (0, "SigBlk:\t0000000000000000\n".to_owned()));
 }
 
+/// While its question waits, a client has no heap yet, which its C library would have made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_request_is_sent_before_the_c_library_starts() {
+    let world = two_running().await;
+    let heaps = "for p in /proc/[0-9]*; do case $(tr '\\0' ' ' <$p/cmdline) in \
+                 qrexec-client-vm*) grep -c heap $p/maps;; esac; done 2>/dev/null";
+    for (call, expect) in [
+        ("qrexec-client-vm vault test.Asked", "0\n"),
+        // With an option it is for the program itself to ask.
+        ("qrexec-client-vm -t vault test.Asked", "1\n"),
+    ] {
+        let asked = async {
+            eventually("the question", || !world.runtime.asks().is_empty()).await;
+            let (_, found) = world.sh("work", heaps).await;
+            denied(&world).await;
+            found
+        };
+        let ((code, _), found) = tokio::join!(world.sh("work", call), asked);
+        assert_eq!((code, found.as_str()), (126, expect), "{call}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_copy_of_files_announces_their_number_and_size() {
     let world = two_running().await;
