@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::Result;
 
-use crate::cache::{self, Key};
-use crate::progress::step;
-use crate::tools::{SUITE, Tools, run};
+use bulkhead_templates::cache::{self, Key};
+use bulkhead_templates::progress::step;
+use bulkhead_templates::tools::{SUITE, Tools, run};
 
 /// What dom0 has beside Debian's smallest system.
 const PACKAGES: &[&str] = &[

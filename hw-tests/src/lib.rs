@@ -9,20 +9,17 @@
 //!
 //! A machine is booted once for each image and saved with its memory; every test resumes it on a
 //! disk of its own. What is expensive is kept in the user's cache folder under a hash of what it
-//! was made from ([`cache`]).
+//! was made from ([`bulkhead_templates::cache`]).
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
-pub mod cache;
 pub mod hand;
 pub mod image;
 pub mod line;
 pub mod machine;
-mod progress;
 pub mod protocol;
 mod qemu;
 mod qmp;
 pub mod scenario;
 pub mod spawned;
-pub mod tools;

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::cache;
 use crate::hand::Hand;
 use crate::image::Image;
 use crate::line::Line;
-use crate::progress::step;
 use crate::qemu::{self, From, Qemu};
-use crate::tools::Tools;
+use bulkhead_templates::cache;
+use bulkhead_templates::progress::step;
+use bulkhead_templates::tools::Tools;
 
 /// For Xen and dom0 to boot under emulation beside other work.
 const BOOTS: Duration = Duration::from_secs(420);

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use crate::image::Image;
 use crate::qmp::Qmp;
-use crate::tools::{Tools, run};
+use bulkhead_templates::tools::{Tools, run};
 
 /// Without `npt` there is no PVH; without `rdrand` dom0 waits minutes for randomness. Larger
 /// models make Xen panic or hang under emulation.

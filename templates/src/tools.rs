@@ -74,7 +74,7 @@ fn extract(root: &Path) -> Result<()> {
 }
 
 /// Runs a command to its end; fails with what it said.
-pub(crate) fn run(command: &mut Command) -> Result<()> {
+pub fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(std::process::Stdio::null())

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 /// Tells what is being done, and at the end how long it took.
-pub(crate) fn step<T>(what: &str, act: impl FnOnce() -> T) -> T {
+pub fn step<T>(what: &str, act: impl FnOnce() -> T) -> T {
     eprintln!("   {what} ...");
     let start = Instant::now();
     let done = act();

@@ -33,24 +33,28 @@ impl Key {
     }
 }
 
-/// The folder of this cache: `bulkhead/hw-tests` in the user's cache folder.
-pub fn folder() -> Result<PathBuf> {
+/// Folder of what machines for tests are made of.
+pub const HW_TESTS: &str = "hw-tests";
+
+/// The folder `name` of this cache: `bulkhead/NAME` in the user's cache folder.
+pub fn folder(name: &str) -> Result<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.filter(|path| path.is_absolute());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
     let cache = cache
         .or_else(home)
         .context("neither XDG_CACHE_HOME nor HOME is set: there is no place for a cache")?;
-    Ok(cache.join("bulkhead").join("hw-tests"))
+    Ok(cache.join("bulkhead").join(name))
 }
 
-/// The folder of the thing `kind` with `key`. `make` fills an empty folder if there is none yet;
+/// The folder of the thing `kind` with `key`, for tests. `make` fills an empty folder if there is none yet;
 /// whoever comes meanwhile waits, and what is interrupted is made anew.
 pub fn kept(kind: &str, key: &Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    kept_in(&folder()?, kind, key, make)
+    kept_in(&folder(HW_TESTS)?, kind, key, make)
 }
 
-fn kept_in(
+/// The same in the folder `cache`.
+pub fn kept_in(
     cache: &Path,
     kind: &str,
     key: &Key,
