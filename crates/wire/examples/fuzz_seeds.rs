@@ -19,6 +19,7 @@ use bulkhead_wire::qubesdb::message as db;
 use bulkhead_wire::qubesdb::path::DbPath;
 use bulkhead_wire::relay::{self, FromRelay, RequestId, ToRelay};
 use bulkhead_wire::service::{Address, Identity, Order, Report, ToPump, What};
+use bulkhead_wire::xl;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -43,6 +44,7 @@ fn main() -> Outcome {
     seeds.extend(filecopy()?);
     seeds.extend(packets()?);
     seeds.extend(service_packets()?);
+    seeds.extend(xl_packets()?);
     for (number, (target, bytes)) in seeds.into_iter().enumerate() {
         let corpus = folder.join(target);
         std::fs::create_dir_all(&corpus)?;
@@ -267,5 +269,75 @@ fn service_packets() -> Outcome<Seeds> {
         packets.push(relay::encode(order)?);
     }
     let named = packets.into_iter().map(|bytes| ("service_packets", bytes));
+    Ok(named.collect())
+}
+
+fn xl_packets() -> Outcome<Seeds> {
+    let target = xl::Target {
+        domid: xl::DomId::new(7)?,
+        uuid: xl::DomainUuid([9; 16]),
+    };
+    let disk = xl::Disk {
+        vdev: xl::Vdev::new("xvda")?,
+        path: xl::HostPath::new("/dev/loop0")?,
+        access: xl::Access::ReadOnly,
+        backend: xl::DomId::DOM0,
+    };
+    let nic = xl::Nic {
+        id: xl::NicId::new(0)?,
+        mac: xl::MacAddress::new([0, 0x16, 0x3e, 0x5e, 0x6c, 0])?,
+        backend: xl::DomId::new(3)?,
+        ip: Some([10, 137, 0, 9].into()),
+    };
+    let config = xl::DomainConfig {
+        domid: target.domid,
+        uuid: target.uuid,
+        name: xl::DomainName::new("work")?,
+        mode: xl::Mode::Pvh {
+            kernel: xl::HostPath::new("/vmlinuz")?,
+            ramdisk: Some(xl::HostPath::new("/initrd")?),
+            cmdline: xl::Cmdline::new("root=/dev/xvda ro")?,
+        },
+        memory: xl::Mib::new(400)?,
+        maximum: xl::Mib::new(4000)?,
+        vcpus: xl::Vcpus::new(2)?,
+        vcpus_maximum: xl::Vcpus::new(2)?,
+        weight: xl::Weight::default(),
+        disks: vec![disk.clone()],
+        nics: vec![nic.clone()],
+        initial: xl::Initial::Paused,
+    };
+    let operations = [
+        xl::Operation::Create(Box::new(config)),
+        xl::Operation::SetMemory {
+            target,
+            memory: xl::Mib::new(800)?,
+        },
+        xl::Operation::AttachDisk { target, disk },
+        xl::Operation::AttachNic { target, nic },
+        xl::Operation::List {
+            from: xl::DomId::DOM0,
+        },
+    ];
+    let mut packets = Vec::new();
+    for (id, operation) in (1..).map(xl::RequestId).zip(operations) {
+        packets.push(relay::encode(&xl::ToXl::Request { id, operation })?);
+    }
+    let failed = xl::XlError {
+        operation: xl::OperationKind::Create,
+        domid: Some(target.domid),
+        failure: xl::Failure::Libxl(xl::LibxlCode::Fail),
+        log: vec!["libxl: error: something".into()],
+    };
+    let done = xl::FromXl::Done {
+        id: xl::RequestId(1),
+        result: Err(failed),
+    };
+    let died = xl::FromXl::Died {
+        target,
+        how: xl::Ending::Crash,
+    };
+    packets.extend([relay::encode(&done)?, relay::encode(&died)?]);
+    let named = packets.into_iter().map(|bytes| ("xl_packets", bytes));
     Ok(named.collect())
 }

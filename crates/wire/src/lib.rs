@@ -10,3 +10,4 @@ pub mod qrexec;
 pub mod qubesdb;
 pub mod relay;
 pub mod service;
+pub mod xl;
