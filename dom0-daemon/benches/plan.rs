@@ -25,7 +25,7 @@ use bulkheadd::machine::{
 use bulkheadd::observe::{Current, Observed};
 use bulkheadd::ops::{ApplyOutcome, ApplyRequest, Operations, OperationsConfig};
 use bulkheadd::plan::build::{PlanOptions, plan};
-use bulkheadd::storage::dir::{DirStorage, DirStorageConfig};
+use bulkheadd::storage::{Config as StorageConfig, dir::DirStorage};
 use bulkheadd::storage::{ImageDigest, VolumeId, VolumeInfo};
 use divan::Bencher;
 use tokio::sync::Mutex;
@@ -290,7 +290,7 @@ fn nothing_to_do(bencher: Bencher<'_, '_>, qubes: usize) {
     let system = dir.path().join("system.ron");
     std::fs::write(&system, text(qubes)).expect("room for a description");
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let storage = DirStorageConfig {
+    let storage = StorageConfig {
         state_dir: dir.path().to_owned(),
         cache_dir: dir.path().join("cache"),
         mmdebstrap: "mmdebstrap".into(),

@@ -35,7 +35,7 @@ use crate::instance::Instance;
 use crate::ops::{Operations, OperationsConfig};
 use crate::runtime::{Runtime, RuntimeConfig, STARTUP_TIMEOUT};
 use crate::storage::Storage;
-use crate::storage::dir::{DirStorage, DirStorageConfig};
+use crate::storage::{Config as StorageConfig, dir::DirStorage};
 
 /// Threads that serve: a second one, so that a long plan delays no call between qubes.
 const WORKERS: usize = 2;
@@ -131,7 +131,7 @@ async fn assemble(
     events: &Events,
 ) -> Result<Arc<Daemon>, DaemonError> {
     let database = Database::open(&places.state)?;
-    let storage = DirStorage::open(&DirStorageConfig::new(places.state.clone()))?;
+    let storage = DirStorage::open(&StorageConfig::new(places.state.clone()))?;
     let storage: Arc<dyn Storage> = Arc::new(storage);
     let hypervisor: Arc<dyn Hypervisor> = match args.hypervisor {
         HypervisorChoice::Embedded => Arc::new(embedded(places).await?),

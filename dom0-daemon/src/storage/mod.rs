@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use async_trait::async_trait;
@@ -11,6 +11,45 @@ use bulkhead_model::qube::{Mib, Qube, TemplateSource};
 use serde::{Deserialize, Serialize};
 
 pub mod dir;
+mod images;
+mod tree;
+
+/// Where storage has its things, and which programs build images.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The daemon's state folder.
+    pub state_dir: PathBuf,
+    /// Folder for what can be fetched again.
+    pub cache_dir: PathBuf,
+    /// The program that builds Debian trees.
+    pub mmdebstrap: PathBuf,
+}
+
+impl Config {
+    /// State in `state_dir`, everything else as usual on this machine: the cache is what the
+    /// service manager gave us, else the user's, or `/var/cache/bulkhead` for root.
+    pub fn new(state_dir: PathBuf) -> Self {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let ours = |base: PathBuf| base.join("bulkhead");
+        let user = || {
+            let home = || Some(PathBuf::from(set("HOME")?).join(".cache"));
+            set("XDG_CACHE_HOME").map(PathBuf::from).or_else(home)
+        };
+        let given = set("CACHE_DIRECTORY")
+            // It may be a list; the first is the one that is meant for everything.
+            .and_then(|list| std::env::split_paths(&list).next());
+        let cache_dir = match given {
+            Some(given) => given,
+            None if rustix::process::geteuid().is_root() => ours("/var/cache".into()),
+            None => ours(user().unwrap_or_else(|| "/var/cache".into())),
+        };
+        Self {
+            state_dir,
+            cache_dir,
+            mmdebstrap: "mmdebstrap".into(),
+        }
+    }
+}
 
 /// Names the content of a template image: 64 lower-case hexadecimal digits of SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -242,4 +281,34 @@ pub trait Storage: Send + Sync + Debug {
     async fn image_root(&self, digest: &ImageDigest) -> Result<ImageRoot, StorageError>;
     /// Removes an image that nobody uses any more; returns the space freed.
     async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError>;
+}
+
+/// Runs file work where no async worker waits for it.
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> Result<T, StorageError> + Send + 'static,
+) -> Result<T, StorageError> {
+    match tokio::task::spawn_blocking(job).await {
+        Ok(result) => result,
+        Err(error) => Err(StorageError::Io {
+            doing: "cannot finish work on storage".to_owned(),
+            source: std::io::Error::other(error),
+        }),
+    }
+}
+
+/// An error of the machine, told apart by whether the disk is full. `doing` is a gerund with its
+/// object.
+fn failed(path: &Path, doing: &str, source: std::io::Error) -> StorageError {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(source.kind(), StorageFull | QuotaExceeded) {
+        StorageError::Full {
+            path: path.to_owned(),
+            doing: doing.to_owned(),
+        }
+    } else {
+        StorageError::Io {
+            doing: format!("failed {doing} `{}`", path.display()),
+            source,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bulkheadd::db::Database;
 use bulkheadd::ops::{ApplyReport, ApplyRequest, Operations, OperationsConfig, PlanRequest};
-use bulkheadd::storage::dir::{DirStorage, DirStorageConfig};
+use bulkheadd::storage::{Config as StorageConfig, dir::DirStorage};
 
 use crate::fake::FakeMachine;
 
@@ -66,7 +66,7 @@ impl World {
     }
 
     pub(crate) fn operations_with(&self, machine: FakeMachine) -> Operations {
-        let storage = DirStorage::open(&DirStorageConfig {
+        let storage = DirStorage::open(&StorageConfig {
             state_dir: self.state(),
             cache_dir: self.root.join("cache"),
             mmdebstrap: "/nonexistent/mmdebstrap".into(),

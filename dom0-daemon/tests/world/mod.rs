@@ -26,7 +26,7 @@ use bulkheadd::hypervisor::Hypervisor;
 use bulkheadd::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
 use bulkheadd::machine::{Declared, Machine};
 use bulkheadd::runtime::{Runtime, RuntimeConfig};
-use bulkheadd::storage::dir::{DirStorage, DirStorageConfig};
+use bulkheadd::storage::{Config as StorageConfig, dir::DirStorage};
 use bulkheadd::storage::{Storage, VolumeId};
 use tempfile::TempDir;
 
@@ -141,7 +141,7 @@ impl World {
         })
         .await
         .unwrap();
-        let storage = DirStorage::open(&DirStorageConfig::new(state_dir.clone())).unwrap();
+        let storage = DirStorage::open(&StorageConfig::new(state_dir.clone())).unwrap();
         let storage = Arc::new(storage);
         let events = Events::new();
         let runtime = Runtime::open(

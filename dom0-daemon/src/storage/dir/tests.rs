@@ -1,14 +1,16 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
+use super::super::failed;
 use super::*;
 
 fn open(dir: &Path) -> DirStorage {
     DirStorage::open(&config(dir)).unwrap()
 }
 
-fn config(dir: &Path) -> DirStorageConfig {
-    DirStorageConfig {
+fn config(dir: &Path) -> Config {
+    Config {
         state_dir: dir.join("state"),
         cache_dir: dir.join("cache"),
         mmdebstrap: dir.join("mmdebstrap"),

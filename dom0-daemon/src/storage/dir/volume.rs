@@ -9,8 +9,7 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Mib;
 use serde::{Deserialize, Serialize};
 
-use super::super::{StorageError, VOLUME_NAME_MAX, VolumeId, VolumeInfo};
-use super::{failed, tree};
+use super::super::{StorageError, VOLUME_NAME_MAX, VolumeId, VolumeInfo, failed, tree};
 use crate::whole_file::{self, Lasting};
 
 const RETIRED: &str = ".retired";

@@ -1,4 +1,10 @@
 //! Images as folders named after their content.
+//!
+//! ```text
+//! templates/<digest>/root/        an image, never written to again
+//! templates/<digest>/image.json   what it was made from
+//! templates/.new-*                images being made; removed when the daemon starts
+//! ```
 
 use std::fs;
 use std::io;
@@ -11,11 +17,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use super::super::{ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError, hex};
-use super::debian::{Age, Debian};
-use super::program::{spawn, tail, wait};
-use super::{DirStorageConfig, blocking, failed, tree};
+use self::debian::{Age, Debian};
+use self::program::{spawn, tail, wait};
+use super::{
+    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError, blocking, failed, hex,
+    tree,
+};
 use crate::whole_file::{self, Lasting};
+
+mod debian;
+pub(super) mod program;
 
 const UNFINISHED: &str = ".new-";
 
@@ -39,7 +50,7 @@ struct Record {
 }
 
 impl Images {
-    pub(super) fn new(config: &DirStorageConfig) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             root: config.state_dir.join("templates"),
             debian: Debian::new(config),

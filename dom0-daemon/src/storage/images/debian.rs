@@ -8,9 +8,8 @@ use std::process::Stdio;
 use sha2::{Digest, Sha256};
 use tokio::process::Command;
 
-use super::super::{ProgressFn, StorageError, hex};
+use super::super::{Config, ProgressFn, StorageError, failed, hex};
 use super::program::{follow, spawn_tidy, wait};
-use super::{DirStorageConfig, failed};
 
 const PROGRAM: &str = "mmdebstrap";
 
@@ -37,7 +36,7 @@ pub(super) struct Debian {
 }
 
 impl Debian {
-    pub(super) fn new(config: &DirStorageConfig) -> Self {
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             cache: config.cache_dir.join("templates"),
             mmdebstrap: config.mmdebstrap.clone(),
