@@ -175,6 +175,9 @@ pub enum TemplateSource {
     },
     /// A folder that already holds a root tree.
     Folder(String),
+    /// A folder that holds a disk image of a root (`root.ext4`), its kernel (`vmlinuz`) and
+    /// perhaps an initrd (`initrd`); Xen only.
+    Image(String),
 }
 
 /// A template image; qubes of kind `template` and app qubes refer to it by name.

@@ -420,6 +420,7 @@ fn describe_source(template: &Template) -> String {
     match &template.source {
         S::Host => "this machine's own root".to_owned(),
         S::Folder(path) => format!("a copy of the tree in {path}"),
+        S::Image(path) => format!("a copy of the disk in {path}"),
         S::Debian { suite, packages } if packages.is_empty() => format!("Debian {suite}"),
         S::Debian { suite, packages } => {
             format!("Debian {suite} with {}", packages.join(", "))

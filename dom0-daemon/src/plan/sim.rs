@@ -28,6 +28,7 @@ fn build(source: &TemplateSource) -> ImageDigest {
         TemplateSource::Host => digest('a'),
         TemplateSource::Folder(path) => digest(if path == "/other" { 'b' } else { 'c' }),
         TemplateSource::Debian { .. } => digest('d'),
+        TemplateSource::Image(_) => digest('e'),
     }
 }
 

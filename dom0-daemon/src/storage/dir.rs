@@ -50,6 +50,17 @@ impl DirStorage {
     }
 }
 
+/// A qube here has a root tree; a disk would have to be mounted, by a kernel that trusts it.
+fn check(source: &TemplateSource) -> Result<(), StorageError> {
+    if matches!(source, TemplateSource::Image(_)) {
+        return Err(StorageError::NotUsable {
+            given: "Image(…)",
+            why: "only qubes on Xen have disks; use `Folder(…)` or `Debian(…)`",
+        });
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Storage for DirStorage {
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
@@ -113,6 +124,7 @@ impl Storage for DirStorage {
         locked: Option<&ImageDigest>,
         progress: ProgressFn<'_>,
     ) -> Result<ImageInfo, StorageError> {
+        check(source)?;
         self.images.ensure(source, locked, progress).await
     }
 
@@ -121,6 +133,7 @@ impl Storage for DirStorage {
         source: &TemplateSource,
         progress: ProgressFn<'_>,
     ) -> Result<ImageInfo, StorageError> {
+        check(source)?;
         self.images.renew(source, progress).await
     }
 

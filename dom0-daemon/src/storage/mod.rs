@@ -10,7 +10,9 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Mib, Qube, TemplateSource};
 use serde::{Deserialize, Serialize};
 
+pub mod block;
 pub mod dir;
+mod folder;
 mod images;
 mod tree;
 
@@ -117,6 +119,19 @@ pub enum ImageRoot {
     Host,
     /// A root tree, never written to once it is there.
     Folder(PathBuf),
+    /// A disk image, never written to once it is there.
+    Disk(DiskRoot),
+}
+
+/// A root on a disk, and what it boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRoot {
+    /// The disk itself: one file system, without partitions.
+    pub disk: PathBuf,
+    /// The image's own kernel, where it has one.
+    pub kernel: Option<PathBuf>,
+    /// The initrd that goes with it.
+    pub initrd: Option<PathBuf>,
 }
 
 /// Longest volume name: with a qube's name and our own additions it still is a file name.
@@ -129,6 +144,18 @@ pub struct VolumeId {
     pub qube: QubeName,
     /// Its name there (`private`).
     pub volume: String,
+}
+
+impl VolumeId {
+    /// A volume's name becomes part of a path, and must not lead elsewhere.
+    fn check(&self) -> Result<(), StorageError> {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let name = &self.volume;
+        if name.is_empty() || name.len() > VOLUME_NAME_MAX || !name.chars().all(allowed) {
+            return Err(StorageError::BadVolumeName(name.clone()));
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for VolumeId {
@@ -211,6 +238,22 @@ pub enum StorageError {
         path: PathBuf,
         /// What is missing in it.
         missing: &'static str,
+    },
+    /// The folder of a template is no disk image.
+    #[error("template folder `{}` holds no disk image: it has no `{missing}`", .path.display())]
+    NotADisk {
+        /// The folder.
+        path: PathBuf,
+        /// What is missing in it.
+        missing: &'static str,
+    },
+    /// A template source that this kind of storage has no use for.
+    #[error("a template with `source: {given}` cannot be used here: {why}")]
+    NotUsable {
+        /// The source as a description writes it.
+        given: &'static str,
+        /// Why, and what to use.
+        why: &'static str,
     },
     /// A program that builds an image failed.
     #[error("`{program}` failed ({status}): {detail}")]

@@ -244,6 +244,7 @@ fn source_value(source: &TemplateSource) -> PropertyValue {
     match source {
         TemplateSource::Host => "Host".into(),
         TemplateSource::Folder(path) => format!("Folder({path})").as_str().into(),
+        TemplateSource::Image(path) => format!("Image({path})").as_str().into(),
         TemplateSource::Debian { suite, packages } => {
             let packages = packages.join(" ");
             format!("Debian({suite}: {packages})").as_str().into()

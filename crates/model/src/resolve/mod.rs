@@ -135,6 +135,9 @@ fn template(
         Some(Source::Folder(path)) => {
             TemplateSource::Folder(unit.folder.join(path).display().to_string())
         }
+        Some(Source::Image(path)) => {
+            TemplateSource::Image(unit.folder.join(path).display().to_string())
+        }
         Some(Source::Debian(debian)) => TemplateSource::Debian {
             suite: debian
                 .suite

@@ -136,7 +136,7 @@ fn labels_are_the_eight_of_qubes_and_what_is_added() {
 #[test]
 fn a_template_says_where_its_root_comes_from() {
     let system = r#"(imports: ["sub/*.ron"], templates: {"a": (source: Host, label: "gray")})"#;
-    let sub = r#"(templates: {"b": (source: Folder("tree")), "c": (source: Debian(suite: "trixie", packages: ["git"]))})"#;
+    let sub = r#"(templates: {"b": (source: Folder("tree")), "c": (source: Debian(suite: "trixie", packages: ["git"])), "d": (source: Image("disk"))})"#;
     let loaded = load_files(&[("system.ron", system), ("sub/x.ron", sub)]);
     insta::assert_debug_snapshot!(loaded.description.templates.values().map(|t| &t.source).collect::<Vec<_>>(), @r#"
     [
@@ -150,6 +150,9 @@ fn a_template_says_where_its_root_comes_from() {
                 "git",
             ],
         },
+        Image(
+            "sub/disk",
+        ),
     ]
     "#);
     assert_eq!(loaded.description.templates["a"].label, "gray");

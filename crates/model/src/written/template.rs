@@ -9,8 +9,9 @@ section! {
     pub(crate) struct TemplateOptions as "Template" {
         /// Where its root comes from: `Host` (this machine's own root, read-only; embedded
         /// hypervisor only), `Debian(suite: "trixie", packages: ["git"])` (a tree built by
-        /// mmdebstrap), or `Folder("path")` (a folder that holds a root tree, relative to this
-        /// file).
+        /// mmdebstrap), `Folder("path")` (a folder that holds a root tree, relative to this
+        /// file), or `Image("path")` (a folder that holds a disk image of a root with its kernel;
+        /// Xen only).
         source: Source = "must be given", "0.1";
         /// Its label.
         label: String = "black", "0.1";
@@ -33,13 +34,14 @@ pub(crate) enum Source {
     Host,
     Debian(DebianOptions),
     Folder(String),
+    Image(String),
 }
 
-const SHAPE: &str = "`Host`, `Debian(suite: \"…\")` or `Folder(\"…\")` is expected";
+const SHAPE: &str = "`Host`, `Debian(suite: \"…\")`, `Folder(\"…\")` or `Image(\"…\")` is expected";
 
 impl Decode for Source {
     fn type_name() -> String {
-        "Host, Debian(…) or Folder(…)".to_owned()
+        "Host, Debian(…), Folder(…) or Image(…)".to_owned()
     }
 
     fn decode(node: &Node<'_>, decoder: &mut Decoder<'_>) -> Option<Self> {
@@ -48,14 +50,17 @@ impl Decode for Source {
             Value::Tuple {
                 name: Some(name),
                 items,
-            } if name.text == "Folder" => {
+            } if matches!(name.text, "Folder" | "Image") => {
+                let of = if name.text == "Folder" {
+                    Self::Folder
+                } else {
+                    Self::Image
+                };
                 return match &items[..] {
-                    [path] => String::decode(path, decoder).map(Self::Folder),
+                    [path] => String::decode(path, decoder).map(of),
                     _ => {
-                        decoder.push(Problem::error(
-                            decoder.at(node.span),
-                            "`Folder` holds one path",
-                        ));
+                        let message = format!("`{}` holds one path", name.text);
+                        decoder.push(Problem::error(decoder.at(node.span), message));
                         None
                     }
                 };
@@ -82,7 +87,7 @@ impl Decode for Source {
                 return None;
             }
         };
-        let known = ["Host", "Debian", "Folder"];
+        let known = ["Host", "Debian", "Folder", "Image"];
         let mut message = match known.contains(&word) {
             true => format!("`{word}` is written otherwise"),
             false => format!("`{word}` is no template source"),

@@ -9,7 +9,7 @@ fn templates(text: &str) -> Vec<String> {
 
 #[test]
 fn a_template_needs_a_source_of_the_right_form() {
-    let help = "`Host`, `Debian(suite: \"…\")` or `Folder(\"…\")` is expected";
+    let help = "`Host`, `Debian(suite: \"…\")`, `Folder(\"…\")` or `Image(\"…\")` is expected";
     assert_eq!(
         templates("()"),
         [

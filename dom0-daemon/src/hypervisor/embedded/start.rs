@@ -189,6 +189,12 @@ fn launch_spec(
         root: match &spec.root {
             ImageRoot::Host => RootSource::Host,
             ImageRoot::Folder(path) => RootSource::Tree(path.clone()),
+            ImageRoot::Disk(_) => {
+                return Err(HypervisorError::NotPossible {
+                    hypervisor: super::NAME,
+                    operation: "start a qube from a disk".to_owned(),
+                });
+            }
         },
         layers: vec![layer.to_owned()],
         scratch: volume(ROOT).unwrap_or_else(|| spec.overlay.clone()),

@@ -9,7 +9,7 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Mib;
 use serde::{Deserialize, Serialize};
 
-use super::super::{StorageError, VOLUME_NAME_MAX, VolumeId, VolumeInfo, failed, tree};
+use super::super::{StorageError, VolumeId, VolumeInfo, failed, folder, tree};
 use crate::whole_file::{self, Lasting};
 
 const RETIRED: &str = ".retired";
@@ -31,7 +31,7 @@ impl Volumes {
     }
 
     pub(super) fn prepare(&self) -> Result<(), StorageError> {
-        make_dir(&self.root.join(RETIRED))
+        folder::make(&self.root.join(RETIRED))
     }
 
     pub(super) fn list(&self) -> Result<Vec<VolumeInfo>, StorageError> {
@@ -46,7 +46,7 @@ impl Volumes {
                     qube: qube.clone(),
                     volume,
                 };
-                if check(&id).is_ok() {
+                if id.check().is_ok() {
                     found.push(self.info(id, path)?);
                 }
             }
@@ -56,7 +56,7 @@ impl Volumes {
     }
 
     pub(super) fn get(&self, id: &VolumeId) -> Result<VolumeInfo, StorageError> {
-        check(id)?;
+        id.check()?;
         let path = self.path(id);
         if !path.is_dir() {
             return Err(StorageError::NoSuchVolume(id.clone()));
@@ -74,14 +74,14 @@ impl Volumes {
             // Nothing half made stays, as on a full disk. The first error is the one to tell.
             let _ = fs::remove_dir(&path);
             let _ = fs::remove_file(self.record_path(id));
-            let _ = remove_if_empty(path.parent().unwrap_or(&path));
+            let _ = folder::remove_if_empty(path.parent().unwrap_or(&path));
         })?;
         self.info(id.clone(), path)
     }
 
     fn make(&self, id: &VolumeId, size: Mib, path: &Path) -> Result<(), StorageError> {
         let folder = path.parent().unwrap_or(path);
-        make_dir(folder)?;
+        folder::make(folder)?;
         self.record(id, size)?;
         fs::DirBuilder::new()
             .mode(0o700)
@@ -100,39 +100,39 @@ impl Volumes {
     }
 
     pub(super) fn retire(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
-        check(id)?;
+        id.check()?;
         let (tree, record) = self.retired_paths(id, tag);
         let (from_tree, from_record) = (self.path(id), self.record_path(id));
         if !from_tree.is_dir() && !tree.is_dir() {
             return Ok(());
         }
-        make_dir(tree.parent().unwrap_or(&tree))?;
+        folder::make(tree.parent().unwrap_or(&tree))?;
         // The tree goes first: the volume is gone with it, whatever becomes of the record.
         tree::rename_once(&from_tree, &tree)
             .and_then(|()| tree::rename_once(&from_record, &record))
             .and_then(|()| whole_file::sync_folder(tree.parent().unwrap_or(&tree)))
             .map_err(|error| failed(&from_tree, "setting aside volume", error))?;
-        remove_if_empty(from_tree.parent().unwrap_or(&from_tree))
+        folder::remove_if_empty(from_tree.parent().unwrap_or(&from_tree))
     }
 
     pub(super) fn restore(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
-        check(id)?;
+        id.check()?;
         let (tree, record) = self.retired_paths(id, tag);
         if !tree.is_dir() {
             return Ok(());
         }
         let (to_tree, to_record) = (self.path(id), self.record_path(id));
-        make_dir(to_tree.parent().unwrap_or(&to_tree))?;
+        folder::make(to_tree.parent().unwrap_or(&to_tree))?;
         // The tree comes last: the volume is there with it, and its record is there before.
         tree::rename_once(&record, &to_record)
             .and_then(|()| tree::rename_once(&tree, &to_tree))
             .and_then(|()| whole_file::sync_folder(to_tree.parent().unwrap_or(&to_tree)))
             .map_err(|error| failed(&to_tree, "bringing back volume", error))?;
-        remove_if_empty(tree.parent().unwrap_or(&tree))
+        folder::remove_if_empty(tree.parent().unwrap_or(&tree))
     }
 
     pub(super) fn purge(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
-        check(id)?;
+        id.check()?;
         let (tree, record) = self.retired_paths(id, tag);
         let gone = |error: io::Error| {
             if error.kind() == io::ErrorKind::NotFound {
@@ -144,7 +144,7 @@ impl Volumes {
         tree::remove(&tree)
             .and_then(|()| fs::remove_file(&record).or_else(gone))
             .map_err(|error| failed(&tree, "destroying volume", error))?;
-        remove_if_empty(tree.parent().unwrap_or(&tree))
+        folder::remove_if_empty(tree.parent().unwrap_or(&tree))
     }
 
     pub(super) fn retired(&self) -> Result<Vec<(VolumeId, String)>, StorageError> {
@@ -209,38 +209,6 @@ impl Volumes {
             folder.join(id.to_string()),
             folder.join(format!(".{id}.json")),
         )
-    }
-}
-
-/// A volume's name becomes part of a path, and must not lead elsewhere.
-fn check(id: &VolumeId) -> Result<(), StorageError> {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let name = &id.volume;
-    if name.is_empty() || name.len() > VOLUME_NAME_MAX || !name.chars().all(allowed) {
-        return Err(StorageError::BadVolumeName(name.clone()));
-    }
-    Ok(())
-}
-
-fn make_dir(path: &Path) -> Result<(), StorageError> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
-        .map_err(|error| failed(path, "creating folder", error))
-}
-
-fn remove_if_empty(path: &Path) -> Result<(), StorageError> {
-    match fs::remove_dir(path) {
-        Err(error)
-            if !matches!(
-                error.kind(),
-                io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound
-            ) =>
-        {
-            Err(failed(path, "removing folder", error))
-        }
-        _ => Ok(()),
     }
 }
 

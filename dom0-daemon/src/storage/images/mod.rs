@@ -20,15 +20,20 @@ use tokio::process::Command;
 use self::debian::{Age, Debian};
 use self::program::{spawn, tail, wait};
 use super::{
-    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError, blocking, failed, hex,
-    tree,
+    Config, DiskRoot, ImageDigest, ImageInfo, ImageRoot, ProgressFn, StorageError, blocking,
+    failed, hex, tree,
 };
 use crate::whole_file::{self, Lasting};
 
 mod debian;
-pub(super) mod program;
+mod disk;
+mod program;
 
 const UNFINISHED: &str = ".new-";
+
+/// Names in an image's folder.
+const TREE: &str = "root";
+const DISK: &str = "disk";
 
 /// What an image does not bring along: each start mounts its own.
 const NOT_IMPORTED: [&str; 5] = ["./dev/*", "./proc/*", "./sys/*", "./run/*", "./tmp/*"];
@@ -92,9 +97,32 @@ impl Images {
             return Ok(ImageRoot::Host);
         }
         match self.info(digest.clone())? {
-            Some(_) => Ok(ImageRoot::Folder(self.folder(digest).join("root"))),
+            Some(_) => Ok(ImageRoot::Folder(self.folder(digest).join(TREE))),
             None => Err(StorageError::NoSuchImage(digest.clone())),
         }
+    }
+
+    /// The disk of an image; [`Self::ensure_disk`] has made it.
+    pub(super) fn disk(&self, digest: &ImageDigest) -> Result<DiskRoot, StorageError> {
+        let disk = disk::find(&self.folder(digest).join(DISK));
+        disk.ok_or_else(|| StorageError::NoSuchImage(digest.clone()))
+    }
+
+    /// Makes the disk of an image that is a tree so far.
+    pub(super) async fn ensure_disk(
+        &self,
+        digest: &ImageDigest,
+        progress: ProgressFn<'_>,
+    ) -> Result<(), StorageError> {
+        let place = self.folder(digest).join(DISK);
+        if disk::find(&place).is_some() {
+            return Ok(());
+        }
+        progress("making its disk");
+        let new = self.unfinished();
+        let made = disk::make(&self.folder(digest).join(TREE), digest, &new).await;
+        self.or_remove(&new, made).await?;
+        store(new, place).await
     }
 
     pub(super) async fn ensure(
@@ -134,6 +162,10 @@ impl Images {
                 progress("copying the tree");
                 self.import(source, tar_of(folder)).await
             }
+            TemplateSource::Image(path) => {
+                progress("copying the disk");
+                self.import_disk(source, Path::new(path)).await
+            }
             TemplateSource::Debian { suite, packages } => {
                 let tar = self.debian.tar(suite, packages, age, progress).await?;
                 progress("unpacking");
@@ -170,8 +202,38 @@ impl Images {
     ) -> Result<ImageInfo, StorageError> {
         let new = self.unfinished();
         let made = self.import_at(&new, source, packer).await;
+        self.or_remove(&new, made).await
+    }
+
+    /// Makes an image of the disk in the folder `from`.
+    async fn import_disk(
+        &self,
+        source: &TemplateSource,
+        from: &Path,
+    ) -> Result<ImageInfo, StorageError> {
+        let new = self.unfinished();
+        let made = match disk::take(from, &new.join(DISK)).await {
+            Ok(()) => {
+                let place = new.clone();
+                let summed = move || {
+                    disk::summarise(&place.join(DISK))
+                        .map_err(|error| failed(&place, "reading disk image", error))
+                };
+                self.name(&new, source, summed).await
+            }
+            Err(error) => Err(error),
+        };
+        self.or_remove(&new, made).await
+    }
+
+    /// Passes on what came of making `new`, and removes it if that failed.
+    async fn or_remove<T>(
+        &self,
+        new: &Path,
+        made: Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
         if made.is_err() {
-            let new = new.clone();
+            let new = new.to_owned();
             // The first error is the one to tell; what stays is removed at the next start.
             let _ = blocking(move || {
                 tree::remove(&new).map_err(|error| failed(&new, "removing", error))
@@ -187,45 +249,48 @@ impl Images {
         source: &TemplateSource,
         packer: Command,
     ) -> Result<ImageInfo, StorageError> {
-        let root = new.join("root");
+        let root = new.join(TREE);
         fs::create_dir_all(&root).map_err(|error| failed(&root, "creating folder", error))?;
         unpack(packer, &root).await?;
-        let (new, source, store) = (new.to_owned(), source.clone(), self.root.clone());
-        blocking(move || {
-            let root = new.join("root");
+        let place = new.to_owned();
+        let summed = move || {
+            let root = place.join(TREE);
             let summary =
                 tree::summarise(&root).map_err(|error| failed(&root, "reading tree", error))?;
-            let digest = ImageDigest::try_from(summary.digest)
-                .map_err(|error| failed(&root, "naming", io::Error::other(error)))?;
-            let size = Mib(summary.bytes.div_ceil(1 << 20));
+            Ok((summary.digest, Mib(summary.bytes.div_ceil(1 << 20))))
+        };
+        self.name(new, source, summed).await
+    }
+
+    /// Describes what was made at `new` and gives it the name of its content, which `summed` tells
+    /// with its size.
+    async fn name(
+        &self,
+        new: &Path,
+        source: &TemplateSource,
+        summed: impl FnOnce() -> Result<(String, Mib), StorageError> + Send + 'static,
+    ) -> Result<ImageInfo, StorageError> {
+        let (place, source) = (new.to_owned(), source.clone());
+        let image = blocking(move || {
+            let (digest, size) = summed()?;
+            let digest = ImageDigest::try_from(digest)
+                .map_err(|error| failed(&place, "naming", io::Error::other(error)))?;
             let record = serde_json::to_vec(&Record {
                 source: source.clone(),
                 size,
             })
-            .map_err(|error| failed(&new, "describing", io::Error::other(error)))?;
-            let described = new.join("image.json");
-            whole_file::replace(&described, &record, 0o600, Lasting::Always)
-                .map_err(|error| failed(&new, "describing image", error.into()))?;
-            let folder = store.join(digest.as_str());
-            // Content first, then the name that says that it is whole.
-            rustix::fs::syncfs(fs::File::open(&new).map_err(|e| failed(&new, "opening", e))?)
-                .map_err(|error| failed(&new, "writing out", error.into()))?;
-            match fs::rename(&new, &folder) {
-                // The same content: from another source perhaps, or made meanwhile.
-                Err(_) if folder.is_dir() => {
-                    tree::remove(&new).map_err(|error| failed(&new, "removing", error))?;
-                }
-                renamed => renamed
-                    .and_then(|()| whole_file::sync_folder(&store))
-                    .map_err(|error| failed(&folder, "storing image", error))?,
-            }
+            .map_err(|error| failed(&place, "describing", io::Error::other(error)))?;
+            whole_file::replace(&place.join("image.json"), &record, 0o600, Lasting::Always)
+                .map_err(|error| failed(&place, "describing image", error.into()))?;
             Ok(ImageInfo {
                 digest,
                 source,
                 size,
             })
         })
-        .await
+        .await?;
+        store(new.to_owned(), self.folder(&image.digest)).await?;
+        Ok(image)
     }
 
     fn info(&self, digest: ImageDigest) -> Result<Option<ImageInfo>, StorageError> {
@@ -234,7 +299,7 @@ impl Images {
             return Ok(Some(host));
         }
         let folder = self.folder(&digest);
-        if !folder.join("root").is_dir() {
+        if !folder.join(TREE).is_dir() && disk::find(&folder.join(DISK)).is_none() {
             return Ok(None);
         }
         let path = folder.join("image.json");
@@ -267,6 +332,25 @@ impl Images {
             .and_then(Iterator::collect)
             .map_err(|error| failed(&self.root, "reading folder", error))
     }
+}
+
+/// Gives what was made at `new` its final place.
+async fn store(new: PathBuf, place: PathBuf) -> Result<(), StorageError> {
+    blocking(move || {
+        // Content first, then the name that says that it is whole.
+        rustix::fs::syncfs(fs::File::open(&new).map_err(|e| failed(&new, "opening", e))?)
+            .map_err(|error| failed(&new, "writing out", error.into()))?;
+        match fs::rename(&new, &place) {
+            // The same content: from another source perhaps, or made meanwhile.
+            Err(_) if place.is_dir() => {
+                tree::remove(&new).map_err(|error| failed(&new, "removing", error))
+            }
+            renamed => renamed
+                .and_then(|()| whole_file::sync_folder(place.parent().unwrap_or(&place)))
+                .map_err(|error| failed(&place, "storing image", error)),
+        }
+    })
+    .await
 }
 
 fn host() -> ImageInfo {
@@ -342,17 +426,17 @@ async fn unpack(mut packer: Command, root: &Path) -> Result<(), StorageError> {
     // A full disk shows where it is written to, so that side speaks first.
     wait("tar", &mut unpacker, || unpacked.join("; "))
         .await
-        .map_err(|error| full(error, root))?;
+        .map_err(|error| full(error, root, "unpacking a template image"))?;
     wait("tar", &mut packer, || packed.join("; ")).await
 }
 
 /// A program does not tell us the error number; its words do.
-fn full(error: StorageError, path: &Path) -> StorageError {
+fn full(error: StorageError, path: &Path, doing: &str) -> StorageError {
     match error {
         StorageError::BuildFailed { detail, .. } if detail.contains("No space left on device") => {
             StorageError::Full {
                 path: path.to_owned(),
-                doing: "unpacking a template image".to_owned(),
+                doing: doing.to_owned(),
             }
         }
         other => other,
