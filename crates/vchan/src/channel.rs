@@ -9,7 +9,9 @@ use rustix::event::PollFlags;
 /// A connected channel. Nothing here blocks.
 ///
 /// Poll [`Self::fd`] for [`Self::poll_flags`], call [`Self::acknowledge`] when it reports, then
-/// read and write until [`io::ErrorKind::WouldBlock`].
+/// read and write until [`io::ErrorKind::WouldBlock`]. That last is what makes a later change
+/// wake the poll: on Xen the descriptor tells of events and not of bytes that are there. Who left
+/// off reading before must not poll for more before it went on.
 pub trait Channel: Debug + Send {
     /// The descriptor to poll.
     fn fd(&self) -> BorrowedFd<'_>;
@@ -35,8 +37,15 @@ pub trait Channel: Debug + Send {
     /// `WouldBlock` when nothing fits, `BrokenPipe` when the peer is gone.
     fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// Says that nothing more will be written. The peer may go on writing.
+    /// Says that nothing more will be written. The peer may go on writing. Does nothing where a
+    /// transport has no half close (Xen's rings): the peer then sees the end when this is dropped,
+    /// so a protocol that needs the end of one direction says it by a message.
     fn finish(&mut self) {}
+
+    /// Whether the peer is gone, by what poll reported and by what else the transport knows.
+    fn hung_up(&self, reported: PollFlags) -> bool {
+        reported.contains(PollFlags::HUP)
+    }
 
     /// The stream socket that carries the bytes, where one does: it may be spliced.
     fn stream(&self) -> Option<BorrowedFd<'_>> {

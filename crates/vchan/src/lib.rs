@@ -3,10 +3,10 @@
 //! A vchan is a point-to-point, ordered, reliable stream of bytes, named by server, client and
 //! port. Exactly one client may ever connect to one server. [`Channel`] is what programs move
 //! bytes through; [`socket`] makes channels of Unix sockets, byte-compatible with the public
-//! socket flavour; [`guard`] is how dom0 reaches into the folders of qubes without being led
+//! socket flavour; [`xen`] of memory that two domains share; [`guard`] is how dom0 reaches into the folders of qubes without being led
 //! astray. [`seqpacket`] is the daemon's private line to its relays.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod channel;
 pub mod guard;
@@ -14,6 +14,7 @@ pub mod id;
 pub mod seqpacket;
 pub mod socket;
 mod watch;
+pub mod xen;
 
 pub use channel::Channel;
 pub use id::{DomId, IdError, Port};

@@ -596,7 +596,7 @@ impl Pump {
         let switched = !seen(switch_at).is_empty();
         let on_channel = !seen(channel_at).is_empty();
         let left = PollFlags::HUP | PollFlags::ERR;
-        self.hung_up = !asks && seen(channel_at).contains(PollFlags::HUP);
+        self.hung_up = !asks && on_channel && channel.hung_up(seen(channel_at));
         self.hung_up |= seen(life_at).intersects(left);
         drop(fds);
         if on_channel {

@@ -1,0 +1,19 @@
+//! Channels over memory that two domains share, on Xen.
+//!
+//! ```text
+//!   store ──> numbers ──> channel ──> ring (pure) ──> memory (atomics)
+//!   (who, where:          (poll,      └─ layout
+//!    xenstore)             signal) ──> device (ioctls)
+//! ```
+//!
+//! The format is that of Xen's libxenvchan, with which it works in both roles.
+
+pub mod channel;
+pub mod device;
+pub mod layout;
+pub mod memory;
+pub mod ring;
+pub mod store;
+
+pub use channel::{Offer, Server, XenChannel, XenError};
+pub use layout::RingSizes;
