@@ -1,10 +1,11 @@
 //! Filling small files while the next ones are being created.
 //!
 //! Of the time that a small file takes, its creation is one half and its content, times and
-//! closing the other; the first needs the stream, the second does not. A helper thread has it.
+//! closing the other; the first needs the stream, the second does not. A helper thread has it, as far
+//! as it keeps up; the rest is done by the thread that reads the stream.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -113,6 +114,7 @@ impl Filler {
         self.check()
     }
 
+    /// Has the files at hand filled, by the helper or at once.
     fn hand_over(&mut self) {
         if self.batch.files.is_empty() {
             return;
@@ -120,10 +122,16 @@ impl Filler {
         if self.worker.is_none() {
             self.worker = self.start_worker();
         }
-        let fresh = self.worker.as_ref().and_then(|it| it.done.try_recv().ok());
-        let batch = std::mem::replace(&mut self.batch, fresh.unwrap_or_default());
+        let batch = std::mem::take(&mut self.batch);
         let left = match &self.worker {
-            Some(worker) => worker.batches.send(batch).err().map(|unsent| unsent.0),
+            Some(worker) => match worker.batches.try_send(batch) {
+                Ok(()) => {
+                    self.batch = worker.done.try_recv().unwrap_or_default();
+                    None
+                }
+                // The helper has enough to do. Whoever waits for it leaves a processor idle.
+                Err(TrySendError::Full(batch) | TrySendError::Disconnected(batch)) => Some(batch),
+            },
             None => Some(batch),
         };
         if let Some(mut batch) = left {
@@ -219,6 +227,7 @@ pub(crate) fn write_all(file: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::io::Read;
 
     use bulkhead_wire::filecopy::Stamp;
 
@@ -250,5 +259,37 @@ mod tests {
         assert!(filler.worker.is_some());
         assert!(room() >= usize::try_from(DESCRIPTORS).unwrap());
         filler.finish().unwrap();
+    }
+
+    fn add(filler: &mut Filler, file: OwnedFd, content: &[u8]) {
+        filler.start(file, b"file", times(EPOCH, EPOCH));
+        filler.content(content);
+        filler.end().unwrap();
+    }
+
+    /// It would wait here for ever if the helper had to have them all.
+    #[test]
+    fn what_the_helper_cannot_take_is_filled_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |number: usize| folder.path().join(number.to_string());
+        let create = |number| OwnedFd::from(File::create(path(number)).unwrap());
+        let mut filler = Filler::default();
+        // A pipe that nobody reads keeps the helper, which has one batch and [`AHEAD`] to come.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let more_than_fits = vec![1; BYTES_MAX];
+        add(&mut filler, writer.into(), &more_than_fits);
+        let files = FILES_MAX * (AHEAD + 2);
+        for number in 0..files {
+            add(&mut filler, create(number), b"content");
+        }
+        let filled = |number: &usize| fs::read(path(*number)).unwrap() == b"content";
+        assert!((0..files).filter(filled).count() >= 2 * FILES_MAX);
+        assert!(!filled(&0));
+        let mut sent = vec![0; more_than_fits.len()];
+        reader.read_exact(&mut sent).unwrap();
+        filler.finish().unwrap();
+        for number in 0..files {
+            assert_eq!(fs::read(path(number)).unwrap(), b"content", "{number}");
+        }
     }
 }
