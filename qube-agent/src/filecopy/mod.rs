@@ -19,6 +19,7 @@ mod place;
 mod progress;
 mod receive;
 mod send;
+mod sizes;
 mod survey;
 mod tree;
 mod unpack;

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use super::error::SendError;
 use super::listing::Listings;
 use super::send::name_of;
+use super::sizes;
 use super::tree::open_dir;
 
 /// Most files whose sizes are looked up to announce them: a few milliseconds, before anybody is
@@ -126,15 +127,20 @@ impl Survey {
         let open = open_dir(CWD, folder.as_os_str().as_bytes(), OFlags::RDONLY)?;
         let (seen, mut failed) = (&mut self.seen, None);
         seen.folders += 1;
-        self.listings.read(open.as_fd(), |name, kind| {
-            seen.note(name);
-            match seen.item(open.as_fd(), OsStr::from_bytes(name), kind) {
-                Ok(FileType::Directory) => folders.push(folder.join(OsStr::from_bytes(name))),
-                Ok(_) => {}
-                Err(error) => failed = Some(error),
-            }
-        })?;
-        failed.map_or(Ok(()), Err)
+        let until = (seen.sizes == Sizes::Announced).then_some(seen.until);
+        let (read, found) = sizes::of(open.as_fd(), until, |wanted| {
+            self.listings.read(open.as_fd(), |name, kind| {
+                seen.note(name);
+                match seen.item(open.as_fd(), name, kind, wanted) {
+                    Ok(FileType::Directory) => folders.push(folder.join(OsStr::from_bytes(name))),
+                    Ok(_) => {}
+                    Err(error) => failed = Some(error),
+                }
+            })
+        });
+        read?;
+        failed.map_or(Ok(()), Err)?;
+        seen.found(found)
     }
 }
 
@@ -149,20 +155,28 @@ impl Seen {
     fn item(
         &mut self,
         folder: BorrowedFd<'_>,
-        name: &OsStr,
+        name: &[u8],
         kind: FileType,
+        many: &mut sizes::Sizes<'_, '_>,
     ) -> Result<FileType, Errno> {
         if kind == FileType::Directory {
             return Ok(kind);
         }
-        let wanted = kind == FileType::RegularFile && self.wants_size();
-        // Not every file system tells kinds with names.
-        if kind != FileType::Unknown && !wanted {
+        let wanted = match kind {
+            FileType::RegularFile => self.wanted(),
+            // Not every file system tells kinds with names.
+            FileType::Unknown => Wanted::Now,
+            _ => Wanted::Not,
+        };
+        if wanted != Wanted::Now {
             self.files += 1;
-            self.more |= kind == FileType::RegularFile;
+            match wanted {
+                Wanted::Soon => many.add(name),
+                _ => self.more |= kind == FileType::RegularFile,
+            }
             return Ok(kind);
         }
-        let stat = match statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match statat(folder, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
             // One that has just gone is for the transfer to notice.
             Err(_) if kind == FileType::RegularFile && self.sizes == Sizes::Announced => {
@@ -182,13 +196,38 @@ impl Seen {
         Ok(kind)
     }
 
-    /// Whether to look up one more size.
-    fn wants_size(&self) -> bool {
-        let soon = || Instant::now() < self.until;
-        self.sizes == Sizes::All
-            || self.files < SIZES_SURE
-            || (!self.more && self.files < SIZES_MAX && soon())
+    /// When to look up one more size.
+    fn wanted(&self) -> Wanted {
+        if self.files < SIZES_SURE {
+            Wanted::Now
+        } else if self.sizes == Sizes::All || (!self.more && self.files < SIZES_MAX) {
+            Wanted::Soon
+        } else {
+            Wanted::Not
+        }
     }
+
+    /// Counts what was found of the sizes of one folder.
+    fn found(&mut self, found: sizes::Found) -> Result<(), Errno> {
+        self.bytes += found.bytes;
+        self.more |= found.left;
+        match found.failed {
+            None => {}
+            // One that has just gone is for the transfer to notice.
+            Some(_) if self.sizes == Sizes::Announced => self.more = true,
+            Some(error) => return Err(error),
+        }
+        Ok(())
+    }
+}
+
+/// When the size of a file is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Now,
+    /// With others of its folder, if there is time.
+    Soon,
+    Not,
 }
 
 #[cfg(test)]
