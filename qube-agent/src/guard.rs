@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use bulkhead_sandbox::guard::{GuardError, only_sockets};
+use bulkhead_sandbox::guard::{GuardError, busy_folder, only_sockets};
+use qube_agent::filecopy;
 use thiserror::Error;
 
 const NAME: &str = "guard";
@@ -32,9 +33,15 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
 
 fn run(arguments: &[OsString]) -> Result<std::convert::Infallible, FirstStepError> {
     let (program, rest) = arguments.split_first().ok_or(FirstStepError::Usage)?;
-    only_sockets()?;
+    only_sockets(received())?;
     Err(FirstStepError::Run {
         program: program.display().to_string(),
         source: Command::new(program).args(rest).exec(),
     })
+}
+
+/// Where files from other qubes are made, perhaps many thousands. Without it they are made too, and
+/// take longer.
+fn received() -> Option<std::os::fd::OwnedFd> {
+    busy_folder(&std::env::home_dir()?, &filecopy::staging_areas()).ok()
 }

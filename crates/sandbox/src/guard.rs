@@ -7,17 +7,22 @@
 //! is allowed, and bubblewrap is done when this begins.
 //!
 //! What this leaves: making and removing sockets. How many, the daemon watches.
+//!
+//! For each file that is made or opened for writing, the kernel looks for a rule at each folder
+//! from the file upwards: nine folders down, that is a third of the time that making it takes. So
+//! [`only_sockets`] may be told of a folder in which many are made, which then has a rule too.
 
 use std::fs;
 use std::io;
-use std::os::fd::AsFd;
-use std::path::Path;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
 
 use landlock::{
     AccessFs, BitFlags, CompatLevel, Compatible, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
     RulesetCreatedAttr, RulesetError, make_bitflags,
 };
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, mkdirat, openat};
+use rustix::io::Errno;
 
 /// Where the folder of sockets is in a qube. `/run/vchan` is a link to it.
 pub const SOCKETS: &str = "/vchan";
@@ -58,11 +63,12 @@ fn handled() -> Result<RulesetCreated, GuardError> {
         .map_err(GuardError::Landlock)
 }
 
-/// Binds the calling process, which has one thread, and all that come of it.
+/// Binds the calling process, which has one thread, and all that come of it. In `busy`, a folder
+/// below what is at the top, many files will be made.
 ///
 /// # Errors
 /// Where the kernel has no Landlock that knows all of it.
-pub fn only_sockets() -> Result<(), GuardError> {
+pub fn only_sockets(busy: Option<OwnedFd>) -> Result<(), GuardError> {
     let mut rules = handled()?;
     for entry in fs::read_dir("/").map_err(GuardError::Root)? {
         let entry = entry.map_err(GuardError::Root)?;
@@ -82,10 +88,37 @@ pub fn only_sockets() -> Result<(), GuardError> {
         let at = at.map_err(|e| GuardError::Root(e.into()))?;
         rules = allow(rules, at, access)?;
     }
+    if let Some(busy) = busy {
+        rules = allow(rules, busy, making())?;
+    }
     // The console is opened anew by whoever writes to `/dev/stderr`.
     rules = allow(rules, io::stderr(), AccessFs::WriteFile.into())?;
     rules.restrict_self().map_err(GuardError::Landlock)?;
     Ok(())
+}
+
+/// Opens `path`, an absolute one that lies below `home`, and makes what of it is missing in `home`.
+/// Never through a link: what is in a home folder is up to the qube, and [`SOCKETS`] must not be
+/// reached by it.
+///
+/// # Errors
+/// Where `path` does not lie below `home`, or is no folder and cannot become one.
+pub fn busy_folder(home: &Path, path: &Path) -> Result<OwnedFd, Errno> {
+    let inside = path.strip_prefix(home).map_err(|_| Errno::INVAL)?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let step = |from: OwnedFd, to: Component<'_>| match to {
+        Component::RootDir => Ok(from),
+        Component::Normal(name) => openat(&from, name, flags, Mode::empty()),
+        _ => Err(Errno::INVAL),
+    };
+    let root = rustix::fs::open("/", flags, Mode::empty())?;
+    let home = home.components().try_fold(root, step)?;
+    inside.components().try_fold(home, |from, to| {
+        match mkdirat(&from, Path::new(&to), Mode::RWXU) {
+            Ok(()) | Err(Errno::EXIST) => step(from, to),
+            Err(error) => Err(error),
+        }
+    })
 }
 
 fn allow(
@@ -96,4 +129,52 @@ fn allow(
     rules
         .add_rule(PathBeneath::new(at, access))
         .map_err(GuardError::Landlock)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{MetadataExt, symlink};
+
+    use super::*;
+
+    fn inode(folder: OwnedFd) -> u64 {
+        rustix::fs::fstat(folder).unwrap().st_ino
+    }
+
+    #[test]
+    fn a_busy_folder_is_made_in_the_home_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().canonicalize().unwrap().join("user");
+        let path = home.join("state/deep");
+        assert_eq!(busy_folder(&home, &path).unwrap_err(), Errno::NOENT);
+        fs::create_dir(&home).unwrap();
+        for _ in 0..2 {
+            let found = inode(busy_folder(&home, &path).unwrap());
+            assert_eq!(found, fs::metadata(&path).unwrap().ino());
+        }
+    }
+
+    #[test]
+    fn a_busy_folder_is_no_other_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().canonicalize().unwrap();
+        let (home, elsewhere) = (dir.join("user"), dir.join("elsewhere"));
+        fs::create_dir(&home).unwrap();
+        fs::create_dir(&elsewhere).unwrap();
+        symlink(&elsewhere, home.join("link")).unwrap();
+        fs::write(home.join("file"), "").unwrap();
+        symlink(&home, dir.join("home")).unwrap();
+        for (home, path) in [
+            (&home, home.join("link")),
+            (&home, home.join("link/deep")),
+            (&home, home.join("file")),
+            (&home, home.join("../elsewhere")),
+            (&home, elsewhere.clone()),
+            (&dir.join("home"), dir.join("home/deep")),
+        ] {
+            assert!(busy_folder(home, &path).is_err(), "{}", path.display());
+        }
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(&home).unwrap().count(), 2);
+    }
 }

@@ -31,7 +31,7 @@ pub use kept::{AGE_MAX, BYTES_MAX, FILES_MAX, Kept, LARGE};
 pub use place::Place;
 pub use receive::{ReceiveOptions, receive};
 pub use send::{OnProgress, Sent, pack, pack_resumable};
-pub use unpack::run as run_unpacker;
+pub use unpack::{run as run_unpacker, staging_areas};
 
 /// Bytes moved at a time: small enough to stay in a core's second-level cache between being read,
 /// summed and written.

@@ -14,6 +14,8 @@ use super::tree::{clear, names_in, open_dir};
 
 /// Folder below the home folder in which received files appear.
 const INCOMING: &str = "QubesIncoming";
+/// Folder below the user's state folder in which each source has its staging area.
+pub(super) const AREAS: &str = "bulkhead/filecopy";
 /// Where the staging area is if the state folder is on another mount than the incoming folder.
 const NEARBY: &str = ".unfinished";
 /// How the name of a staging folder starts.
@@ -43,7 +45,7 @@ impl Place {
         }
         let incoming_path = home.join(INCOMING).join(source);
         let incoming = make_folder(&incoming_path)?;
-        let mut area_path = state.join("bulkhead/filecopy").join(source);
+        let mut area_path = state.join(AREAS).join(source);
         let mut area = make_folder(&area_path);
         let near = match &area {
             Ok(area) => same_mount(area, &incoming),

@@ -93,6 +93,11 @@ fn tell(output: &mut impl Write, code: u32, crc: u32, last_name: Option<Vec<u8>>
     let _ = output.flush();
 }
 
+/// The folder of the staging areas of all sources.
+pub fn staging_areas() -> PathBuf {
+    state_folder().join(super::place::AREAS)
+}
+
 /// The user's state folder, from `XDG_STATE_HOME` or below the home folder.
 pub(crate) fn state_folder() -> PathBuf {
     let home = || std::env::home_dir().unwrap_or_else(|| PathBuf::from("/"));
