@@ -5,6 +5,6 @@ fn main() {
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     // As `bulkhead_early` has it.
     if is("CARGO_CFG_TARGET_ARCH", "x86_64") && is("CARGO_CFG_TARGET_OS", "linux") {
-        println!("cargo::rustc-link-arg-bins=-Wl,-e,bulkhead_entry");
+        println!("cargo::rustc-link-arg-bin=qube-agent=-Wl,-e,bulkhead_entry");
     }
 }

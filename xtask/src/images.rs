@@ -22,7 +22,7 @@ impl Profile {
         }
     }
 
-    fn folder(self) -> &'static str {
+    pub(crate) fn folder(self) -> &'static str {
         match self {
             Self::Dev => "debug",
             Self::Release => "release",
@@ -41,6 +41,9 @@ pub(crate) fn build_words() -> &'static [&'static str] {
         &["build", "--quiet"]
     }
 }
+
+/// What runs in qubes.
+const GUEST_PROGRAMS: &[&str] = &["qube-agent", "qube-boot"];
 
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     let mut options = Options::new(arguments);
@@ -71,13 +74,12 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
         .args(["-p", "qube-agent", "--target", AGENT_TARGET])
         .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     let programs = target_dir().join(profile.folder());
-    let agent = target_dir()
-        .join(AGENT_TARGET)
-        .join(profile.folder())
-        .join("qube-agent");
-    // A running qube may be executing the old file, so it is replaced and not written over.
-    let new = programs.join("qube-agent.new");
-    std::fs::copy(agent, &new)?;
-    std::fs::rename(new, programs.join("qube-agent"))?;
+    let guest = target_dir().join(AGENT_TARGET).join(profile.folder());
+    for name in GUEST_PROGRAMS {
+        // A running qube may be executing the old file, so it is replaced and not written over.
+        let new = programs.join(format!("{name}.new"));
+        std::fs::copy(guest.join(name), &new)?;
+        std::fs::rename(new, programs.join(name))?;
+    }
     Ok(programs)
 }
