@@ -6,6 +6,7 @@
 
 mod bench;
 mod check;
+mod deb;
 mod demo;
 mod fuzz;
 mod images;
@@ -28,6 +29,7 @@ Commands:
             --keep          leave it running and print the commands to play on
             --release       as it ships: builds for some minutes longer, runs faster
   build   every program as tests and the demo use it; with --release as it ships
+  deb     Debian packages of what this workspace builds, in target/debian
   test    format, lints, unit and end-to-end tests, a short run of each fuzz target
             --all           also what takes long: licences, long fuzzing, Debian templates
             --qrexec-suite DIR
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "setup" => setup::command(rest),
         "build" => images::command(rest),
+        "deb" => deb::command(rest),
         "demo" => demo::command(rest),
         "test" => test::command(rest),
         "check" => check::command(rest),

@@ -5,7 +5,8 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::images::{AGENT_TARGET, build_words};
+use crate::deb;
+use crate::images::{AGENT_TARGET, Profile, build_words};
 use crate::process::{cargo, run, target_dir};
 use crate::test::{Tally, tallied};
 
@@ -31,7 +32,8 @@ pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tall
     match place {
         Place::Qemu => command
             .env("BULKHEAD_HW_PLACE", "qemu")
-            .env("BULKHEAD_HAND", build_hand()?),
+            .env("BULKHEAD_HAND", build_hand()?)
+            .env("BULKHEAD_DEBS", deb::build(Profile::Dev)?),
         Place::Embedded => command.env("BULKHEAD_HW_PLACE", "embedded"),
         Place::Host(address) => command.env("BULKHEAD_HW_PLACE", address),
     };

@@ -3,11 +3,12 @@
 use bulkhead_hw_tests::scenario::Scenario;
 
 mod harness;
+mod packages;
 mod xen;
 
 /// Every scenario there is.
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
-    [harness::SCENARIOS, xen::SCENARIOS]
+    [harness::SCENARIOS, packages::SCENARIOS, xen::SCENARIOS]
         .into_iter()
         .flatten()
         .copied()
