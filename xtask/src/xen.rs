@@ -30,10 +30,14 @@ pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tall
         .env("BULKHEAD_HW_LOGS", target_dir().join("hw-tests"))
         .stdout(Stdio::piped());
     match place {
-        Place::Qemu => command
-            .env("BULKHEAD_HW_PLACE", "qemu")
-            .env("BULKHEAD_HAND", build_hand()?)
-            .env("BULKHEAD_DEBS", deb::build(Profile::Dev)?),
+        Place::Qemu => {
+            let programs = build_programs()?;
+            command
+                .env("BULKHEAD_HW_PLACE", "qemu")
+                .env("BULKHEAD_HAND", programs.join("bulkhead-hand"))
+                .env("BULKHEAD_PEER", programs.join("bulkhead-peer"))
+                .env("BULKHEAD_DEBS", deb::build(Profile::Dev)?)
+        }
         Place::Embedded => command.env("BULKHEAD_HW_PLACE", "embedded"),
         Place::Host(address) => command.env("BULKHEAD_HW_PLACE", address),
     };
@@ -43,8 +47,9 @@ pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tall
     Ok(())
 }
 
-/// The program of the tests in dom0: static, because dom0 is another Debian than this one.
-fn build_hand() -> Result<PathBuf> {
+/// The programs of the tests in dom0 and in guests, in one folder: static, because dom0 is another
+/// Debian than this one, and a guest may be none.
+fn build_programs() -> Result<PathBuf> {
     run(cargo()
         .args(build_words())
         .args([
@@ -53,11 +58,10 @@ fn build_hand() -> Result<PathBuf> {
             "bulkhead-hw-tests",
             "--bin",
             "bulkhead-hand",
+            "--bin",
+            "bulkhead-peer",
         ])
         .args(["--target", AGENT_TARGET])
         .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
-    Ok(target_dir()
-        .join(AGENT_TARGET)
-        .join("release")
-        .join("bulkhead-hand"))
+    Ok(target_dir().join(AGENT_TARGET).join("release"))
 }

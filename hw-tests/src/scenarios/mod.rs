@@ -4,12 +4,18 @@ use bulkhead_hw_tests::scenario::Scenario;
 
 mod harness;
 mod packages;
+mod vchan;
 mod xen;
 
 /// Every scenario there is.
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
-    [harness::SCENARIOS, packages::SCENARIOS, xen::SCENARIOS]
-        .into_iter()
-        .flatten()
-        .copied()
+    [
+        harness::SCENARIOS,
+        packages::SCENARIOS,
+        vchan::SCENARIOS,
+        xen::SCENARIOS,
+    ]
+    .into_iter()
+    .flatten()
+    .copied()
 }

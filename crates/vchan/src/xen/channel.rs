@@ -144,7 +144,7 @@ impl Server {
                 byte: SERVER_LIVE,
                 signal: &events,
             };
-            match memory.share(client, 1 + left + right, then) {
+            match memory.share_until(client, 1 + left + right, Some(then)) {
                 Ok((region, grants)) => return Self::with(events, region, grants, client, orders),
                 Err(source) => {
                     let full = source.kind() == io::ErrorKind::StorageFull

@@ -398,11 +398,15 @@ impl AllocDevice {
     /// # Errors
     /// `InvalidInput` for none or for more than any channel has; the kernel's, `StorageFull`
     /// among them where all domains together were given as many pages as the module's `limit`.
-    pub(super) fn share(
+    pub fn share(&self, peer: DomId, pages: usize) -> io::Result<(Region, Vec<GrantRef>)> {
+        self.share_until(peer, pages, None)
+    }
+
+    pub(super) fn share_until(
         &self,
         peer: DomId,
         pages: usize,
-        then: OnUnmap<'_>,
+        then: Option<OnUnmap<'_>>,
     ) -> io::Result<(Region, Vec<GrantRef>)> {
         let mut request = Box::new(Allocate {
             // Checked by the type: domain ids have 15 bits.
@@ -413,7 +417,7 @@ impl AllocDevice {
             grants: [0; PAGES_MAX],
         });
         call(&self.0, ALLOCATE, &mut *request)?;
-        let region = map(&self.0, pages, request.index, Some(then), DEALLOCATE)?;
+        let region = map(&self.0, pages, request.index, then, DEALLOCATE)?;
         let grants = request.grants.iter().take(pages);
         Ok((region, grants.map(|&grant| GrantRef(grant)).collect()))
     }
