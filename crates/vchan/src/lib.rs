@@ -4,10 +4,12 @@
 //! port. Exactly one client may ever connect to one server. [`Channel`] is what programs move
 //! bytes through; [`socket`] makes channels of Unix sockets, byte-compatible with the public
 //! socket flavour; [`xen`] of memory that two domains share; [`guard`] is how dom0 reaches into the folders of qubes without being led
-//! astray. [`seqpacket`] is the daemon's private line to its relays.
+//! astray. With the feature `tokio`, tasks read and write channels. [`seqpacket`] is the daemon's private line to its relays.
 
 #![deny(unsafe_code)]
 
+#[cfg(any(test, feature = "tokio"))]
+pub mod asynchronous;
 pub mod channel;
 pub mod guard;
 pub mod id;

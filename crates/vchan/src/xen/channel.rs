@@ -10,6 +10,7 @@
 //! - A domain that is destroyed signals nobody. Who knows of it says so
 //!   ([`XenChannel::peer_died`]).
 
+use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Instant;
@@ -183,7 +184,7 @@ impl Server {
         };
         let end = End::serve(region, &described).ok_or_else(none)?;
         Ok(Self {
-            channel: Box::new(XenChannel { end, events }),
+            channel: Box::new(XenChannel::new(end, events)),
             client,
             offer,
             sizes: orders.sizes(),
@@ -246,17 +247,46 @@ impl Server {
 
 impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.channel.events.as_fd()
+        self.channel.bell.as_fd()
     }
 }
 
-/// A connected channel.
-#[derive(Debug)]
-pub struct XenChannel {
-    // Before the event channel: unmapping signals by it.
-    end: End,
-    events: EventChannel,
+/// How the two ends of a ring wake each other.
+pub trait Bell: AsFd + Debug + Send {
+    /// Wakes the peer.
+    ///
+    /// # Errors
+    /// The transport's.
+    fn signal(&self) -> io::Result<()>;
+
+    /// Takes the signal that came, if one did, and lets the next come. The descriptor is readable
+    /// when one came.
+    ///
+    /// # Errors
+    /// The transport's.
+    fn acknowledge(&self) -> io::Result<()>;
 }
+
+impl Bell for EventChannel {
+    fn signal(&self) -> io::Result<()> {
+        EventChannel::signal(self)
+    }
+
+    fn acknowledge(&self) -> io::Result<()> {
+        EventChannel::acknowledge(self)
+    }
+}
+
+/// A connected channel over shared memory.
+#[derive(Debug)]
+pub struct RingChannel<B: Bell> {
+    // Before the bell: unmapping signals by it.
+    end: End,
+    bell: B,
+}
+
+/// A connected channel on Xen.
+pub type XenChannel = RingChannel<EventChannel>;
 
 impl XenChannel {
     /// Becomes the client of what `server` offers.
@@ -291,7 +321,13 @@ impl XenChannel {
         let end = End::attach(page, rings, described.orders)
             .map_err(|source| XenError::Attach { server, source })?;
         events.signal().map_err(event_error)?;
-        Ok(Self { end, events })
+        Ok(Self::new(end, events))
+    }
+}
+
+impl<B: Bell> RingChannel<B> {
+    pub(super) fn new(end: End, bell: B) -> Self {
+        Self { end, bell }
     }
 
     /// Takes note that the peer's domain was destroyed. What it wrote can still be read.
@@ -308,7 +344,7 @@ impl XenChannel {
     /// Tells the peer if it asked. That it cannot be told means that it is gone.
     fn signal(&self, moved: Moved) -> usize {
         if moved.signal {
-            let _ = self.events.signal();
+            let _ = self.bell.signal();
         }
         moved.bytes
     }
@@ -330,9 +366,9 @@ fn broken(error: BrokenError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-impl Channel for XenChannel {
+impl<B: Bell> Channel for RingChannel<B> {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.events.as_fd()
+        self.bell.as_fd()
     }
 
     fn poll_flags(&self, _: Wants) -> PollFlags {
@@ -341,7 +377,7 @@ impl Channel for XenChannel {
     }
 
     fn acknowledge(&mut self) -> io::Result<()> {
-        self.events.acknowledge()
+        self.bell.acknowledge()
     }
 
     fn hung_up(&self, _: PollFlags) -> bool {
@@ -386,10 +422,10 @@ impl Channel for XenChannel {
     }
 }
 
-impl Drop for XenChannel {
+impl<B: Bell> Drop for RingChannel<B> {
     fn drop(&mut self) {
         self.end.close();
         // Fails only where nobody listens.
-        let _ = self.events.signal();
+        let _ = self.bell.signal();
     }
 }

@@ -12,8 +12,9 @@ pub mod channel;
 pub mod device;
 pub mod layout;
 pub mod memory;
+pub mod pair;
 pub mod ring;
 pub mod store;
 
-pub use channel::{Offer, Server, XenChannel, XenError};
+pub use channel::{Offer, RingChannel, Server, XenChannel, XenError};
 pub use layout::RingSizes;
