@@ -7,15 +7,17 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use std::io::{PipeReader, Read, Write};
+use std::io::{IoSlice, PipeReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use bulkhead_qrexec::launch::{Diagnostics, Program, start};
 use bulkhead_qrexec::pump::{
     Ending, Errors, Input, Options, Output, PumpError, Streams, Switch, exit_code, run,
 };
-use bulkhead_vchan::SocketChannel;
+use bulkhead_vchan::xen::{RingSizes, pair};
+use bulkhead_vchan::{Channel, SocketChannel};
 use bulkhead_wire::qrexec::data::{Role, eof, exit_code as exit_message};
 use bulkhead_wire::qrexec::{Header, Kind, Version, hello};
 
@@ -209,7 +211,7 @@ fn a_reader_that_stalls_is_not_buffered_for() {
             }
             Err(_) => {
                 idle += 1;
-                thread::sleep(std::time::Duration::from_millis(2));
+                thread::sleep(Duration::from_millis(2));
             }
         }
         assert!(sent.len() < 8 << 20, "{}", sent.len());
@@ -284,4 +286,72 @@ fn a_local_program_that_fails_fails_a_call_that_did_not() {
     assert_eq!(exit_code(&ending(Some(42), Some(1))), 42);
     assert_eq!(exit_code(&ending(Some(0), None)), 0);
     assert_eq!(exit_code(&ending(None, Some(0))), 255);
+}
+
+/// Both ends of a call over a ring, which has no half close and no hang-up to poll for.
+#[test]
+fn a_call_over_rings_gets_its_input_and_tells_everything() {
+    for sizes in [RingSizes { left: 0, right: 0 }, RingSizes::DATA] {
+        let (mut server, mut client, _memory) = pair::pair(sizes).unwrap();
+        let served = thread::spawn(move || {
+            let mut command = Program::new("/bin/sh");
+            command.args(["-c", "cat; exit 3"]);
+            let (streams, child) = start(&command, Diagnostics::Stream).unwrap();
+            run(
+                &mut client,
+                streams,
+                Some(child),
+                Options::new(Role::Service),
+            )
+        });
+        let (stdin, mut feed) = std::io::pipe().unwrap();
+        let (mut out, stdout) = std::io::pipe().unwrap();
+        let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+        let sent = data.clone();
+        let feeding = thread::spawn(move || feed.write_all(&sent));
+        let calling = thread::spawn(move || {
+            let streams = Streams {
+                input: Some(Input::new(stdin.into()).unwrap()),
+                output: Some(Output::new(stdout.into()).unwrap()),
+                errors: Errors::None,
+            };
+            run(&mut server, streams, None, Options::new(Role::Caller))
+        });
+        let mut back = Vec::new();
+        out.read_to_end(&mut back).unwrap();
+        assert!(back == data);
+        feeding.join().unwrap().unwrap();
+        assert_eq!(calling.join().unwrap().unwrap().remote, Some(3));
+        assert_eq!(served.join().unwrap().unwrap().local, Some(3));
+    }
+}
+
+/// A peer that is gone while what it sent before cannot be read yet ends the call over a ring too.
+#[test]
+fn a_caller_that_leaves_a_ring_hangs_up_on_a_service_that_does_not_read() {
+    let (mut server, mut client, _memory) = pair::pair(RingSizes::DATA).unwrap();
+    let served = thread::spawn(move || {
+        let mut command = Program::new("/bin/sh");
+        command.args(["-c", "exec sleep 1000"]);
+        let (streams, child) = start(&command, Diagnostics::Stream).unwrap();
+        let mut options = Options::new(Role::Service);
+        options.hang_up = Some(Duration::from_millis(100));
+        run(&mut client, streams, Some(child), options)
+    });
+    let mut bytes = hello(Version::V4).to_vec();
+    for _ in 0..30 {
+        bytes.extend(message(Kind::Stdin, &[7; 60_000]));
+    }
+    // Until the service's pipe and the ring are full.
+    let mut rest = &bytes[..];
+    let full = Instant::now() + Duration::from_millis(500);
+    while Instant::now() < full {
+        match server.write(&[IoSlice::new(rest)]) {
+            Ok(n) => rest = &rest[n..],
+            Err(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+    drop(server);
+    let ending = served.join().unwrap().unwrap();
+    assert!(ending.cut, "{ending:?}");
 }
