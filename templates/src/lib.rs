@@ -1,9 +1,24 @@
 //! Template images from recipes, and what images are made with: tools as Debian ships them, and a
 //! cache of what is expensive to make.
+//!
+//! ```text
+//!  recipe ──> lock ──> packages ──> tree ──> image
+//!  (names)   (names,   (verified)  (Debian,  (root.ext4, kernel, initrd;
+//!             digests)              kept)     bulkhead-guest.deb inside)
+//! ```
+//!
+//! The same recipe, lock and package of the agent make the same bytes, on any machine.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
 pub mod cache;
+mod cpio;
+mod debs;
+pub mod image;
+mod kernel;
+mod lock;
 pub mod progress;
+pub mod recipe;
 pub mod tools;
+mod tree;

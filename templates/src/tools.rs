@@ -39,7 +39,7 @@ impl Tools {
         let key = Key::of([&["1", SUITE], PACKAGES].concat());
         let root = cache::kept("tools", &key, |dir| {
             step("fetching QEMU and tools from Debian's packages", || {
-                extract(&dir.join("root"))
+                extract(PACKAGES, &dir.join("root"))
             })
         })?;
         Ok(Self {
@@ -64,11 +64,18 @@ impl Tools {
     }
 }
 
-fn extract(root: &Path) -> Result<()> {
+/// A tree of other packages of that release, for a dom0 that lacks them.
+pub fn unpacked(packages: &[&str]) -> Result<PathBuf> {
+    let key = Key::of([&["1", SUITE], packages].concat());
+    let folder = cache::kept("unpacked", &key, |dir| extract(packages, &dir.join("root")))?;
+    Ok(folder.join("root"))
+}
+
+fn extract(packages: &[&str], root: &Path) -> Result<()> {
     run(Command::new("mmdebstrap")
         .args(["--variant=extract", "--components=main", "--quiet"])
         .arg(r#"--aptopt=Apt::Install-Recommends "false""#)
-        .arg(format!("--include={}", PACKAGES.join(",")))
+        .arg(format!("--include={}", packages.join(",")))
         .args(["--", SUITE])
         .arg(root))
 }

@@ -13,6 +13,7 @@ mod images;
 mod process;
 mod setup;
 mod suite;
+mod template;
 mod test;
 mod xen;
 
@@ -30,6 +31,10 @@ Commands:
             --release       as it ships: builds for some minutes longer, runs faster
   build   every program as tests and the demo use it; with --release as it ships
   deb     Debian packages of what this workspace builds, in target/debian
+  template NAME
+          a template image from templates/NAME; prints its folder
+            --update-lock   take the packages that Debian has now, and build nothing
+            --twice         build it two times from nothing and compare
   test    format, lints, unit and end-to-end tests, a short run of each fuzz target
             --all           also what takes long: licences, long fuzzing, Debian templates
             --qrexec-suite DIR
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         "build" => images::command(rest),
         "deb" => deb::command(rest),
         "demo" => demo::command(rest),
+        "template" => template::command(rest),
         "test" => test::command(rest),
         "check" => check::command(rest),
         "bench" => bench::command(rest),

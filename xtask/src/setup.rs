@@ -20,6 +20,7 @@ const PACKAGES: &[Package] = &[
     ("pkg-config", "finding the libraries above"),
     ("procps", "`kill`, with which demo and tests end daemons"),
     ("uidmap", "Debian templates that an ordinary user builds"),
+    ("zstd", "kernels of templates"),
 ];
 
 /// What the program on the desktop and its tests need; the demo does without.

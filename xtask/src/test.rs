@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::images::{self, Profile};
 use crate::process::{Options, cargo};
 use crate::xen::{self, Place};
-use crate::{check, fuzz, setup, suite};
+use crate::{check, fuzz, setup, suite, template};
 
 /// Seconds per fuzz target in an ordinary run.
 const FUZZ_SECONDS: u32 = 3;
@@ -64,6 +64,16 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     scenarios(Place::Embedded, &mut tally, &mut failures);
     println!("== scenarios on Xen in QEMU");
     scenarios(Place::Qemu, &mut tally, &mut failures);
+    if all {
+        println!("== a template, built twice");
+        match template::reproducible("debian-13-minimal") {
+            Ok(()) => tally.passed += 1,
+            Err(error) => {
+                tally.failed += 1;
+                failures.push(format!("{error:#}"));
+            }
+        }
+    }
     println!("== fuzz targets, {seconds} s each");
     match fuzz::run_all(seconds) {
         Ok(targets) => tally.passed += targets,
