@@ -139,7 +139,8 @@ impl Running {
         Ok(true)
     }
 
-    fn shown(&self) -> String {
+    /// Everything that it has said.
+    pub fn shown(&self) -> String {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         format!("{}{}", text(&self.out), text(&self.err))
     }

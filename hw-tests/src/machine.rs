@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -65,7 +66,11 @@ impl Saved {
         let state = self.image.file(STATE);
         let qemu = Qemu::start(&self.tools, &self.image, folder.path(), From::Saved(&state))?;
         let dom0 = Hand::connect(&qemu.hand(), ANSWERS)?;
-        Ok(Machine { dom0, qemu, folder })
+        Ok(Machine {
+            dom0,
+            qemu: Mutex::new(qemu),
+            folder,
+        })
     }
 }
 
@@ -94,7 +99,7 @@ fn boot(tools: &Tools, image: &Image, dir: &Path) -> Result<()> {
 #[derive(Debug)]
 pub struct Machine {
     dom0: Hand,
-    qemu: Qemu,
+    qemu: Mutex<Qemu>,
     folder: tempfile::TempDir,
 }
 
@@ -104,6 +109,22 @@ impl Machine {
         &self.dom0
     }
 
+    fn qemu(&self) -> MutexGuard<'_, Qemu> {
+        // A test that panicked is over; its machine can still be asked for its logs.
+        self.qemu.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Plugs in a disk that cannot be written, with the contents of the file `path`; its name in
+    /// dom0. However large it is, nothing is copied.
+    pub fn attach(&self, path: &Path, name: &str) -> Result<String> {
+        self.qemu().attach(path, name)?;
+        let found = self.dom0().wait_until(
+            &format!(r#"for disk in /sys/block/vd*; do [ "$(cat $disk/serial)" != {name} ] || echo "/dev/${{disk##*/}}"; done | grep ."#),
+            ANSWERS,
+        )?;
+        Ok(found.trim().to_owned())
+    }
+
     /// Puts what the machine wrote into `folder`; what cannot be had is said there.
     pub fn keep_logs(&mut self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -111,7 +132,7 @@ impl Machine {
             // Nothing was written if the machine never ran.
             let _ = fs::copy(self.folder.path().join(name), folder.join(name));
         }
-        if self.qemu.runs() {
+        if self.qemu().runs() {
             for (name, script) in LOGS {
                 let said = self.dom0().run(&["sh", "-c", script]);
                 let text =

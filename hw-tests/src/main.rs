@@ -17,6 +17,9 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 /// What is missing where somebody starts this by hand.
 const BY_XTASK: &str = "run this by `cargo xtask test --xen`";
 
+/// What begins so takes minutes and says how long things take; it runs where it is asked for.
+const MEASURES: &str = "measure::";
+
 fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
@@ -96,6 +99,7 @@ fn trial(
     world: impl FnOnce() -> Result<World> + Send + 'static,
     logs: PathBuf,
 ) -> Trial {
+    let measures = scenario.name.starts_with(MEASURES);
     Trial::ignorable_test(scenario.name, move || {
         if let Some(why) = scenario.needs.iter().find_map(|&need| place.lacks(need)) {
             return Ok(Completion::ignored_with(why));
@@ -110,4 +114,5 @@ fn trial(
         })?;
         Ok(Completion::Completed)
     })
+    .with_ignored_flag(measures)
 }

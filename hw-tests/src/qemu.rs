@@ -142,6 +142,17 @@ impl Qemu {
         self.folder.join("hand")
     }
 
+    /// Plugs in a disk with the contents of the file `path`, which nobody may write to; dom0 sees
+    /// it as one with this `serial` number.
+    pub(crate) fn attach(&mut self, path: &Path, serial: &str) -> Result<()> {
+        let file = json!({ "driver": "file", "filename": path });
+        let node = json!({ "driver": "raw", "node-name": serial, "read-only": true, "file": file });
+        self.qmp.command("blockdev-add", node)?;
+        let device = json!({ "driver": "virtio-blk-pci", "drive": serial, "serial": serial });
+        self.qmp.command("device_add", device)?;
+        Ok(())
+    }
+
     /// Stops the machine, writes its memory to `state`, and ends it: its disk is as it was then.
     pub(crate) fn save(mut self, state: &Path) -> Result<()> {
         self.qmp.command("stop", json!({}))?;

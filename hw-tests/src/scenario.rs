@@ -92,6 +92,19 @@ impl World {
         }
     }
 
+    /// Puts the file `path` into dom0 as a disk that cannot be written; the disk's name there.
+    pub fn attach(&self, path: &Path, name: &str) -> Result<String> {
+        match &self.at {
+            At::Machine(machine) => machine.attach(path, name),
+            At::Line(line) => {
+                let at = format!("/var/tmp/{name}");
+                line.as_ref().put_file(path, &at)?;
+                line.as_ref()
+                    .sh(&format!("losetup --find --show --read-only {at}"))
+            }
+        }
+    }
+
     /// Keeps what is left of a scenario that failed, where there is something to keep.
     pub fn keep_logs(&mut self, folder: &Path) -> Result<()> {
         match &mut self.at {

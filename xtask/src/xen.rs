@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::deb;
 use crate::images::{AGENT_TARGET, Profile, build_words};
-use crate::process::{cargo, run, target_dir};
+use crate::process::{cargo, root, run, target_dir};
 use crate::test::{Tally, tallied};
 
 /// Where scenarios run.
@@ -27,6 +27,8 @@ pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tall
     command
         .args(["run", "--quiet", "-p", "bulkhead-hw-tests", "--"])
         .args(filter)
+        // Who names a measurement wants it.
+        .args(filter.map(|_| "--include-ignored"))
         .env("BULKHEAD_HW_LOGS", target_dir().join("hw-tests"))
         .stdout(Stdio::piped());
     match place {
@@ -36,6 +38,7 @@ pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tall
                 .env("BULKHEAD_HW_PLACE", "qemu")
                 .env("BULKHEAD_HAND", programs.join("bulkhead-hand"))
                 .env("BULKHEAD_PEER", programs.join("bulkhead-peer"))
+                .env("BULKHEAD_RECIPES", root().join("templates"))
                 .env("BULKHEAD_DEBS", deb::build(Profile::Dev)?)
         }
         Place::Embedded => command.env("BULKHEAD_HW_PLACE", "embedded"),

@@ -2,6 +2,7 @@
 
 use bulkhead_hw_tests::scenario::Scenario;
 
+mod guest;
 mod harness;
 mod packages;
 mod vchan;
@@ -10,6 +11,7 @@ mod xen;
 /// Every scenario there is.
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
     [
+        guest::SCENARIOS,
         harness::SCENARIOS,
         packages::SCENARIOS,
         vchan::SCENARIOS,

@@ -1,0 +1,280 @@
+//! A qube from the template: its disks, its agent, and how long it takes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
+use bulkhead_hw_tests::scenario::{Need, Scenario, World};
+use bulkhead_templates::image::Image;
+use bulkhead_templates::recipe::Recipe;
+use bulkhead_templates::tools;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "guest::the_agent_comes_up_the_root_forgets_and_private_stays",
+        needs: &[Need::Xen, Need::Throwaway],
+        run: root_forgets_and_private_stays,
+    },
+    Scenario {
+        name: "measure::boot_beside_a_stock_guest",
+        needs: &[Need::Xen, Need::Throwaway],
+        run: boot_beside_a_stock_guest,
+    },
+];
+
+const RECIPE: &str = "debian-13-minimal";
+
+/// Memory of a guest here.
+const MEMORY_MIB: u32 = 400;
+
+/// Snapshots of block devices, which dom0's own packages here cannot make.
+const DMSETUP: &[&str] = &["dmsetup", "libdevmapper1.02.1"];
+
+/// A private volume.
+const PRIVATE: &str = "/var/tmp/private.img";
+
+fn setting(name: &str) -> Result<PathBuf> {
+    let value = std::env::var_os(name);
+    value
+        .map(PathBuf::from)
+        .with_context(|| format!("{name} is not set"))
+}
+
+fn recipe() -> Result<Recipe> {
+    Recipe::read(&setting("BULKHEAD_RECIPES")?.join(RECIPE))
+}
+
+fn template() -> Result<Image> {
+    Image::kept(
+        &recipe()?,
+        &setting("BULKHEAD_DEBS")?.join("bulkhead-guest.deb"),
+    )
+}
+
+/// Makes dom0 one that can lay a writable layer over a disk.
+fn with_snapshots(dom0: &dyn Line) -> Result<()> {
+    let tree = tools::unpacked(DMSETUP)?;
+    let library = "usr/lib/x86_64-linux-gnu/libdevmapper.so.1.02.1";
+    for file in ["usr/sbin/dmsetup", library] {
+        let from = [tree.join(file), tree.join(file.trim_start_matches("usr/"))];
+        let found = from.iter().find(|path| path.is_file());
+        let found = found.with_context(|| format!("Debian has no {file}"))?;
+        dom0.put_file(found, &format!("/{file}"))?;
+    }
+    dom0.sh("chmod +x /usr/sbin/dmsetup; modprobe -a dm-snapshot loop")
+        .map(drop)
+}
+
+/// Lays a new layer over the disk `base`: `/dev/mapper/NAME`, for a name that is not used yet.
+fn layer(dom0: &dyn Line, base: &str, name: &str) -> Result<String> {
+    dom0.sh(&format!(
+        "truncate -s 1G /var/tmp/{name}.cow
+         layer=$(losetup --find --show /var/tmp/{name}.cow)
+         dmsetup create {name} --noudevsync \
+           --table \"0 $(blockdev --getsz {base}) snapshot {base} $layer N 8\"
+         dmsetup mknodes {name}; test -b /dev/mapper/{name}"
+    ))?;
+    Ok(format!("/dev/mapper/{name}"))
+}
+
+/// Writes a guest's configuration and creates it; how long that took, in seconds.
+fn create(dom0: &dyn Line, name: &str, kernel: &str, line: &str, disks: &[&str]) -> Result<f64> {
+    let disks: Vec<String> = disks.iter().map(|disk| format!("\"phy:{disk}\"")).collect();
+    let config = format!(
+        "type=\"pvh\"\nname=\"{name}\"\nmemory={MEMORY_MIB}\nvcpus=1\n\
+         kernel=\"/var/tmp/{kernel}\"\nramdisk=\"/var/tmp/{kernel}.initrd\"\n\
+         cmdline=\"console=hvc0 root=/dev/xvda rw {line}\"\n\
+         disk=[{}]\non_reboot=\"preserve\"\non_crash=\"preserve\"\n",
+        disks.join(",")
+    );
+    let at = format!("/tmp/{name}.cfg");
+    dom0.put(config.as_bytes(), &at)?;
+    let before = Instant::now();
+    dom0.sh(&format!("xl create -q {at}"))?;
+    Ok(before.elapsed().as_secs_f64())
+}
+
+/// The console of a guest, also for typing: `xl console` only reads where there is no terminal.
+fn console(dom0: &dyn Line, name: &str) -> Result<Running> {
+    let script = format!("exec /usr/lib/xen-*/bin/xenconsole --interactive $(xl domid {name})");
+    dom0.start(&["sh", "-euc", &script])
+}
+
+/// Lets the shell on the console run `script`; what it said up to its end, which `mark` names.
+fn at_console(console: &mut Running, script: &str, mark: &str) -> Result<()> {
+    // What is typed is shown too, and shall not look like the answer.
+    let (first, rest) = mark.split_at(1);
+    console.write(format!("{script} && echo {first}''{rest}\n").as_bytes())?;
+    console.wait_for(mark, PATIENCE)
+}
+
+/// Puts kernel and initrd into dom0 as `NAME` and `NAME.initrd`.
+fn put_kernel(dom0: &dyn Line, kernel: &Path, initrd: &Path, name: &str) -> Result<()> {
+    dom0.put_file(kernel, &format!("/var/tmp/{name}"))?;
+    dom0.put_file(initrd, &format!("/var/tmp/{name}.initrd"))
+}
+
+/// Boots the qube `work` on the disk `root`, with a shell in the place of systemd, which
+/// takes long here and is not what this is about.
+fn boot_to_shell(dom0: &dyn Line, root: &str) -> Result<Running> {
+    let disks = [&*format!("{root},xvda,w"), &format!("{PRIVATE},xvdb,w")];
+    create(dom0, "work", "ours", "loglevel=6 init=/bin/sh", &disks)?;
+    let mut console = console(dom0, "work")?;
+    console.wait_for("qube-boot: agent listens", PATIENCE)?;
+    at_console(&mut console, "PATH=/usr/sbin:/usr/bin", "shell")?;
+    Ok(console)
+}
+
+fn root_forgets_and_private_stays(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let image = template()?;
+    with_snapshots(dom0)?;
+    let base = world.attach(&image.file("root.ext4"), "template")?;
+    put_kernel(dom0, &image.file("vmlinux"), &image.file("initrd"), "ours")?;
+    dom0.sh(&format!("truncate -s 256M {PRIVATE}"))?;
+    let mut qube = boot_to_shell(dom0, &layer(dom0, &base, "first")?)?;
+    at_console(
+        &mut qube,
+        "cat /proc/$(cat /run/qubes/agent.pid)/comm",
+        "qube-agent",
+    )?;
+    at_console(
+        &mut qube,
+        "mountpoint /rw && mountpoint /home && test -d /home/user",
+        "mounted",
+    )?;
+    let devices = ["evtchn", "gntalloc", "gntdev"].map(|name| format!("test -c /dev/xen/{name}"));
+    at_console(&mut qube, &devices.join(" && "), "devices")?;
+    let marks = "echo 1 > /mark && echo 2 > /rw/mark && echo 3 > /home/user/mark && sync";
+    at_console(&mut qube, marks, "marked")?;
+    destroy(dom0, "work")?;
+    let mut qube = boot_to_shell(dom0, &layer(dom0, &base, "second")?)?;
+    at_console(&mut qube, "test ! -e /mark", "forgotten")?;
+    at_console(
+        &mut qube,
+        "test $(cat /rw/mark /home/user/mark | tr -d '\\n') = 23",
+        "kept",
+    )?;
+    destroy(dom0, "work")?;
+    Ok(())
+}
+
+fn destroy(dom0: &dyn Line, name: &str) -> Result<()> {
+    dom0.sh(&format!("xl destroy {name}"))?;
+    dom0.wait_until(&format!("! xl domid {name}"), PATIENCE)
+        .map(drop)
+}
+
+fn boot_beside_a_stock_guest(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let image = template()?;
+    let stock = tempfile::tempdir_in("/var/tmp")?;
+    image.stock(&recipe()?, stock.path())?;
+    with_snapshots(dom0)?;
+    let ours = world.attach(&image.file("root.ext4"), "template")?;
+    let theirs = world.attach(&stock.path().join("root.ext4"), "stock")?;
+    put_kernel(dom0, &image.file("vmlinux"), &image.file("initrd"), "ours")?;
+    let (kernel, initrd) = (stock.path().join("vmlinuz"), stock.path().join("initrd"));
+    put_kernel(dom0, &kernel, &initrd, "stock")?;
+    dom0.sh(&format!("truncate -s 256M {PRIVATE}"))?;
+    let mut fastest = f64::INFINITY;
+    for (name, what) in [
+        ("root1", "ours, first start"),
+        ("root2", "ours"),
+        ("root3", "ours"),
+    ] {
+        let root = layer(dom0, &ours, name)?;
+        let disks = [&*format!("{root},xvda,w"), &format!("{PRIVATE},xvdb,w")];
+        let took = timed(
+            dom0,
+            "work",
+            "ours",
+            &disks,
+            "qube-boot: agent listens",
+            OURS,
+        )?;
+        took.print(what);
+        fastest = fastest.min(took.all);
+        destroy(dom0, "work")?;
+    }
+    let root = layer(dom0, &theirs, "stockroot")?;
+    let disk = format!("{root},xvda,w");
+    let took = timed(dom0, "stock", "stock", &[&disk], "login:", STOCK)?;
+    took.print("stock Debian, to its login");
+    eprintln!("ours to stock: {:.2}", fastest / took.all);
+    destroy(dom0, "stock")
+}
+
+/// Where one part of a boot ends and the next begins, by what the console says.
+type Mark = (&'static str, &'static str);
+
+const OURS: &[Mark] = &[
+    ("kernel", "Run /init as init process"),
+    ("initrd, to the root", "qube-boot: root mounted"),
+    ("private volume", "qube-boot: private volume mounted"),
+    ("agent", "qube-boot: agent listens"),
+];
+
+const STOCK: &[Mark] = &[
+    ("kernel", "Run /init as init process"),
+    ("initrd", "running in system mode"),
+];
+
+/// How long a boot took, in seconds.
+struct Took {
+    create: f64,
+    /// Parts of it by the guest's own clock.
+    parts: Vec<(&'static str, f64)>,
+    /// From the command to what was waited for.
+    all: f64,
+}
+
+impl Took {
+    fn print(&self, what: &str) {
+        eprintln!(
+            "{what}: {:.1} s, of these create {:.1}",
+            self.all, self.create
+        );
+        for (part, seconds) in &self.parts {
+            eprintln!("    {part}: {seconds:.1}");
+        }
+    }
+}
+
+/// Longer than a stock guest takes here to its login.
+const LONG: Duration = Duration::from_secs(600);
+
+fn timed(
+    dom0: &dyn Line,
+    name: &str,
+    kernel: &str,
+    disks: &[&str],
+    until: &str,
+    marks: &[Mark],
+) -> Result<Took> {
+    let before = Instant::now();
+    let create = create(dom0, name, kernel, "loglevel=7", disks)?;
+    let mut console = console(dom0, name)?;
+    console.wait_for(until, LONG)?;
+    let all = before.elapsed().as_secs_f64();
+    let said = console.shown();
+    let mut parts = Vec::new();
+    let mut last = 0.0;
+    for (part, mark) in marks {
+        let at = said
+            .lines()
+            .find(|line| line.contains(mark))
+            .and_then(stamp);
+        let at = at.with_context(|| format!("`{mark}` has no time in\n{said}"))?;
+        parts.push((*part, at - last));
+        last = at;
+    }
+    Ok(Took { create, parts, all })
+}
+
+/// The kernel's time of a line of its log: `[   12.345678] ...`.
+fn stamp(line: &str) -> Option<f64> {
+    let (time, _) = line.split_once('[')?.1.split_once(']')?;
+    time.trim().parse().ok()
+}
