@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod aio;
 pub mod apply;
 pub mod audit;
@@ -22,6 +23,7 @@ pub mod generation;
 pub mod hypervisor;
 pub mod instance;
 pub mod journal;
+mod link;
 pub mod lock;
 pub mod machine;
 pub mod observe;

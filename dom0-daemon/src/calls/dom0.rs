@@ -225,7 +225,7 @@ impl Runtime {
             just_exec: false,
         };
         let relay = run.relay.get();
-        let sent = relay.map_or(Err(crate::relays::LinkError::Gone), |r| r.send(&execute));
+        let sent = relay.map_or(Err(crate::link::LinkError::Gone), |r| r.send(&execute));
         sent.map_err(|error| give_up(RuntimeError::link(name, error)))?;
         Ok(DataConnection {
             qube: name.to_string(),

@@ -581,7 +581,7 @@ impl Inner {
         let sent = target
             .relay
             .get()
-            .map_or(Err(crate::relays::LinkError::Gone), |relay| {
+            .map_or(Err(crate::link::LinkError::Gone), |relay| {
                 relay.send(&execute)
             });
         if let Err(error) = sent {

@@ -25,10 +25,10 @@ use bulkhead_wire::relay::{FromRelay, ToRelay};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
+use crate::link::{LinkError, ReceiveError};
+
 pub(crate) use self::check::printable;
 pub(crate) use self::folder::{Folder, listen_at};
-use self::link::Link;
-pub(crate) use self::link::LinkError;
 use self::litter::Litter;
 pub(crate) use self::litter::Misuse;
 use self::pace::Pace;
@@ -36,7 +36,6 @@ pub(crate) use self::said::Shared as SharedLines;
 
 mod check;
 mod folder;
-mod link;
 mod litter;
 mod pace;
 mod said;
@@ -55,6 +54,9 @@ const LITTER_PAUSE: Duration = Duration::from_millis(20);
 const NAMES_AT_ONCE: usize = 32;
 /// Pause before the next try to connect to an agent that does not accept.
 const ATTACH_RETRY: Duration = Duration::from_millis(50);
+
+/// The line to a relay.
+type Link = crate::link::Link<ToRelay, FromRelay>;
 
 /// What a relay serves.
 #[derive(Debug)]
@@ -156,7 +158,7 @@ struct Keeper {
 
 /// What wakes a keeper.
 enum Event {
-    Message(Result<Option<FromRelay>, link::ReceiveError>),
+    Message(Result<Option<FromRelay>, ReceiveError>),
     Names(io::Result<folder::News>),
     WriteFailed(io::Error),
     TryAttach,

@@ -2,8 +2,8 @@
 
 use bulkhead_model::name::QubeName;
 
+use crate::link::LinkError;
 use crate::machine::MachineError;
-use crate::relays::LinkError;
 
 /// Why the runtime could not do what a client asked.
 #[derive(Debug, thiserror::Error)]

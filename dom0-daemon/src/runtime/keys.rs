@@ -7,6 +7,7 @@ use std::io::Read;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Qube, QubeKind};
 
+use crate::address;
 use crate::hypervisor::DomId;
 
 /// Values by path.
@@ -27,22 +28,9 @@ pub(super) struct Neighbour {
     pub(super) domid: DomId,
 }
 
-/// Addresses as Qubes gives them out: 10.137.x.y for qubes, 10.139.1.1 and .2 for name servers.
-fn address(domid: DomId) -> String {
-    format!("10.137.{}.{}", (domid.0 >> 8) & 0xff, domid.0 & 0xff)
-}
-
-/// The address by which a network-providing qube is a gateway.
-fn gateway(domid: DomId) -> String {
-    format!("10.138.{}.{}", (domid.0 >> 8) & 0xff, domid.0 & 0xff)
-}
-
 fn hardware_address(domid: DomId) -> String {
-    format!(
-        "00:16:3e:5e:{:02x}:{:02x}",
-        (domid.0 >> 8) & 0xff,
-        domid.0 & 0xff
-    )
+    let bytes = address::hardware(domid).map(|byte| format!("{byte:02x}"));
+    bytes.join(":")
 }
 
 /// All keys for `qube`, which runs as `domid`.
@@ -93,19 +81,22 @@ pub(super) fn keys(qube: &Qube, domid: DomId, netvm: Option<DomId>, clients: &[N
     set("/qubes-service/meminfo-writer", "1".to_owned());
     if let Some(netvm) = netvm {
         set("/qubes-mac", hardware_address(domid));
-        set("/qubes-ip", address(domid));
+        set("/qubes-ip", address::of(domid).to_string());
         set("/qubes-netmask", "255.255.255.255".to_owned());
-        set("/qubes-gateway", gateway(netvm));
+        set("/qubes-gateway", address::gateway(netvm).to_string());
         set("/qubes-primary-dns", "10.139.1.1".to_owned());
         set("/qubes-secondary-dns", "10.139.1.2".to_owned());
     }
     if qube.provides_network {
-        set("/qubes-netvm-network", gateway(domid));
-        set("/qubes-netvm-gateway", gateway(domid));
+        set("/qubes-netvm-network", address::gateway(domid).to_string());
+        set("/qubes-netvm-gateway", address::gateway(domid).to_string());
         set("/qubes-netvm-netmask", "255.255.255.255".to_owned());
         set("/qubes-netvm-primary-dns", "10.139.1.1".to_owned());
         set("/qubes-netvm-secondary-dns", "10.139.1.2".to_owned());
-        let addresses: Vec<String> = clients.iter().map(|c| address(c.domid)).collect();
+        let addresses: Vec<String> = clients
+            .iter()
+            .map(|c| address::of(c.domid).to_string())
+            .collect();
         set("/connected-ips", addresses.join(" "));
     }
     keys.extend(service_keys(&qube.services));

@@ -1,42 +1,45 @@
-//! The line to one relay: messages go out at once where the queue has room.
+//! The line to a process of ours: messages go out at once where the queue has room.
 
 use std::collections::VecDeque;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bulkhead_vchan::seqpacket;
-use bulkhead_wire::relay::{self, FromRelay, PACKET_MAX, PacketError, ToRelay};
+use bulkhead_wire::relay::{self, PACKET_MAX, PacketError};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::Notify;
 
-/// Messages kept for a relay that does not read. Far more than one start writes (some hundred
-/// QubesDB keys); a relay that falls this far behind is stuck and replaced.
-pub(super) const BACKLOG_MAX: usize = 2048;
+/// Messages kept for a process that does not read. Far more than the start of a qube writes (some
+/// hundred QubesDB keys); one that falls this far behind is stuck and replaced.
+const BACKLOG_MAX: usize = 2048;
 /// Bytes of them: a few of the longest packets for each call that may be under way.
-pub(super) const BACKLOG_BYTES_MAX: usize = 4 << 20;
+const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
 /// Why a message cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
-    /// No relay runs, or it has hung up.
-    #[error("the relay is gone")]
+    /// It does not run, or has hung up.
+    #[error("its process is gone")]
     Gone,
     /// It does not read.
-    #[error("the relay does not read its messages")]
+    #[error("its process does not read its messages")]
     Stuck,
     /// The message fits no packet.
-    #[error("a message to the relay is too long")]
+    #[error("a message to its process is too long")]
     Packet(#[source] PacketError),
 }
 
 /// Something received that is no message.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReceiveError {
-    #[error("receiving from the relay failed")]
+pub(crate) enum ReceiveError {
+    #[error("receiving from its process failed")]
     Io(#[from] io::Error),
-    #[error("the relay sent something that is no message")]
+    #[error("its process sent something that is no message")]
     Packet(#[from] PacketError),
 }
 
@@ -46,22 +49,24 @@ struct Waiting {
     fds: Vec<OwnedFd>,
 }
 
-/// One relay's end of the line, ours.
+/// Our end of a line on which `Out` goes out and `In` comes in.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(crate) struct Link<Out, In> {
     socket: AsyncFd<OwnedFd>,
     waiting: Mutex<VecDeque<Waiting>>,
     more: Notify,
+    messages: PhantomData<fn(Out) -> In>,
 }
 
-impl Link {
-    pub(super) fn new(socket: OwnedFd) -> io::Result<Self> {
+impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
+    pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
         let interest = Interest::READABLE | Interest::WRITABLE;
         Ok(Self {
             socket: crate::aio::watch(socket, interest)?,
             waiting: Mutex::default(),
             more: Notify::new(),
+            messages: PhantomData,
         })
     }
 
@@ -75,7 +80,7 @@ impl Link {
     }
 
     /// Sends now, or as soon as there is room; order is kept.
-    pub(super) fn send(&self, message: &ToRelay, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
+    pub(crate) fn send(&self, message: &Out, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
         let packet = relay::encode(message).map_err(LinkError::Packet)?;
         let mut waiting = self.waiting();
         if waiting.is_empty() {
@@ -87,7 +92,7 @@ impl Link {
         }
         let bytes: usize = waiting.iter().map(|w| w.packet.len()).sum();
         if waiting.len() >= BACKLOG_MAX || bytes + packet.len() > BACKLOG_BYTES_MAX {
-            // Both directions end, so whoever serves this relay sees that it is over.
+            // Both directions end, so whoever serves this process sees that it is over.
             let _ = rustix::net::shutdown(self.socket.get_ref(), rustix::net::Shutdown::Both);
             waiting.clear();
             return Err(LinkError::Stuck);
@@ -97,8 +102,8 @@ impl Link {
         Ok(())
     }
 
-    /// Sends what waits, for ever; returns when the relay is gone.
-    pub(super) async fn flush(&self) -> io::Error {
+    /// Sends what waits, for ever; returns when the process is gone.
+    pub(crate) async fn flush(&self) -> io::Error {
         loop {
             self.more.notified().await;
             loop {
@@ -119,8 +124,8 @@ impl Link {
         }
     }
 
-    /// The next message; none when the relay has hung up. Descriptors are not accepted.
-    pub(super) async fn receive(&self) -> Result<Option<FromRelay>, ReceiveError> {
+    /// The next message; none when the process has hung up. Descriptors are not accepted.
+    pub(crate) async fn receive(&self) -> Result<Option<In>, ReceiveError> {
         loop {
             let mut ready = self.socket.readable().await?;
             // Not kept between messages: with many qubes that would be most of our memory.
@@ -143,7 +148,11 @@ impl Link {
 mod tests {
     use std::sync::Arc;
 
+    use bulkhead_wire::relay::{FromRelay, ToRelay};
+
     use super::*;
+
+    type Link = super::Link<ToRelay, FromRelay>;
 
     fn key(number: usize) -> ToRelay {
         ToRelay::DbRemove {
@@ -177,7 +186,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_relay_that_does_not_read_is_over_one_past_either_limit() {
+    async fn a_process_that_does_not_read_is_over_one_past_either_limit() {
         let long = ToRelay::DbWrite {
             path: "/long".to_owned(),
             value: vec![0; 60_000],
