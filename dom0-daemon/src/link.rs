@@ -61,9 +61,9 @@ pub(crate) struct Link<Out, In> {
 impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
         rustix::io::ioctl_fionbio(&socket, true)?;
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        // Not for writing: then each packet that the process takes would wake us.
         Ok(Self {
-            socket: crate::aio::watch(socket, interest)?,
+            socket: crate::aio::watch(socket, Interest::READABLE)?,
             waiting: Mutex::default(),
             more: Notify::new(),
             messages: PhantomData,
@@ -106,8 +106,13 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     pub(crate) async fn flush(&self) -> io::Error {
         loop {
             self.more.notified().await;
+            let room = self.socket.get_ref().try_clone();
+            let room = match room.and_then(|fd| crate::aio::watch(fd, Interest::WRITABLE)) {
+                Ok(room) => room,
+                Err(e) => return e,
+            };
             loop {
-                let mut ready = match self.socket.writable().await {
+                let mut ready = match room.writable().await {
                     Ok(ready) => ready,
                     Err(e) => return e,
                 };
