@@ -19,7 +19,8 @@ use bulkhead_model::qube::{Memory, Mib};
 use bulkhead_testing::Programs;
 use bulkheadd::hypervisor::embedded::{Embedded, EmbeddedConfig};
 use bulkheadd::hypervisor::{
-    DomId, DomainEvent, DomainSpec, DomainState, DomainVolume, Ending, Hypervisor, HypervisorError,
+    Boot, DomId, DomainEvent, DomainSpec, DomainState, DomainVolume, Ending, Hypervisor,
+    HypervisorError,
 };
 use bulkheadd::storage::ImageRoot;
 use tempfile::TempDir;
@@ -92,6 +93,7 @@ impl Lab {
                 maximum: Mib(64),
             },
             vcpus: 1,
+            boot: Boot::default(),
             default_user: "user".to_owned(),
             vchan_dir: self.path(&format!("{name}.{domid}.vchan")),
             netvm: None,

@@ -51,4 +51,6 @@ pub(super) struct Args {
 pub(super) enum HypervisorChoice {
     /// Linux namespaces on this machine; not a boundary of Xen's strength
     Embedded,
+    /// Xen; this machine's own, and this is its domain 0
+    Xen,
 }

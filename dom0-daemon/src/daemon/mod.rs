@@ -31,10 +31,12 @@ use crate::calls::{HOLD_BACK, ServicesConfig};
 use crate::db::Database;
 use crate::hypervisor::Hypervisor;
 use crate::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
+use crate::hypervisor::xen::{Xen, XenConfig};
 use crate::instance::Instance;
 use crate::ops::{Operations, OperationsConfig};
 use crate::runtime::{Runtime, RuntimeConfig, STARTUP_TIMEOUT};
 use crate::storage::Storage;
+use crate::storage::block::BlockStorage;
 use crate::storage::{Config as StorageConfig, dir::DirStorage};
 
 /// Threads that serve: a second one, so that a long plan delays no call between qubes.
@@ -131,10 +133,16 @@ async fn assemble(
     events: &Events,
 ) -> Result<Arc<Daemon>, DaemonError> {
     let database = Database::open(&places.state)?;
-    let storage = DirStorage::open(&StorageConfig::new(places.state.clone()))?;
-    let storage: Arc<dyn Storage> = Arc::new(storage);
-    let hypervisor: Arc<dyn Hypervisor> = match args.hypervisor {
-        HypervisorChoice::Embedded => Arc::new(embedded(places).await?),
+    let config = StorageConfig::new(places.state.clone());
+    let (storage, hypervisor): (Arc<dyn Storage>, Arc<dyn Hypervisor>) = match args.hypervisor {
+        HypervisorChoice::Embedded => (
+            Arc::new(DirStorage::open(&config)?),
+            Arc::new(embedded(places).await?),
+        ),
+        HypervisorChoice::Xen => (
+            Arc::new(BlockStorage::open(&config)?),
+            Arc::new(xen(places).await?),
+        ),
     };
     let host = hypervisor.probe().await?;
     for warning in &host.warnings {
@@ -182,6 +190,14 @@ async fn embedded(places: &Places) -> Result<Embedded, DaemonError> {
         tasks_max: QUBE_TASKS_MAX,
     };
     Ok(Embedded::open(config).await?)
+}
+
+async fn xen(places: &Places) -> Result<Xen, DaemonError> {
+    let config = XenConfig {
+        runtime_dir: places.runtime.clone(),
+        xl: places.program("bulkhead-xl")?,
+    };
+    Ok(Xen::open(config).await?)
 }
 
 /// Serves on the system bus too, where that is wanted and possible.

@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_costs_output_and_is_told_once() {
-        let child = "hypervisor::embedded::console::tests::full_child";
+        let child = "hypervisor::console::tests::full_child";
         let said = bulkhead_testing::on_a_small_disk(child);
         assert_eq!(said.matches("console output is lost").count(), 1, "{said}");
         assert_eq!(said.matches("console is logged again").count(), 1, "{said}");

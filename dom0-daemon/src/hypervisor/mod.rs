@@ -7,14 +7,18 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Memory, Mib, Qube};
+use bulkhead_model::qube::{Memory, Mib, Qube, VirtMode};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use uuid::Uuid;
 
 use crate::storage::ImageRoot;
 
+mod console;
 pub mod embedded;
+pub mod xen;
+
+pub use console::CONSOLE_LOG_MAX;
 
 /// A domain's number. dom0 is 0; a number is never given out twice in the life of a state folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -54,6 +58,27 @@ pub struct DomainVolume {
     pub size: Mib,
 }
 
+/// How a domain is virtualised, and what it boots.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Boot {
+    /// Virtualisation mode.
+    pub mode: VirtMode,
+    /// Kernel in dom0; none means the image's own.
+    pub kernel: Option<PathBuf>,
+    /// Added to the kernel's command line.
+    pub options: String,
+}
+
+impl Default for Boot {
+    fn default() -> Self {
+        Self {
+            mode: VirtMode::Pvh,
+            kernel: None,
+            options: String::new(),
+        }
+    }
+}
+
 /// Everything a hypervisor needs to create one domain. Complete: nothing is looked up elsewhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainSpec {
@@ -73,6 +98,9 @@ pub struct DomainSpec {
     pub memory: Memory,
     /// Virtual processors.
     pub vcpus: u32,
+    /// How it is virtualised and what it boots, where that can be chosen.
+    #[serde(default)]
+    pub boot: Boot,
     /// User that the agent and commands run as.
     pub default_user: String,
     /// The only folder of sockets it sees.

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::guest::GuestEvents;
 use super::lifecycle::Places;
 use super::{Agent, Inner, Life, Run};
-use crate::hypervisor::{DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
+use crate::hypervisor::{Boot, DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
 use crate::machine::{LiveChange, MachineError, Reason};
 use crate::relays::{Folder, Relay, RelaySpec};
 use crate::storage::{ImageDigest, VolumeId};
@@ -193,6 +193,11 @@ impl Inner {
             volumes,
             memory: qube.memory,
             vcpus: qube.vcpus,
+            boot: Boot {
+                mode: qube.virt_mode,
+                kernel: qube.kernel.as_ref().map(PathBuf::from),
+                options: qube.kernelopts.clone(),
+            },
             default_user: qube.default_user.clone(),
             vchan_dir: places.vchan(),
             netvm,

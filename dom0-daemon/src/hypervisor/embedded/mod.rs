@@ -24,20 +24,19 @@ use tokio::sync::{broadcast, watch};
 use self::cgroup::{Cgroups, Controller, Group};
 use self::process::{Process, ProcessId};
 use self::record::Record;
+use super::console;
 use super::{
     DomId, DomainEvent, DomainInfo, DomainSpec, DomainState, Ending, HostReport, Hypervisor,
     HypervisorError,
 };
 
 mod cgroup;
-mod console;
 mod probe;
 mod process;
 mod record;
 mod start;
 
 pub use cgroup::QUBE_TASKS_MAX;
-pub use console::CONSOLE_LOG_MAX;
 pub(crate) use record::{boot_id, remove_tree};
 
 /// Name in messages.

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bulkhead_sandbox::launch::{LaunchSpec, RootSource};
 
-use super::{Controller, EmbeddedConfig, HOST_ID_BASE, HOST_ID_COUNT, NAME, Shared, console};
+use super::{Controller, EmbeddedConfig, HOST_ID_BASE, HOST_ID_COUNT, NAME, Shared};
 use super::{io_error, record, start};
+use crate::hypervisor::console;
 use crate::hypervisor::{HostReport, HypervisorError};
 
 const NOT_XEN: &str = "Qubes are Linux namespaces on one shared kernel, not Xen domains: for \

@@ -15,8 +15,9 @@ use tokio::process::{Child, Command};
 
 use super::record::{Record, boot_id, number};
 use super::{
-    Controller, Group, HOST_ID_BASE, HOST_ID_COUNT, Process, Shared, console, io_error, qube_owner,
+    Controller, Group, HOST_ID_BASE, HOST_ID_COUNT, Process, Shared, io_error, qube_owner,
 };
+use crate::hypervisor::console;
 use crate::hypervisor::{DomainSpec, HypervisorError};
 use crate::storage::ImageRoot;
 

@@ -1,0 +1,321 @@
+//! What `bulkhead-xl` is told to make of a domain.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bulkhead_model::qube::VirtMode;
+use bulkhead_wire::xl;
+
+use super::NAME;
+use crate::address;
+use crate::hypervisor::{DomId, DomainSpec, HypervisorError};
+use crate::storage::{DiskRoot, ImageRoot};
+
+/// Names of disks, as Qubes guests know them.
+const ROOT: &str = "xvda";
+const PRIVATE: &str = "xvdb";
+const VOLATILE: &str = "xvdc";
+/// Qubes guests expect kernel modules on `xvdd`, and what is attached later from `xvdi` on.
+const OTHERS: [&str; 4] = ["xvde", "xvdf", "xvdg", "xvdh"];
+
+/// What every kernel is told: where its root is, and where to speak.
+const OPTIONS: &str = "root=/dev/xvda rw console=hvc0";
+
+/// The disks of one start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Disks {
+    /// This start's own layer over the image's root.
+    pub(super) root: PathBuf,
+    /// Persistent, or gone with this start.
+    pub(super) private: PathBuf,
+    /// For what is too large for memory; gone with this start.
+    pub(super) volatile: PathBuf,
+    /// Other volumes, by name.
+    pub(super) others: BTreeMap<String, PathBuf>,
+}
+
+fn refused(spec: &DomainSpec, detail: String) -> HypervisorError {
+    HypervisorError::StartFailed {
+        name: spec.name.clone(),
+        detail,
+    }
+}
+
+/// The image's disk; other roots are of the embedded hypervisor.
+pub(super) fn root(spec: &DomainSpec) -> Result<&DiskRoot, HypervisorError> {
+    match &spec.root {
+        ImageRoot::Disk(root) => Ok(root),
+        ImageRoot::Host | ImageRoot::Folder(_) => Err(HypervisorError::NotPossible {
+            hypervisor: NAME,
+            operation: "start a qube from a tree of files".to_owned(),
+        }),
+    }
+}
+
+/// Names a domain for `bulkhead-xl`.
+pub(super) fn target(spec: &DomainSpec) -> Result<xl::Target, HypervisorError> {
+    Ok(xl::Target {
+        domid: number(spec, spec.domid)?,
+        uuid: xl::DomainUuid(*spec.uuid.as_bytes()),
+    })
+}
+
+fn number(spec: &DomainSpec, domid: DomId) -> Result<xl::DomId, HypervisorError> {
+    checked(spec, "its domain number", xl::DomId::new(domid.0.into()))
+}
+
+/// Passes on a value that fits, and says which one does not.
+fn checked<T, E: std::error::Error>(
+    spec: &DomainSpec,
+    what: &str,
+    value: Result<T, E>,
+) -> Result<T, HypervisorError> {
+    value.map_err(|error| refused(spec, format!("{what} cannot be used: {error}")))
+}
+
+/// Everything that the domain is made from.
+pub(super) fn config(
+    spec: &DomainSpec,
+    disks: &Disks,
+    host_cpus: u32,
+) -> Result<xl::DomainConfig, HypervisorError> {
+    let mib = |what, mib| checked(spec, what, xl::Mib::new(mib));
+    let vcpus = checked(
+        spec,
+        "its number of processors",
+        xl::Vcpus::new(spec.vcpus.into()),
+    )?;
+    // As many as there are can be added while it runs.
+    let most = u64::from(host_cpus).min(xl::VCPUS_MAX.into());
+    let vcpus_maximum = xl::Vcpus::new(most).map_or(vcpus, |most| most.max(vcpus));
+    let config = xl::DomainConfig {
+        domid: number(spec, spec.domid)?,
+        uuid: xl::DomainUuid(*spec.uuid.as_bytes()),
+        name: checked(spec, "its name", xl::DomainName::new(spec.name.as_str()))?,
+        mode: mode(spec)?,
+        memory: mib("its initial memory", spec.memory.initial.0)?,
+        maximum: mib("its maximum memory", spec.memory.maximum.0)?,
+        vcpus,
+        vcpus_maximum,
+        weight: xl::Weight::default(),
+        disks: all_disks(spec, disks)?,
+        nics: nics(spec)?,
+        initial: xl::Initial::Running,
+    };
+    checked(spec, "its description", config.check())?;
+    Ok(config)
+}
+
+fn mode(spec: &DomainSpec) -> Result<xl::Mode, HypervisorError> {
+    let image = root(spec)?;
+    let direct = || {
+        let own = spec.boot.kernel.as_ref();
+        let kernel = own.or(image.kernel.as_ref()).ok_or_else(|| {
+            let detail = "its template has no kernel in /boot, and its description names none";
+            refused(spec, detail.to_owned())
+        })?;
+        // The image's initrd goes with the image's kernel and with no other.
+        let initrd = image.initrd.as_ref().filter(|_| own.is_none());
+        let line = format!("{OPTIONS} {}", spec.boot.options);
+        let line = checked(
+            spec,
+            "its kernel command line",
+            xl::Cmdline::new(line.trim()),
+        )?;
+        let initrd = initrd.map(|path| host_path(spec, path)).transpose()?;
+        Ok((host_path(spec, kernel)?, initrd, line))
+    };
+    Ok(match spec.boot.mode {
+        VirtMode::Pvh => {
+            let (kernel, ramdisk, cmdline) = direct()?;
+            xl::Mode::Pvh {
+                kernel,
+                ramdisk,
+                cmdline,
+            }
+        }
+        VirtMode::Pv => {
+            let (kernel, ramdisk, cmdline) = direct()?;
+            xl::Mode::Pv {
+                kernel,
+                ramdisk,
+                cmdline,
+            }
+        }
+        VirtMode::Hvm => xl::Mode::Hvm {
+            device_model: xl::DeviceModel::Stub,
+        },
+    })
+}
+
+fn host_path(spec: &DomainSpec, path: &Path) -> Result<xl::HostPath, HypervisorError> {
+    let text = path
+        .to_str()
+        .ok_or_else(|| refused(spec, format!("the path `{}` is not UTF-8", path.display())))?;
+    checked(spec, "a path", xl::HostPath::new(text))
+}
+
+fn all_disks(spec: &DomainSpec, disks: &Disks) -> Result<Vec<xl::Disk>, HypervisorError> {
+    if disks.others.len() > OTHERS.len() {
+        let count = disks.others.len();
+        let most = OTHERS.len();
+        return Err(refused(
+            spec,
+            format!("{count} volumes beside `private` are more than {most}"),
+        ));
+    }
+    let own = [
+        (ROOT, &disks.root),
+        (PRIVATE, &disks.private),
+        (VOLATILE, &disks.volatile),
+    ];
+    own.into_iter()
+        .chain(OTHERS.into_iter().zip(disks.others.values()))
+        .map(|(vdev, path)| {
+            Ok(xl::Disk {
+                vdev: checked(spec, "the name of a disk", xl::Vdev::new(vdev))?,
+                path: host_path(spec, path)?,
+                access: xl::Access::ReadWrite,
+                backend: xl::DomId::DOM0,
+            })
+        })
+        .collect()
+}
+
+fn nics(spec: &DomainSpec) -> Result<Vec<xl::Nic>, HypervisorError> {
+    let Some(netvm) = spec.netvm else {
+        return Ok(Vec::new());
+    };
+    Ok(vec![xl::Nic {
+        id: checked(spec, "the number of an interface", xl::NicId::new(0))?,
+        mac: checked(
+            spec,
+            "its hardware address",
+            xl::MacAddress::new(address::hardware(spec.domid)),
+        )?,
+        backend: number(spec, netvm)?,
+        ip: Some(address::of(spec.domid)),
+    }])
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_model::name::QubeName;
+    use bulkhead_model::qube::{Memory, Mib};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::hypervisor::Boot;
+
+    fn spec() -> DomainSpec {
+        DomainSpec {
+            domid: DomId(300),
+            uuid: Uuid::from_bytes([7; 16]),
+            name: QubeName::new("work").unwrap(),
+            root: ImageRoot::Disk(DiskRoot {
+                disk: "/images/root.ext4".into(),
+                kernel: Some("/images/vmlinuz".into()),
+                initrd: Some("/images/initrd".into()),
+            }),
+            overlay: "/run/overlay".into(),
+            volumes: Vec::new(),
+            memory: Memory {
+                initial: Mib(400),
+                maximum: Mib(4000),
+            },
+            vcpus: 2,
+            boot: Boot::default(),
+            default_user: "user".into(),
+            vchan_dir: "/run/vchan".into(),
+            netvm: Some(DomId(5)),
+            provides_network: false,
+            console_log: "/log".into(),
+        }
+    }
+
+    fn disks() -> Disks {
+        Disks {
+            root: "/dev/mapper/root".into(),
+            private: "/volumes/private.img".into(),
+            volatile: "/run/volatile.img".into(),
+            others: BTreeMap::from([("data".to_owned(), "/volumes/data.img".into())]),
+        }
+    }
+
+    #[track_caller]
+    fn refusal(change: impl FnOnce(&mut DomainSpec, &mut Disks)) -> String {
+        let (mut spec, mut disks) = (spec(), disks());
+        change(&mut spec, &mut disks);
+        config(&spec, &disks, 2).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_qube_gets_the_disks_that_guests_of_qubes_know() {
+        let config = config(&spec(), &disks(), 2).unwrap();
+        let disks: Vec<_> = config
+            .disks
+            .iter()
+            .map(|disk| format!("{} {}", disk.vdev, disk.path))
+            .collect();
+        assert_eq!(
+            disks,
+            [
+                "xvda /dev/mapper/root",
+                "xvdb /volumes/private.img",
+                "xvdc /run/volatile.img",
+                "xvde /volumes/data.img"
+            ]
+        );
+        let nic = config.nics.first().unwrap();
+        assert_eq!(nic.mac.to_string(), "00:16:3e:5e:01:2c");
+        assert_eq!(nic.ip.unwrap().to_string(), "10.137.1.44");
+        assert_eq!(nic.backend.to_string(), "5");
+    }
+
+    #[test]
+    fn a_kernel_of_its_own_gets_no_initrd_of_another() {
+        let mut spec = spec();
+        spec.boot.kernel = Some("/kernels/unikernel".into());
+        spec.boot.options = "quiet".into();
+        let xl::Mode::Pvh {
+            kernel,
+            ramdisk,
+            cmdline,
+        } = config(&spec, &disks(), 2).unwrap().mode
+        else {
+            panic!("it is PVH");
+        };
+        assert_eq!((kernel.as_str(), ramdisk), ("/kernels/unikernel", None));
+        assert_eq!(cmdline.as_str(), "root=/dev/xvda rw console=hvc0 quiet");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_by_name() {
+        let found = [
+            refusal(|spec, _| {
+                spec.root = ImageRoot::Disk(DiskRoot {
+                    disk: "/d".into(),
+                    kernel: None,
+                    initrd: None,
+                });
+            }),
+            refusal(|spec, _| spec.root = ImageRoot::Host),
+            refusal(|spec, _| spec.boot.options = "two\nlines".into()),
+            refusal(|spec, _| spec.vcpus = 0x10000),
+            refusal(|spec, _| spec.memory.initial = Mib(4001)),
+            refusal(|spec, _| spec.netvm = Some(DomId(0))),
+            refusal(|_, disks| {
+                disks.others = (0..=4).map(|n| (n.to_string(), "/x".into())).collect();
+            }),
+        ];
+        insta::assert_snapshot!(found.join("\n"), @r"
+        qube `work` did not start: its template has no kernel in /boot, and its description names none
+        the xen hypervisor cannot start a qube from a tree of files
+        qube `work` did not start: its kernel command line cannot be used: `root=/dev/xvda rw console=hvc0 two\nlines` is no kernel command line
+        qube `work` did not start: its number of processors cannot be used: number of processors 65536 is not in 1..=128
+        qube `work` did not start: its description cannot be used: 4001 MiB at start are more than the maximum of 4000 MiB
+        qube `work` did not start: its description cannot be used: network interface 0 leads to domain 0, which has no network
+        qube `work` did not start: 5 volumes beside `private` are more than 4
+        ");
+    }
+}

@@ -1,0 +1,191 @@
+//! What a start of a qube writes beside its persistent volumes: a layer over the image's root, and
+//! disks that are gone with it.
+//!
+//! The layer is a copy that shares its content with the image, where the file system can do that
+//! (btrfs, XFS). Elsewhere it is a snapshot of the device mapper: reads go to the image, what is
+//! written goes to a sparse file.
+
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use bulkhead_model::qube::Mib;
+use tokio::process::Command;
+
+use super::domain::Disks;
+use crate::hypervisor::{DomId, DomainSpec, HypervisorError};
+
+/// What a qube may write to its root in one start, and to `xvdc`.
+const SCRATCH: Mib = Mib(10 * 1024);
+
+/// Persistent volumes that have a disk of their own.
+const PRIVATE: &str = "private";
+const ROOT: &str = "root";
+
+/// Bytes of a sector, in which the device mapper counts.
+const SECTOR: u64 = 512;
+
+/// Sectors of one piece that is copied when it is first written to: what the kernel's own
+/// documentation of snapshots uses.
+const CHUNK: u64 = 16;
+
+/// Where the device mapper's devices are.
+const MAPPER: &str = "/dev/mapper";
+
+/// Begins the names of ours.
+const PREFIX: &str = "bulkhead-";
+
+/// Name of a domain's layer.
+fn name(domid: DomId) -> String {
+    format!("{PREFIX}{domid}-root")
+}
+
+fn io_error(doing: String) -> impl FnOnce(io::Error) -> HypervisorError {
+    move |source| HypervisorError::Io { doing, source }
+}
+
+/// Makes the disks of a start.
+pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
+    if spec.volumes.iter().any(|volume| volume.name == ROOT) {
+        return Err(HypervisorError::NotPossible {
+            hypervisor: super::NAME,
+            operation: "start a qube that keeps its root".to_owned(),
+        });
+    }
+    let blank = |name: &str| {
+        let path = spec.overlay.join(name);
+        let made = File::create(&path).and_then(|file| file.set_len(SCRATCH.0 << 20));
+        made.map(|()| path.clone())
+            .map_err(io_error(format!("making `{}`", path.display())))
+    };
+    let mut others: std::collections::BTreeMap<_, _> = spec
+        .volumes
+        .iter()
+        .map(|volume| (volume.name.clone(), volume.path.clone()))
+        .collect();
+    let private = match others.remove(PRIVATE) {
+        Some(path) => path,
+        None => blank("private.img")?,
+    };
+    Ok(Disks {
+        root: root(&super::domain::root(spec)?.disk, spec).await?,
+        private,
+        volatile: blank("volatile.img")?,
+        others,
+    })
+}
+
+/// Makes the layer over `image`.
+async fn root(image: &Path, spec: &DomainSpec) -> Result<PathBuf, HypervisorError> {
+    let copy = spec.overlay.join("root.img");
+    let mut command = Command::new("cp");
+    command
+        .arg("--reflink=always")
+        .arg("--")
+        .args([image, &copy]);
+    if run(&mut command).await.is_ok() {
+        return Ok(copy);
+    }
+    // What it left behind is empty, and goes with the folder.
+    let doing = || format!("making a layer over `{}`", image.display());
+    snapshot(image, spec).await.map_err(io_error(doing()))
+}
+
+async fn snapshot(image: &Path, spec: &DomainSpec) -> io::Result<PathBuf> {
+    let layer = spec.overlay.join("root.cow");
+    File::create(&layer)?.set_len(SCRATCH.0 << 20)?;
+    let sectors = std::fs::metadata(image)?.len() / SECTOR;
+    let below = Loop::over(image, &["--read-only"]).await?;
+    let above = Loop::over(&layer, &[]).await?;
+    let table = format!("0 {sectors} snapshot {} {} N {CHUNK}", below.0, above.0);
+    let name = name(spec.domid);
+    let mut create = Command::new("dmsetup");
+    create.args(["create", &name, "--table", &table]);
+    let made = run(&mut create).await;
+    // Both stay as long as the snapshot has them, and no longer.
+    below.detach().await;
+    above.detach().await;
+    made?;
+    Ok(Path::new(MAPPER).join(name))
+}
+
+/// A loop device.
+struct Loop(String);
+
+impl Loop {
+    async fn over(file: &Path, options: &[&str]) -> io::Result<Self> {
+        let mut command = Command::new("losetup");
+        command
+            .args(["--find", "--show"])
+            .args(options)
+            .arg("--")
+            .arg(file);
+        let said = run(&mut command).await?;
+        Ok(Self(said.trim().to_owned()))
+    }
+
+    async fn detach(self) {
+        let mut command = Command::new("losetup");
+        if let Err(error) = run(command.args(["--detach", &self.0])).await {
+            tracing::warn!(device = self.0, %error, "a loop device stays");
+        }
+    }
+}
+
+/// Removes the layer of a domain that is gone; where it is none that needs it, nothing.
+pub(super) async fn remove(domid: DomId) {
+    let name = name(domid);
+    if !Path::new(MAPPER).join(&name).exists() {
+        return;
+    }
+    let mut command = Command::new("dmsetup");
+    // The domain's backend may not have closed it yet.
+    if let Err(error) = run(command.args(["remove", "--retry", &name])).await {
+        tracing::warn!(%domid, %error, "a layer stays");
+    }
+}
+
+/// Removes the layers of domains that are not among `running`.
+pub(super) async fn sweep(running: impl Fn(DomId) -> bool) {
+    for entry in std::fs::read_dir(MAPPER).into_iter().flatten().flatten() {
+        let file = entry.file_name();
+        let domid = file
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix("-root"))
+            .and_then(|number| number.parse().ok().map(DomId));
+        if let Some(domid) = domid.filter(|domid| !running(*domid)) {
+            remove(domid).await;
+        }
+    }
+}
+
+/// Runs a program; what it printed, or as an error what it said.
+async fn run(command: &mut Command) -> io::Result<String> {
+    let program = command
+        .as_std()
+        .get_program()
+        .to_string_lossy()
+        .into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let output = output.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(
+            error.kind(),
+            format!("`{program}` is not installed (Debian packages dmsetup, mount and coreutils)"),
+        ),
+        _ => error,
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().replace('\n', "; ");
+    Err(io::Error::other(format!(
+        "`{program}` ended with {}: {said}",
+        output.status
+    )))
+}

@@ -1,0 +1,466 @@
+//! Qubes as domains of Xen.
+//!
+//! All that needs libxl is asked of another process, `bulkhead-xl` (`keeper`): libxl blocks for
+//! seconds and may crash. Disks of a start are made here (`layer`).
+//!
+//! A domain outlives the daemon and `bulkhead-xl`. What is needed to find it again is in
+//! `domains/<id>/record.json` of the runtime folder; whether it still runs, Xen tells. A domain
+//! that has no record is somebody else's, and is left alone.
+
+use std::collections::BTreeMap;
+use std::error::Error as _;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bulkhead_model::qube::{Mib, Qube};
+use bulkhead_wire::xl::{self, Answer, Operation};
+use tokio::sync::{broadcast, mpsc, watch};
+
+use self::keeper::{AskError, Xl};
+use self::record::Record;
+use super::{
+    DomId, DomainEvent, DomainInfo, DomainSpec, DomainState, Ending, HostReport, Hypervisor,
+    HypervisorError,
+};
+
+mod console;
+mod domain;
+mod keeper;
+mod layer;
+mod record;
+
+/// Name in messages.
+const NAME: &str = "xen";
+
+/// Events kept for a slow receiver.
+const EVENT_BACKLOG: usize = 256;
+
+/// Where things are.
+#[derive(Debug, Clone)]
+pub struct XenConfig {
+    /// The daemon's runtime folder.
+    pub runtime_dir: PathBuf,
+    /// The `bulkhead-xl` program.
+    pub xl: PathBuf,
+}
+
+/// One running domain.
+#[derive(Debug)]
+struct Domain {
+    spec: DomainSpec,
+    target: xl::Target,
+    asked: Option<Ending>,
+    console: tokio::task::AbortHandle,
+    tell: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: XenConfig,
+    xl: Xl,
+    domains: Mutex<BTreeMap<DomId, Domain>>,
+    events: broadcast::Sender<DomainEvent>,
+}
+
+/// The hypervisor Xen. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Xen {
+    shared: Arc<Shared>,
+}
+
+impl Shared {
+    fn domains(&self) -> MutexGuard<'_, BTreeMap<DomId, Domain>> {
+        // Nothing that holds this lock can panic half way through a change.
+        self.domains.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn domain_dir(&self, domid: DomId) -> PathBuf {
+        let domains = self.config.runtime_dir.join("domains");
+        domains.join(domid.to_string())
+    }
+
+    fn target(&self, domid: DomId) -> Result<xl::Target, HypervisorError> {
+        let domains = self.domains();
+        let domain = domains.get(&domid);
+        domain
+            .map(|domain| domain.target)
+            .ok_or(HypervisorError::NoSuchDomain(domid))
+    }
+
+    /// Has something done to a running domain.
+    async fn to(
+        &self,
+        domid: DomId,
+        doing: &str,
+        operation: impl FnOnce(xl::Target) -> Operation,
+    ) -> Result<(), HypervisorError> {
+        let target = self.target(domid)?;
+        match self.xl.ask(operation(target)).await {
+            Ok(_) => Ok(()),
+            Err(AskError::Refused(xl::XlError {
+                failure: xl::Failure::NoSuchDomain,
+                ..
+            })) => Err(HypervisorError::NoSuchDomain(domid)),
+            Err(error) => Err(HypervisorError::Io {
+                doing: format!("{doing} domain {domid}"),
+                source: io::Error::other(chain(&error)),
+            }),
+        }
+    }
+
+    /// Makes a domain known that runs.
+    fn register(&self, spec: DomainSpec, target: xl::Target) {
+        let console = console::follow(spec.domid, spec.console_log.clone());
+        let domain = Domain {
+            target,
+            asked: None,
+            console,
+            tell: watch::Sender::new(false),
+            spec,
+        };
+        self.domains().insert(domain.spec.domid, domain);
+    }
+
+    /// Takes note of the end of a domain, clears up behind it and tells.
+    async fn ended(&self, target: xl::Target, how: xl::Ending) {
+        let domid = DomId(target.domid.number().into());
+        let gone = {
+            let mut domains = self.domains();
+            let ours = domains.get(&domid).is_some_and(|d| d.target == target);
+            if ours { domains.remove(&domid) } else { None }
+        };
+        let Some(domain) = gone else {
+            return;
+        };
+        let ending = ending(domain.asked, how);
+        tracing::info!(%domid, qube = %domain.spec.name, ?how, ?ending, "domain ended");
+        domain.console.abort();
+        self.clear(&domain.spec).await;
+        // Nobody listening is fine for both.
+        let _ = domain.tell.send(true);
+        let _ = self.events.send(DomainEvent::Died { domid, how: ending });
+    }
+
+    /// Removes what a start has made.
+    async fn clear(&self, spec: &DomainSpec) {
+        layer::remove(spec.domid).await;
+        for folder in [&spec.overlay, &self.domain_dir(spec.domid)] {
+            match fs::remove_dir_all(folder) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    tracing::warn!(folder = %folder.display(), %error, "folder stays behind");
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Every domain that Xen has.
+    async fn all(&self) -> Result<Vec<xl::DomainInfo>, AskError> {
+        let mut found = Vec::new();
+        let mut from = Some(xl::DomId::DOM0);
+        while let Some(at) = from {
+            match self.xl.ask(Operation::List { from: at }).await? {
+                Answer::Domains { domains, next } => {
+                    found.extend(domains);
+                    from = next.filter(|next| *next > at);
+                }
+                Answer::Ok | Answer::Host(_) => return Err(AskError::Lost),
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// What an end means, given what was asked.
+fn ending(asked: Option<Ending>, how: xl::Ending) -> Ending {
+    match (asked, how) {
+        (Some(Ending::Destroyed), _) => Ending::Destroyed,
+        (_, xl::Ending::Poweroff | xl::Ending::Reboot) | (Some(_), xl::Ending::Destroyed) => {
+            Ending::Shutdown
+        }
+        (
+            _,
+            xl::Ending::Crash | xl::Ending::Watchdog | xl::Ending::Other(_) | xl::Ending::Destroyed,
+        ) => Ending::Crashed,
+    }
+}
+
+/// An error with its causes, and what libxl said about it.
+fn chain(error: &AskError) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    if let AskError::Refused(refused) = error
+        && !refused.log.is_empty()
+    {
+        text.push_str(&format!(" ({})", refused.log.join("; ")));
+    }
+    text
+}
+
+impl Xen {
+    /// Takes over what runs already and clears up what does not any more.
+    ///
+    /// # Errors
+    /// Where there is no Xen, or not the one that `bulkhead-xl` is for.
+    pub async fn open(config: XenConfig) -> Result<Self, HypervisorError> {
+        let (died, mut told) = mpsc::unbounded_channel();
+        let shared = Arc::new(Shared {
+            xl: Xl::keep(keeper::program(config.xl.clone()), died),
+            config,
+            domains: Mutex::default(),
+            events: broadcast::Sender::new(EVENT_BACKLOG),
+        });
+        let running = shared.all().await.map_err(|error| unsupported(&error))?;
+        for record in record::read_all(&shared.config.runtime_dir.join("domains")) {
+            let target = domain::target(&record.spec)?;
+            let runs = running.iter().any(|domain| {
+                domain.target == target
+                    && domain.origin == xl::Origin::Ours
+                    && domain.state != xl::State::Ended
+            });
+            if runs && record.is_of_this_boot() {
+                shared.register(record.spec, target);
+            } else {
+                shared.clear(&record.spec).await;
+            }
+        }
+        let known = |domid: DomId| shared.domains().contains_key(&domid);
+        layer::sweep(known).await;
+        let listening = Arc::downgrade(&shared);
+        tokio::spawn(async move {
+            while let Some((target, how)) = told.recv().await {
+                let Some(shared) = listening.upgrade() else {
+                    return;
+                };
+                shared.ended(target, how).await;
+            }
+        });
+        Ok(Self { shared })
+    }
+}
+
+fn unsupported(error: &AskError) -> HypervisorError {
+    HypervisorError::Unsupported {
+        hypervisor: NAME,
+        missing: chain(error),
+        remedy: "Boot this machine under the Xen that `bulkhead-xl` was built for, with Debian's \
+                 packages xen-system-amd64 and xen-utils installed; or use `--hypervisor embedded`."
+            .to_owned(),
+    }
+}
+
+#[async_trait]
+impl Hypervisor for Xen {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    async fn probe(&self) -> Result<HostReport, HypervisorError> {
+        let host = self.shared.xl.host().await;
+        let host = host.map_err(|error| unsupported(&error))?;
+        let can = host.capabilities;
+        let mut warnings = Vec::new();
+        if !can.hvm || !can.hap {
+            warnings.push(
+                "this processor cannot run PVH domains with hardware-assisted paging: switch \
+                 virtualisation on in the firmware"
+                    .to_owned(),
+            );
+        }
+        if !can.iommu {
+            warnings.push(
+                "there is no IOMMU: a device given to a qube could read the memory of all"
+                    .to_owned(),
+            );
+        }
+        let facts = [
+            ("xen", format!("{}{}", host.running, host.version_extra)),
+            (
+                "memory",
+                format!("{} MiB, {} MiB free", host.memory, host.free),
+            ),
+            ("processors", host.cpus.to_string()),
+        ];
+        Ok(HostReport {
+            hypervisor: NAME.to_owned(),
+            warnings,
+            facts: facts.map(|(name, fact)| (name.to_owned(), fact)).into(),
+        })
+    }
+
+    async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let shared = &self.shared;
+        let target = domain::target(spec)?;
+        let folder = shared.domain_dir(spec.domid);
+        fs::create_dir_all(&folder)
+            .and_then(|()| fs::create_dir_all(&spec.overlay))
+            .and_then(|()| Record::new(spec.clone()).write(&folder))
+            .map_err(|source| HypervisorError::Io {
+                doing: format!("recording domain {}", spec.domid),
+                source,
+            })?;
+        let made = self.make(spec).await;
+        match made {
+            Ok(()) => shared.register(spec.clone(), target),
+            Err(_) => shared.clear(spec).await,
+        }
+        made
+    }
+
+    async fn pause(&self, domid: DomId) -> Result<(), HypervisorError> {
+        self.shared.to(domid, "pausing", Operation::Pause).await
+    }
+
+    async fn unpause(&self, domid: DomId) -> Result<(), HypervisorError> {
+        self.shared.to(domid, "unpausing", Operation::Unpause).await
+    }
+
+    async fn shutdown(&self, domid: DomId) -> Result<(), HypervisorError> {
+        if let Some(domain) = self.shared.domains().get_mut(&domid) {
+            domain.asked.get_or_insert(Ending::Shutdown);
+        }
+        self.shared
+            .to(domid, "shutting down", Operation::Shutdown)
+            .await
+    }
+
+    async fn destroy(&self, domid: DomId) -> Result<(), HypervisorError> {
+        let mut gone = {
+            let mut domains = self.shared.domains();
+            let domain = domains.get_mut(&domid);
+            let domain = domain.ok_or(HypervisorError::NoSuchDomain(domid))?;
+            domain.asked = Some(Ending::Destroyed);
+            domain.tell.subscribe()
+        };
+        match self.shared.to(domid, "ending", Operation::Destroy).await {
+            // It ended by itself meanwhile; that is told as well.
+            Ok(()) | Err(HypervisorError::NoSuchDomain(_)) => {}
+            Err(error) => return Err(error),
+        }
+        // The end of the sender is the end of the domain too.
+        let _ = gone.wait_for(|gone| *gone).await;
+        Ok(())
+    }
+
+    async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError> {
+        let memory = xl::Mib::new(limit.0).map_err(|error| HypervisorError::Io {
+            doing: format!("changing the memory of domain {domid}"),
+            source: io::Error::other(error),
+        })?;
+        let operation = |target| Operation::SetMemory { target, memory };
+        self.shared
+            .to(domid, "changing the memory of", operation)
+            .await
+    }
+
+    async fn set_vcpus(&self, domid: DomId, vcpus: u32) -> Result<(), HypervisorError> {
+        let vcpus = xl::Vcpus::new(vcpus.into()).map_err(|error| HypervisorError::Io {
+            doing: format!("changing the processors of domain {domid}"),
+            source: io::Error::other(error),
+        })?;
+        let operation = |target| Operation::SetVcpus { target, vcpus };
+        self.shared
+            .to(domid, "changing the processors of", operation)
+            .await
+    }
+
+    fn can_set_memory(&self) -> bool {
+        true
+    }
+
+    fn can_set_vcpus(&self) -> bool {
+        true
+    }
+
+    fn without_effect(&self, qube: &Qube) -> Vec<String> {
+        let devices = (!qube.devices.is_empty()).then(|| "devices".to_owned());
+        devices.into_iter().collect()
+    }
+
+    async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError> {
+        let all = self
+            .shared
+            .all()
+            .await
+            .map_err(|error| HypervisorError::Io {
+                doing: "listing domains".to_owned(),
+                source: io::Error::other(chain(&error)),
+            })?;
+        let domains = self.shared.domains();
+        let found = all.iter().filter_map(|info| {
+            let domain = domains.get(&DomId(info.target.domid.number().into()))?;
+            // One that has ended is told of by its event.
+            if domain.target != info.target || info.state == xl::State::Ended {
+                return None;
+            }
+            Some(DomainInfo {
+                spec: domain.spec.clone(),
+                state: match info.state {
+                    xl::State::Paused => DomainState::Paused,
+                    xl::State::Running | xl::State::Ended => DomainState::Running,
+                },
+                memory_used: Some(Mib(info.memory.number().into())),
+                pid: None,
+            })
+        });
+        Ok(found.collect())
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<DomainEvent> {
+        self.shared.events.subscribe()
+    }
+}
+
+impl Xen {
+    /// Makes disks and domain.
+    async fn make(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let failed = |error: AskError| HypervisorError::StartFailed {
+            name: spec.name.clone(),
+            detail: chain(&error),
+        };
+        let host = self.shared.xl.host().await.map_err(failed)?;
+        let disks = layer::make(spec).await?;
+        let config = domain::config(spec, &disks, host.cpus)?;
+        let operation = Operation::Create(Box::new(config));
+        self.shared
+            .xl
+            .ask(operation)
+            .await
+            .map(drop)
+            .map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_and_what_happened_make_the_end() {
+        use xl::Ending as Xl;
+        let destroyed = Some(Ending::Destroyed);
+        let shutdown = Some(Ending::Shutdown);
+        for (asked, how, expect) in [
+            (None, Xl::Poweroff, Ending::Shutdown),
+            (None, Xl::Reboot, Ending::Shutdown),
+            (None, Xl::Crash, Ending::Crashed),
+            (None, Xl::Watchdog, Ending::Crashed),
+            (None, Xl::Other(9), Ending::Crashed),
+            (None, Xl::Destroyed, Ending::Crashed),
+            (shutdown, Xl::Poweroff, Ending::Shutdown),
+            (shutdown, Xl::Crash, Ending::Crashed),
+            (shutdown, Xl::Destroyed, Ending::Shutdown),
+            (destroyed, Xl::Destroyed, Ending::Destroyed),
+            (destroyed, Xl::Poweroff, Ending::Destroyed),
+        ] {
+            assert_eq!(ending(asked, how), expect, "{asked:?} {how:?}");
+        }
+    }
+}
