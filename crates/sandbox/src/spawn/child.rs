@@ -23,8 +23,9 @@ const ALIGNMENT: usize = 16;
 const ACTION_WORDS: usize = 8;
 /// Bytes of the kernel's set of signals.
 const SET_BYTES: usize = 8;
-/// The last signal.
-const LAST_SIGNAL: c_int = 64;
+/// The last signal that may have a handler: the standard ones, and the two that the C library keeps
+/// to itself. No program of ours handles a real-time signal, and to ask for each takes a call.
+const LAST_HANDLED: c_int = 33;
 /// What the child ends with when it cannot run its program; the parent knows then why.
 const FAILED: c_int = 127;
 
@@ -180,7 +181,7 @@ unsafe fn prepare(orders: &Orders) -> Result<(), c_int> {
 /// In the child alone.
 unsafe fn reset_handlers() -> Result<(), c_int> {
     let default = [0_usize; ACTION_WORDS];
-    for signal in 1..=LAST_SIGNAL {
+    for signal in 1..=LAST_HANDLED {
         if signal == libc::SIGKILL || signal == libc::SIGSTOP {
             continue;
         }
