@@ -175,8 +175,8 @@ pub enum TemplateSource {
     },
     /// A folder that already holds a root tree.
     Folder(String),
-    /// A folder that holds a disk image of a root (`root.ext4`), its kernel (`vmlinuz`) and
-    /// perhaps an initrd (`initrd`); Xen only.
+    /// A folder that holds a disk image of a root (`root.ext4`), its kernel (`vmlinuz`, or
+    /// `vmlinux` unpacked) and perhaps an initrd (`initrd`); Xen only.
     Image(String),
 }
 

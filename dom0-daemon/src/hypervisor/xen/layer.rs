@@ -101,12 +101,14 @@ async fn snapshot(image: &Path, spec: &DomainSpec) -> io::Result<PathBuf> {
     let table = format!("0 {sectors} snapshot {} {} N {CHUNK}", below.0, above.0);
     let name = name(spec.domid);
     let mut create = Command::new("dmsetup");
-    create.args(["create", &name, "--table", &table]);
+    // Whether or not udev runs here: the name is made below.
+    create.args(["create", &name, "--noudevsync", "--table", &table]);
     let made = run(&mut create).await;
     // Both stay as long as the snapshot has them, and no longer.
     below.detach().await;
     above.detach().await;
     made?;
+    run(Command::new("dmsetup").args(["mknodes", &name])).await?;
     Ok(Path::new(MAPPER).join(name))
 }
 
@@ -141,7 +143,7 @@ pub(super) async fn remove(domid: DomId) {
     }
     let mut command = Command::new("dmsetup");
     // The domain's backend may not have closed it yet.
-    if let Err(error) = run(command.args(["remove", "--retry", &name])).await {
+    if let Err(error) = run(command.args(["remove", "--retry", "--noudevsync", &name])).await {
         tracing::warn!(%domid, %error, "a layer stays");
     }
 }

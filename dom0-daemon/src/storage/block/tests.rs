@@ -157,7 +157,13 @@ async fn a_disk_is_taken_under_the_digest_of_its_content() {
     let root = root(&storage, &two).await;
     assert_eq!(fs::read(root.disk).unwrap(), b"two");
     assert_eq!((root.kernel.is_some(), root.initrd), (true, None));
-    assert_eq!(storage.images().await.unwrap().len(), 2);
+    // An unpacked kernel does as well.
+    let folder = dir.path().join("disk");
+    fs::rename(folder.join("vmlinuz"), folder.join("vmlinux")).unwrap();
+    let three = storage.renew_image(&source, &|_| {}).await.unwrap();
+    let kernel = self::root(&storage, &three).await.kernel.unwrap();
+    assert_eq!(fs::read(kernel).unwrap(), b"kernel");
+    assert_eq!(storage.images().await.unwrap().len(), 3);
     storage.remove_image(&one.digest).await.unwrap();
     assert!(storage.image_root(&one.digest).await.is_err());
 }

@@ -16,7 +16,9 @@ use super::program::{spawn, tail, wait};
 /// Names in the folder of a disk; of a template source `Image(…)` too.
 const ROOT: &str = "root.ext4";
 const KERNEL: &str = "vmlinuz";
+const UNPACKED_KERNEL: &str = "vmlinux";
 const INITRD: &str = "initrd";
+const ALL: [&str; 4] = [ROOT, KERNEL, UNPACKED_KERNEL, INITRD];
 
 /// Bytes of a file that are hashed at a time.
 const PART: usize = 1 << 20;
@@ -26,7 +28,7 @@ pub(super) fn find(folder: &Path) -> Option<DiskRoot> {
     let file = |name| Some(folder.join(name)).filter(|path| is_file(path));
     Some(DiskRoot {
         disk: file(ROOT)?,
-        kernel: file(KERNEL),
+        kernel: file(KERNEL).or_else(|| file(UNPACKED_KERNEL)),
         initrd: file(INITRD),
     })
 }
@@ -48,7 +50,7 @@ pub(super) async fn take(from: &Path, to: &Path) -> Result<(), StorageError> {
         });
     }
     fs::create_dir_all(to).map_err(|error| failed(to, "creating folder", error))?;
-    for name in [ROOT, KERNEL, INITRD] {
+    for name in ALL {
         if is_file(&from.join(name)) {
             copy(&from.join(name), &to.join(name)).await?;
         }
@@ -69,7 +71,7 @@ async fn copy(from: &Path, to: &Path) -> Result<(), StorageError> {
 pub(super) fn summarise(folder: &Path) -> io::Result<(String, Mib)> {
     let mut hash = Sha256::new();
     let mut bytes = 0;
-    for name in [ROOT, KERNEL, INITRD] {
+    for name in ALL {
         let path = folder.join(name);
         if !is_file(&path) {
             continue;
