@@ -218,12 +218,32 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn next_event(&mut self, deadline: Option<Instant>) -> Result<Option<Watched>, StoreError> {
+        self.next_that(deadline, |_| true)
+    }
+
+    /// The next event of the watches named `token`; others are left for later.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn next_event_of(
+        &mut self,
+        token: &str,
+        deadline: Option<Instant>,
+    ) -> Result<Option<Watched>, StoreError> {
+        self.next_that(deadline, |event| event.token == token)
+    }
+
+    fn next_that(
+        &mut self,
+        deadline: Option<Instant>,
+        is_it: impl Fn(&Watched) -> bool,
+    ) -> Result<Option<Watched>, StoreError> {
         loop {
             while let Some(message) = self.decoder.take()? {
                 self.keep(message);
             }
-            if let Some(event) = self.events.pop_front() {
-                return Ok(Some(event));
+            if let Some(at) = self.events.iter().position(&is_it) {
+                return Ok(self.events.remove(at));
             }
             if !self.fill(deadline)? {
                 return Ok(None);

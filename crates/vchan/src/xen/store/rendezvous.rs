@@ -13,9 +13,6 @@ use crate::xen::channel::{Offer, XenChannel, XenError};
 use crate::xen::device::{EventDevice, EventPort, GrantDevice};
 use crate::xen::layout::GrantRef;
 
-/// Name of a seeker's watches.
-const TOKEN: &str = "vchan";
-
 /// A seeker looks again after this even if no watch told it to: watches of domains that end are
 /// not for every domain.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -147,6 +144,10 @@ pub struct Seeker {
     port: Port,
     own: DomId,
     leaf: String,
+    /// Name of its watches, which others on the same connection have not.
+    token: String,
+    /// What was found last.
+    given: Option<Offer>,
 }
 
 /// How a search goes on.
@@ -163,22 +164,31 @@ enum Next {
 /// [`StoreError`].
 pub fn seek(store: &mut Store, server: DomId, port: Port) -> Result<Seeker, StoreError> {
     let own = store.own_domain()?;
-    let leaf = leaf(server, own, port);
-    // The leaf itself: only it may be read by us.
-    store.watch(&leaf, TOKEN)?;
-    for path in ["domid", "@releaseDomain"] {
-        match store.watch(path, TOKEN) {
-            // Not for every domain; then the search ends by its deadline.
-            Err(e) if e.refusal() == Some(io::ErrorKind::PermissionDenied) => {}
-            watched => watched?,
-        }
-    }
-    Ok(Seeker {
+    let seeker = Seeker {
         server,
         port,
         own,
-        leaf,
-    })
+        leaf: leaf(server, own, port),
+        token: format!("vchan.{server}.{port}"),
+        given: None,
+    };
+    // The leaf itself: only it may be read by us.
+    let mut watched = store.watch(&seeker.leaf, &seeker.token);
+    for path in ["domid", "@releaseDomain"] {
+        watched = watched.and_then(|()| match store.watch(path, &seeker.token) {
+            // Not for every domain; then the search ends by its deadline.
+            Err(e) if e.refusal() == Some(io::ErrorKind::PermissionDenied) => Ok(()),
+            watched => watched,
+        });
+    }
+    match watched {
+        Ok(()) => Ok(seeker),
+        Err(e) => {
+            // What made it fail is what matters.
+            let _ = seeker.end(store);
+            Err(e)
+        }
+    }
 }
 
 fn leaf(server: DomId, own: DomId, port: Port) -> String {
@@ -186,8 +196,9 @@ fn leaf(server: DomId, own: DomId, port: Port) -> String {
 }
 
 impl Seeker {
-    /// Waits for an offer until `deadline`. After one that turned out to be stale, the next call
-    /// waits until something changed. None if the deadline passed or the server is no more.
+    /// Waits for an offer until `deadline`; looks at least once. After one that turned out to be
+    /// stale, the next call waits until something changed. None if the deadline passed or the
+    /// server is no more. Events of other watches stay where they are.
     ///
     /// # Errors
     /// [`StoreError`]; [`StoreError::Text`] if the server published nonsense.
@@ -199,12 +210,19 @@ impl Seeker {
         loop {
             // Setting a watch gives an event at once, so the first look does not wait.
             let soon = deadline.min(Instant::now() + LOOK_AGAIN);
-            store.next_event(Some(soon))?;
+            let event = store.next_event_of(&self.token, Some(soon))?;
+            let late = Instant::now() >= deadline;
             match self.look(store)? {
-                Next::Offer(offer) => return Ok(Some(offer)),
+                Next::Offer(offer)
+                    if self.given.is_none()
+                        || !late && (event.is_some() || self.given != Some(offer)) =>
+                {
+                    self.given = Some(offer);
+                    return Ok(Some(offer));
+                }
                 Next::Dead => return Ok(None),
-                Next::Wait if Instant::now() >= deadline => return Ok(None),
-                Next::Wait => {}
+                _ if late => return Ok(None),
+                _ => {}
             }
         }
     }
@@ -234,10 +252,10 @@ impl Seeker {
     fn follow(&mut self, store: &mut Store) -> Result<(), StoreError> {
         let own = store.own_domain()?;
         if own != self.own {
-            store.unwatch(&self.leaf, TOKEN)?;
+            store.unwatch(&self.leaf, &self.token)?;
             self.own = own;
             self.leaf = leaf(self.server, own, self.port);
-            store.watch(&self.leaf, TOKEN)?;
+            store.watch(&self.leaf, &self.token)?;
         }
         Ok(())
     }
@@ -247,9 +265,8 @@ impl Seeker {
     /// # Errors
     /// [`StoreError`].
     pub fn end(self, store: &mut Store) -> Result<(), StoreError> {
-        store.unwatch(&self.leaf, TOKEN)?;
-        for path in ["domid", "@releaseDomain"] {
-            match store.unwatch(path, TOKEN) {
+        for path in [&*self.leaf, "domid", "@releaseDomain"] {
+            match store.unwatch(path, &self.token) {
                 // It was not set.
                 Err(e) if e.refusal() == Some(io::ErrorKind::NotFound) => {}
                 ended => ended?,
@@ -273,10 +290,22 @@ pub fn connect(
     deadline: Instant,
 ) -> Result<XenChannel, XenError> {
     let mut seeker = seek(store, server, port)?;
+    let found = join(&mut seeker, store, memory, deadline);
+    seeker.end(store)?;
+    found
+}
+
+fn join(
+    seeker: &mut Seeker,
+    store: &mut Store,
+    memory: &GrantDevice,
+    deadline: Instant,
+) -> Result<XenChannel, XenError> {
+    let (server, port) = (seeker.server, seeker.port);
     let mut last = None;
-    let found = loop {
+    loop {
         let Some(offer) = seeker.next(store, deadline)? else {
-            break Err(last.unwrap_or(XenError::NoServer { server, port }));
+            return Err(last.unwrap_or(XenError::NoServer { server, port }));
         };
         let events = EventDevice::open().map_err(|source| XenError::Events {
             peer: server,
@@ -284,9 +313,7 @@ pub fn connect(
         })?;
         match XenChannel::connect(events, memory, server, offer) {
             Err(e) if e.is_stale() => last = Some(e),
-            other => break other,
+            other => return other,
         }
-    };
-    seeker.end(store)?;
-    found
+    }
 }

@@ -301,15 +301,15 @@ fn keys_of_a_successor_are_left_alone() {
 }
 
 fn seeking(after: Script) -> Result<Option<crate::xen::Offer>, StoreError> {
-    let leaf = "/local/domain/5/data/vchan/3/513/event-channel\0vchan\0";
+    let leaf = "/local/domain/5/data/vchan/3/513/event-channel\0vchan.5.513\0";
     let mut script = vec![
         (Kind::Read, 0, "domid\0", Kind::Read, "3"),
         (Kind::Watch, 0, leaf, Kind::Watch, "OK\0"),
-        (Kind::Watch, 0, "domid\0vchan\0", Kind::Watch, "OK\0"),
+        (Kind::Watch, 0, "domid\0vchan.5.513\0", Kind::Watch, "OK\0"),
         (
             Kind::Watch,
             0,
-            "@releaseDomain\0vchan\0",
+            "@releaseDomain\0vchan.5.513\0",
             Kind::Error,
             "EACCES\0",
         ),
@@ -323,9 +323,11 @@ fn seeking(after: Script) -> Result<Option<crate::xen::Offer>, StoreError> {
         ),
     ];
     script.extend(after);
-    let (mut store, serving) = scripted(script, &[("x", "vchan")]);
+    let (mut store, serving) = scripted(script, &[("x", "vchan.5.513"), ("y", "of another")]);
     let mut seeker = super::super::seek(&mut store, DomId::new(5).unwrap(), crate::Port::new(513))?;
     let found = seeker.next(&mut store, Instant::now());
+    let other = store.next_event(Some(Instant::now()))?;
+    assert_eq!(other.map(|e| e.token).as_deref(), Some("of another"));
     serving.join().unwrap();
     found
 }
@@ -374,4 +376,48 @@ fn numbers_that_are_none_are_errors() {
         };
         assert_eq!(len, text.len());
     }
+}
+
+/// However often the keys change: what is stale at the deadline ends the search.
+#[test]
+fn an_offer_that_is_stale_is_not_found_again_after_the_deadline() {
+    let look = [
+        (Kind::Read, 0, "domid\0", Kind::Read, "3"),
+        (
+            Kind::TransactionStart,
+            0,
+            "\0",
+            Kind::TransactionStart,
+            "4\0",
+        ),
+        (Kind::Read, 4, RING, Kind::Read, "8"),
+        (Kind::Read, 4, EVENTS, Kind::Read, "21"),
+        ENDED,
+    ];
+    let mut script = vec![
+        (Kind::Read, 0, "domid\0", Kind::Read, "3"),
+        (
+            Kind::Watch,
+            0,
+            "/local/domain/5/data/vchan/3/513/event-channel\0vchan.5.513\0",
+            Kind::Watch,
+            "OK\0",
+        ),
+        (Kind::Watch, 0, "domid\0vchan.5.513\0", Kind::Watch, "OK\0"),
+        (
+            Kind::Watch,
+            0,
+            "@releaseDomain\0vchan.5.513\0",
+            Kind::Watch,
+            "OK\0",
+        ),
+    ];
+    script.extend(look);
+    script.extend(look);
+    let (mut store, serving) = scripted(script, &[("x", "vchan.5.513")]);
+    let mut seeker =
+        super::super::seek(&mut store, DomId::new(5).unwrap(), crate::Port::new(513)).unwrap();
+    assert!(seeker.next(&mut store, Instant::now()).unwrap().is_some());
+    assert!(seeker.next(&mut store, Instant::now()).unwrap().is_none());
+    serving.join().unwrap();
 }
