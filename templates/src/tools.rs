@@ -24,6 +24,9 @@ const PACKAGES: &[&str] = &[
     "seabios",
 ];
 
+/// What the cache calls them.
+const KIND: &str = "tools";
+
 /// Where the machine's libraries are in a Debian tree.
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -36,8 +39,7 @@ pub struct Tools {
 impl Tools {
     /// The tree; unpacked now if the cache does not have it.
     pub fn find() -> Result<Self> {
-        let key = Key::of([&["1", SUITE], PACKAGES].concat());
-        let root = cache::kept("tools", &key, |dir| {
+        let root = cache::kept(KIND, &key(), |dir| {
             step("fetching QEMU and tools from Debian's packages", || {
                 extract(PACKAGES, &dir.join("root"))
             })
@@ -45,6 +47,16 @@ impl Tools {
         Ok(Self {
             root: root.join("root"),
         })
+    }
+
+    /// The tree, if the cache has it.
+    pub fn kept() -> Result<Option<Self>> {
+        let root = cache::folder(cache::HW_TESTS)?
+            .join(KIND)
+            .join(key().as_str());
+        Ok(root.is_dir().then(|| Self {
+            root: root.join("root"),
+        }))
     }
 
     /// A file of the tree.
@@ -69,6 +81,10 @@ pub fn unpacked(packages: &[&str]) -> Result<PathBuf> {
     let key = Key::of([&["1", SUITE], packages].concat());
     let folder = cache::kept("unpacked", &key, |dir| extract(packages, &dir.join("root")))?;
     Ok(folder.join("root"))
+}
+
+fn key() -> Key {
+    Key::of([&["1", SUITE], PACKAGES].concat())
 }
 
 fn extract(packages: &[&str], root: &Path) -> Result<()> {

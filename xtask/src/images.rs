@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::process::{Options, cargo, run, target_dir};
+use crate::setup;
 
 /// How far the compiler goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -54,8 +55,21 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     } else {
         Profile::Dev
     };
-    println!("programs in {}", build(profile)?.display());
+    setup::ensure_all()?;
+    let programs = build(profile)?;
+    build_xl(profile)?;
+    println!("programs in {}", programs.display());
     Ok(())
+}
+
+/// Builds what only a dom0 on Xen has, into the same folder, and returns it.
+pub(crate) fn build_xl(profile: Profile) -> Result<PathBuf> {
+    // Not static: libxl is loaded while it runs.
+    run(cargo()
+        .args(build_words())
+        .args(profile.arguments())
+        .args(["-p", "bulkhead-xl"]))?;
+    Ok(target_dir().join(profile.folder()))
 }
 
 /// Builds every program into one folder and returns it.

@@ -25,7 +25,8 @@ Developer commands of Bulkhead
 Usage: cargo xtask COMMAND [OPTIONS]
 
 Commands:
-  setup   install the Debian packages that a build, demo or test needs, only the missing ones
+  setup   install the Debian packages that a build, demo or test needs, only the missing ones,
+          and fetch Xen's headers into the cache
   demo    bring up the example desktop, use it, change it, roll it back
             --keep          leave it running and print the commands to play on
             --release       as it ships: builds for some minutes longer, runs faster

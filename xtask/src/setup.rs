@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::process::{Options, capture};
+use crate::process::{Options, capture, cargo, run};
 
 /// A Debian package and what it is for.
 pub(crate) type Package = (&'static str, &'static str);
@@ -32,6 +32,9 @@ const DESKTOP: &[Package] = &[
     ("xvfb", "a display, for tests"),
 ];
 
+/// What the bindings to Xen's libraries are made with; the demo does without.
+const XEN: &[Package] = &[("libclang-dev", "reading Xen's headers")];
+
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     Options::new(arguments).finish()?;
     ensure_all()
@@ -42,9 +45,24 @@ pub(crate) fn ensure() -> Result<()> {
     install(PACKAGES)
 }
 
-/// Installs whatever is missing for building and testing everything.
+/// Installs and fetches whatever is missing for building and testing everything.
 pub(crate) fn ensure_all() -> Result<()> {
-    install(&[PACKAGES, DESKTOP].concat())
+    install(&[PACKAGES, DESKTOP, XEN].concat())?;
+    xen_headers()
+}
+
+/// Has Xen's headers in the user's cache, where the build of the bindings looks for them. They are
+/// dom0's and not this machine's, so they are unpacked there and not installed.
+fn xen_headers() -> Result<()> {
+    run(cargo().args([
+        "run",
+        "--quiet",
+        "-p",
+        "bulkhead-templates",
+        "--bin",
+        "bulkhead-tools",
+    ]))
+    .context("Xen's headers cannot be fetched")
 }
 
 /// Installs those of `packages` that are missing.

@@ -35,6 +35,10 @@ const FILES: &[File] = &[
         "usr/libexec/bulkhead/bulkhead-relay",
     ),
     file(
+        From::Program("bulkhead-xl"),
+        "usr/libexec/bulkhead/bulkhead-xl",
+    ),
+    file(
         From::Program("bulkhead-launch"),
         "usr/libexec/bulkhead/bulkhead-launch",
     ),

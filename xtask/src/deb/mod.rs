@@ -58,6 +58,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
 /// Builds every package from programs that are built with `profile`; their folder.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let programs = images::build(profile)?;
+    images::build_xl(profile)?;
     let folder = target_dir().join("debian").join(profile.folder());
     let epoch = epoch()?;
     for package in PACKAGES {

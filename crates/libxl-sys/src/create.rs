@@ -1,0 +1,194 @@
+//! Making domains.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::ptr::null;
+
+use bulkhead_wire::xl::{Disk, DomainConfig, LibxlCode, Mib, Mode, Nic};
+
+use crate::context::{Context, number};
+use crate::device;
+use crate::memory::{array, check, kib, mib_up, string};
+use crate::raw;
+
+/// A domain's configuration as libxl wants it.
+pub struct Prepared<'c> {
+    context: &'c Context,
+    raw: Box<raw::libxl_domain_config>,
+}
+
+impl fmt::Debug for Prepared<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prepared").finish_non_exhaustive()
+    }
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it was initialised by `prepare`, every string and array in it is made by
+        // `malloc`, and this is its end.
+        unsafe {
+            let xl = &self.context.library.xl;
+            xl.libxl_domain_config_dispose(&raw mut *self.raw);
+        }
+    }
+}
+
+impl Context {
+    /// A configuration for libxl, of a domain whose folder in xenstore gets the key `mark` before
+    /// anybody can see it.
+    ///
+    /// # Errors
+    /// [`LibxlCode::NotImplemented`] for HVM, and what libxl says.
+    pub fn prepare(&self, config: &DomainConfig, mark: &str) -> Result<Prepared<'_>, LibxlCode> {
+        let mut raw = Box::new(MaybeUninit::uninit());
+        // SAFETY: `init` fills all of it.
+        let raw = unsafe {
+            self.library.xl.libxl_domain_config_init(raw.as_mut_ptr());
+            raw.assume_init()
+        };
+        let mut prepared = Prepared { context: self, raw };
+        let kind = match &config.mode {
+            Mode::Pvh { .. } => raw::LIBXL_DOMAIN_TYPE_PVH,
+            Mode::Pv { .. } => raw::LIBXL_DOMAIN_TYPE_PV,
+            Mode::Hvm { .. } => return Err(LibxlCode::NotImplemented),
+        };
+        prepared.identify(config, kind, mark)?;
+        prepared.build(config, kind)?;
+        prepared.disks(&config.disks)?;
+        prepared.nics(&config.nics)?;
+        // Nobody but us acts on these. A domain that has ended stays until that was told.
+        let preserve = raw::LIBXL_ACTION_ON_SHUTDOWN_PRESERVE;
+        prepared.raw.on_poweroff = preserve;
+        prepared.raw.on_reboot = preserve;
+        prepared.raw.on_watchdog = preserve;
+        prepared.raw.on_crash = preserve;
+        prepared.raw.on_soft_reset = preserve;
+        Ok(prepared)
+    }
+}
+
+impl Prepared<'_> {
+    fn identify(
+        &mut self,
+        config: &DomainConfig,
+        kind: raw::libxl_domain_type,
+        mark: &str,
+    ) -> Result<(), LibxlCode> {
+        let info = &mut self.raw.c_info;
+        info.type_ = kind;
+        info.domid = number(config.domid);
+        info.uuid.uuid = config.uuid.0;
+        info.name = string(config.name.as_str())?;
+        // Keys and values in turn, and a null at the end.
+        let pairs = array(3)?;
+        info.xsdata = pairs;
+        // SAFETY: the array has room for three, and its last stays null.
+        unsafe {
+            pairs.write(string(mark)?);
+            pairs.add(1).write(string(&config.uuid.to_string())?);
+        }
+        Ok(())
+    }
+
+    fn build(
+        &mut self,
+        config: &DomainConfig,
+        kind: raw::libxl_domain_type,
+    ) -> Result<(), LibxlCode> {
+        let info = &mut self.raw.b_info;
+        // SAFETY: it is initialised and has no type yet; this comes before the union is touched.
+        unsafe {
+            let xl = &self.context.library.xl;
+            xl.libxl_domain_build_info_init_type(info, kind);
+        }
+        info.max_vcpus = config.vcpus_maximum.number().into();
+        let (now, most) = (config.vcpus, config.vcpus_maximum);
+        self.context.fill(&mut info.avail_vcpus, now, most)?;
+        info.target_memkb = kib(config.memory);
+        info.max_memkb = kib(config.maximum);
+        info.sched_params.weight = config.weight.number().into();
+        if let Mode::Pvh {
+            kernel,
+            ramdisk,
+            cmdline,
+        }
+        | Mode::Pv {
+            kernel,
+            ramdisk,
+            cmdline,
+        } = &config.mode
+        {
+            info.kernel = string(kernel.as_str())?;
+            info.cmdline = string(cmdline.as_str())?;
+            if let Some(ramdisk) = ramdisk {
+                info.ramdisk = string(ramdisk.as_str())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn disks(&mut self, disks: &[Disk]) -> Result<(), LibxlCode> {
+        let xl = &self.context.library.xl;
+        self.raw.disks = array(disks.len())?;
+        for (at, disk) in disks.iter().enumerate() {
+            // SAFETY: the array has room for all of them, and each is counted when it is
+            // initialised.
+            let raw = unsafe {
+                let place = self.raw.disks.add(at);
+                xl.libxl_device_disk_init(place);
+                &mut *place
+            };
+            self.raw.num_disks += 1;
+            device::fill_disk(raw, disk)?;
+        }
+        Ok(())
+    }
+
+    fn nics(&mut self, nics: &[Nic]) -> Result<(), LibxlCode> {
+        let xl = &self.context.library.xl;
+        self.raw.nics = array(nics.len())?;
+        for (at, nic) in nics.iter().enumerate() {
+            // SAFETY: as for disks.
+            let raw = unsafe {
+                let place = self.raw.nics.add(at);
+                xl.libxl_device_nic_init(place);
+                &mut *place
+            };
+            self.raw.num_nics += 1;
+            device::fill_nic(raw, nic)?;
+        }
+        Ok(())
+    }
+
+    /// Memory that it takes, with what Xen needs beside the domain's own.
+    ///
+    /// # Errors
+    /// What libxl says.
+    pub fn needed_memory(&mut self) -> Result<Mib, LibxlCode> {
+        let (mut needed, context) = (0, self.context);
+        // SAFETY: context and configuration are whole; the number is for the log only.
+        check(unsafe {
+            let domid = self.raw.c_info.domid;
+            let xl = &context.library.xl;
+            xl.libxl_domain_need_memory(context.pointer, &raw mut *self.raw, domid, &raw mut needed)
+        })?;
+        Ok(mib_up(needed))
+    }
+
+    /// Makes the domain. It is paused.
+    ///
+    /// # Errors
+    /// What libxl says, which may have left something of it.
+    pub fn create(mut self) -> Result<(), LibxlCode> {
+        let context = self.context;
+        let mut domid = u32::MAX;
+        // SAFETY: context and configuration are whole; without a `how` it is done when this
+        // returns.
+        check(unsafe {
+            let xl = &context.library.xl;
+            let config = &raw mut *self.raw;
+            xl.libxl_domain_create_new(context.pointer, config, &raw mut domid, null(), null())
+        })
+    }
+}

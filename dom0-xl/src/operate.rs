@@ -1,0 +1,296 @@
+//! What each operation does. Runs on a thread of its own, with a context of its own.
+
+use std::io;
+use std::sync::Arc;
+
+use bulkhead_libxl_sys::{Context, Ended, Found, Libxl, Xenstore};
+use bulkhead_wire::xl::{
+    Answer, DOMAINS_MAX, DeviceModel, Disk, DomId, DomainConfig, DomainInfo, Ending, Failure,
+    Initial, LibxlCode, Mib, Mode, NicId, Operation, Origin, State, Target, Unsupported, Vcpus,
+    Vdev,
+};
+
+use crate::log::OperationLog;
+use crate::marks;
+
+/// States of a device's backend in which a domain can use it or come to: waiting for the domain,
+/// initialised, connected (xen/io/xenbus.h).
+const SERVED: [&str; 3] = ["2", "3", "4"];
+
+/// Performs one operation.
+pub(crate) fn perform(
+    library: &Arc<Libxl>,
+    operation: &Operation,
+    log: &Arc<OperationLog>,
+) -> Result<Answer, Failure> {
+    let broken = |error: &dyn std::error::Error| Failure::Broken(error.to_string());
+    let to: Arc<OperationLog> = Arc::clone(log);
+    let context = Context::open(library, to).map_err(|e| broken(&e))?;
+    let xenstore = Xenstore::open(library).map_err(|e| broken(&e))?;
+    Performance { context, xenstore }.perform(operation)
+}
+
+struct Performance {
+    context: Context,
+    xenstore: Xenstore,
+}
+
+impl Performance {
+    fn perform(&self, operation: &Operation) -> Result<Answer, Failure> {
+        let context = &self.context;
+        match operation {
+            Operation::Create(config) => self.create(config),
+            Operation::Pause(target) => {
+                self.ours(*target)?;
+                done(context.pause(target.domid))
+            }
+            Operation::Unpause(target) => {
+                self.ours(*target)?;
+                done(context.unpause(target.domid))
+            }
+            Operation::Shutdown(target) => {
+                self.ours(*target)?;
+                done(context.shutdown(target.domid))
+            }
+            Operation::Destroy(target) => {
+                self.ours(*target)?;
+                done(context.destroy(target.domid))
+            }
+            Operation::SetMemory { target, memory } => self.set_memory(*target, *memory),
+            Operation::SetVcpus { target, vcpus } => self.set_vcpus(*target, *vcpus),
+            Operation::AttachDisk { target, disk } => self.attach_disk(*target, disk),
+            Operation::DetachDisk { target, vdev } => {
+                self.ours(*target)?;
+                done(context.detach_disk(target.domid, vdev))
+            }
+            Operation::AttachNic { target, nic } => {
+                self.ours(*target)?;
+                nic.check(target.domid).map_err(Failure::Config)?;
+                done(context.attach_nic(target.domid, nic))
+            }
+            Operation::DetachNic { target, nic } => self.detach_nic(*target, *nic),
+            Operation::List { from } => self.list(*from),
+            Operation::Host => context.host().map(Answer::Host).map_err(failure),
+        }
+    }
+
+    /// The domain, if it is the one that is meant and one of ours.
+    fn ours(&self, target: Target) -> Result<Found, Failure> {
+        let found = self.context.domain(target.domid).map_err(failure)?;
+        let found = found.filter(|found| found.target == target);
+        let found = found.ok_or(Failure::NoSuchDomain)?;
+        if !marks::is_ours(&self.xenstore, target).map_err(|e| xenstore(&e))? {
+            return Err(Failure::Foreign);
+        }
+        Ok(found)
+    }
+
+    fn create(&self, config: &DomainConfig) -> Result<Answer, Failure> {
+        config.check().map_err(Failure::Config)?;
+        if let Mode::Hvm { device_model } = config.mode {
+            return Err(Failure::Unsupported(match device_model {
+                DeviceModel::Stub => Unsupported::HvmStub,
+                DeviceModel::Deprivileged => Unsupported::HvmDeprivileged,
+            }));
+        }
+        let (domid, uuid) = (config.domid, config.uuid);
+        let existing = self.context.domains().map_err(failure)?;
+        let same = |found: &Found| found.target.domid == domid || found.target.uuid == uuid;
+        if existing.iter().any(same) {
+            return Err(Failure::DomainExists);
+        }
+        let target = Target { domid, uuid };
+        marks::begin(&self.xenstore, target).map_err(|e| xenstore(&e))?;
+        let made = self.make(config);
+        if made.is_err() {
+            self.remove(target)?;
+        }
+        // Last: whoever comes after us destroys what still has this mark.
+        marks::finish(&self.xenstore, uuid).map_err(|e| xenstore(&e))?;
+        made.map(|()| Answer::Ok)
+    }
+
+    fn make(&self, config: &DomainConfig) -> Result<(), Failure> {
+        let mut prepared = self.context.prepare(config, marks::OURS).map_err(failure)?;
+        let needed = prepared.needed_memory().map_err(failure)?;
+        self.enough_memory(needed)?;
+        prepared.create().map_err(|code| match code {
+            LibxlCode::NoMemory => match self.context.free_memory() {
+                Ok(free) => Failure::OutOfMemory { needed, free },
+                Err(_) => Failure::Libxl(code),
+            },
+            code => failure(code),
+        })?;
+        for disk in &config.disks {
+            self.is_served(config.domid, &disk.vdev)?;
+        }
+        if config.initial == Initial::Running {
+            self.context.unpause(config.domid).map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    fn enough_memory(&self, needed: Mib) -> Result<(), Failure> {
+        let free = self.context.free_memory().map_err(failure)?;
+        if free < needed {
+            return Err(Failure::OutOfMemory { needed, free });
+        }
+        Ok(())
+    }
+
+    /// Removes what a failed creation may have left.
+    fn remove(&self, target: Target) -> Result<(), Failure> {
+        let left = self.context.domain(target.domid).map_err(failure)?;
+        if left.is_some_and(|left| left.target == target) {
+            self.context.destroy(target.domid).map_err(failure)?;
+        }
+        Ok(())
+    }
+
+    /// libxl reports some disks as attached that their backend has refused.
+    fn is_served(&self, domid: DomId, vdev: &Vdev) -> Result<(), Failure> {
+        let backend = self.context.disk_backend(domid, vdev).map_err(failure)?;
+        let read = |key: &str| self.xenstore.read(&format!("{backend}/{key}"));
+        let refused = |why: String| Failure::Disk {
+            vdev: vdev.clone(),
+            why,
+        };
+        let error = read("hotplug-error").map_err(|e| xenstore(&e))?;
+        if let Some(error) = error {
+            return Err(refused(error));
+        }
+        let state = read("state").map_err(|e| xenstore(&e))?;
+        match state.as_deref() {
+            Some(state) if SERVED.contains(&state) => Ok(()),
+            Some(state) => Err(refused(format!("its backend is in state {state}"))),
+            None => Err(refused("it has no backend".to_owned())),
+        }
+    }
+
+    fn set_memory(&self, target: Target, memory: Mib) -> Result<Answer, Failure> {
+        let found = self.ours(target)?;
+        let maximum = marks::maximum(&self.xenstore, target.domid).map_err(|e| xenstore(&e))?;
+        let maximum = maximum.unwrap_or(found.maximum);
+        if memory > maximum {
+            return Err(Failure::OverMaximum {
+                wanted: memory.number().into(),
+                maximum: maximum.number().into(),
+            });
+        }
+        let more = memory.number().saturating_sub(found.memory.number());
+        if let Ok(more) = Mib::new(more.into()) {
+            self.enough_memory(more)?;
+        }
+        done(self.context.set_memory(target.domid, memory))
+    }
+
+    fn set_vcpus(&self, target: Target, vcpus: Vcpus) -> Result<Answer, Failure> {
+        let found = self.ours(target)?;
+        let (wanted, maximum) = (vcpus.number().into(), found.vcpus_maximum.into());
+        if wanted > maximum {
+            return Err(Failure::OverMaximum { wanted, maximum });
+        }
+        done(self.context.set_vcpus(target.domid, vcpus))
+    }
+
+    fn attach_disk(&self, target: Target, disk: &Disk) -> Result<Answer, Failure> {
+        self.ours(target)?;
+        disk.check(target.domid).map_err(Failure::Config)?;
+        self.context
+            .attach_disk(target.domid, disk)
+            .map_err(failure)?;
+        let served = self.is_served(target.domid, &disk.vdev);
+        if served.is_err() {
+            // Whatever becomes of it, the reason is why it is not there.
+            let _ = self.context.detach_disk(target.domid, &disk.vdev);
+        }
+        served.map(|()| Answer::Ok)
+    }
+
+    fn detach_nic(&self, target: Target, nic: NicId) -> Result<Answer, Failure> {
+        self.ours(target)?;
+        done(self.context.detach_nic(target.domid, nic))
+    }
+
+    fn list(&self, from: DomId) -> Result<Answer, Failure> {
+        let mut found = self.context.domains().map_err(failure)?;
+        found.retain(|found| found.target.domid >= from);
+        let next = found.get(DOMAINS_MAX).map(|found| found.target.domid);
+        found.truncate(DOMAINS_MAX);
+        let domains: Result<Vec<_>, _> = found.iter().map(|found| self.info(found)).collect();
+        let domains = domains.map_err(|e| xenstore(&e))?;
+        Ok(Answer::Domains { domains, next })
+    }
+
+    fn info(&self, found: &Found) -> io::Result<DomainInfo> {
+        let target = found.target;
+        let origin = match marks::is_ours(&self.xenstore, target)? {
+            true => Origin::Ours,
+            false => Origin::Foreign,
+        };
+        let maximum = marks::maximum(&self.xenstore, target.domid)?;
+        let state = match (found.ended, found.paused) {
+            (Some(_), _) => State::Ended,
+            (None, true) => State::Paused,
+            (None, false) => State::Running,
+        };
+        Ok(DomainInfo {
+            target,
+            name: self.context.name(target.domid),
+            origin,
+            state,
+            memory: found.memory,
+            maximum: maximum.unwrap_or(found.maximum),
+            vcpus: found.vcpus,
+            cpu_time_ns: found.cpu_time_ns,
+        })
+    }
+}
+
+fn done(result: Result<(), LibxlCode>) -> Result<Answer, Failure> {
+    result.map(|()| Answer::Ok).map_err(failure)
+}
+
+fn failure(code: LibxlCode) -> Failure {
+    match code {
+        LibxlCode::DomainNotFound => Failure::NoSuchDomain,
+        LibxlCode::NotFound => Failure::NoSuchDevice,
+        code => Failure::Libxl(code),
+    }
+}
+
+fn xenstore(error: &io::Error) -> Failure {
+    Failure::Broken(format!("xenstore: {error}"))
+}
+
+/// What Xen's number for the end of a domain means (xen/sched.h, `SHUTDOWN_*`).
+pub(crate) fn ending(ended: Ended) -> Ending {
+    match ended.0 {
+        0 => Ending::Poweroff,
+        1 => Ending::Reboot,
+        3 => Ending::Crash,
+        4 => Ending::Watchdog,
+        other => Ending::Other(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_those_of_xen() {
+        let endings = [0, 1, 2, 3, 4, 255].map(|number| ending(Ended(number)));
+        assert_eq!(
+            endings,
+            [
+                Ending::Poweroff,
+                Ending::Reboot,
+                Ending::Other(2),
+                Ending::Crash,
+                Ending::Watchdog,
+                Ending::Other(255),
+            ]
+        );
+    }
+}
