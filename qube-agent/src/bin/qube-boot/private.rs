@@ -20,6 +20,9 @@ const RW: &str = "/rw";
 /// encrypted volume has its mark within.
 const BLANK: u64 = 1 << 20;
 
+/// Read at once: ext4 has its mark within the first of these.
+const PART: usize = 16 * 1024;
+
 /// The private volume cannot be used.
 #[derive(Debug, Error)]
 pub(crate) enum PrivateError {
@@ -57,11 +60,19 @@ pub(crate) fn mount_own() -> Result<(), PrivateError> {
     }
 }
 
-/// Whether nothing was ever written to it.
+/// Whether nothing was ever written to it. One that is in use shows that in its first part.
 fn is_blank(disk: &Path) -> io::Result<bool> {
-    let mut start = Vec::new();
-    File::open(disk)?.take(BLANK).read_to_end(&mut start)?;
-    Ok(start.iter().all(|byte| *byte == 0))
+    let mut start = File::open(disk)?.take(BLANK);
+    let mut part = [0; PART];
+    loop {
+        let read = start.read(&mut part)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        if part.iter().take(read).any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+    }
 }
 
 fn format(disk: &Path) -> Result<(), PrivateError> {
