@@ -41,6 +41,8 @@ pub struct Running {
     kill: Kill,
     out: Vec<u8>,
     err: Vec<u8>,
+    /// Bytes of its output that were taken as lines.
+    taken: usize,
     code: Option<i32>,
 }
 
@@ -62,6 +64,7 @@ impl Running {
             kill,
             out: Vec::new(),
             err: Vec::new(),
+            taken: 0,
             code: None,
         }
     }
@@ -97,6 +100,25 @@ impl Running {
             );
         }
         Ok(())
+    }
+
+    /// The next line of its standard output, without its end.
+    pub fn line(&mut self, within: Duration) -> Result<String> {
+        let end = Instant::now() + within;
+        loop {
+            let rest = self.out.get(self.taken..).unwrap_or_default();
+            if let Some(length) = rest.iter().position(|&byte| byte == b'\n') {
+                let line = String::from_utf8_lossy(rest.get(..length).unwrap_or_default());
+                self.taken += length + 1;
+                return Ok(line.into_owned());
+            }
+            ensure!(
+                self.step(end)?,
+                "`{}` ended instead of saying more\n{}",
+                self.what,
+                self.shown()
+            );
+        }
     }
 
     /// Waits for its end.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 
 use crate::deb;
-use crate::images::{AGENT_TARGET, Profile, build_words};
+use crate::images::{self, AGENT_TARGET, Profile, build_words};
 use crate::process::{cargo, root, run, target_dir};
 use crate::test::{Tally, tallied};
 
@@ -40,9 +40,10 @@ pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tall
                 .env("BULKHEAD_PEER", programs.join("bulkhead-peer"))
                 .env("BULKHEAD_RECIPES", root().join("templates"))
                 .env("BULKHEAD_DEBS", deb::build(Profile::Dev)?)
+                .envs(build_xl()?)
         }
         Place::Embedded => command.env("BULKHEAD_HW_PLACE", "embedded"),
-        Place::Host(address) => command.env("BULKHEAD_HW_PLACE", address),
+        Place::Host(address) => command.env("BULKHEAD_HW_PLACE", address).envs(build_xl()?),
     };
     let child = command.spawn().context("cannot start the scenarios")?;
     let status = tallied(child, tally)?;
@@ -67,4 +68,20 @@ fn build_programs() -> Result<PathBuf> {
         .args(["--target", AGENT_TARGET])
         .env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     Ok(target_dir().join(AGENT_TARGET).join("release"))
+}
+
+/// The process that uses libxl, and what drives it in tests; where they are, by variable.
+fn build_xl() -> Result<[(&'static str, PathBuf); 2]> {
+    // This Debian is older than dom0's, so what is linked here runs there.
+    let programs = images::build_xl(Profile::Dev)?;
+    run(cargo().args(build_words()).args([
+        "-p",
+        "bulkhead-hw-tests",
+        "--bin",
+        "bulkhead-drive-xl",
+    ]))?;
+    Ok([
+        ("BULKHEAD_XL", programs.join("bulkhead-xl")),
+        ("BULKHEAD_DRIVE_XL", programs.join("bulkhead-drive-xl")),
+    ])
 }

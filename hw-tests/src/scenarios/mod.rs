@@ -7,6 +7,7 @@ mod harness;
 mod packages;
 mod vchan;
 mod xen;
+mod xl;
 
 /// Every scenario there is.
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
@@ -16,6 +17,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         packages::SCENARIOS,
         vchan::SCENARIOS,
         xen::SCENARIOS,
+        xl::SCENARIOS,
     ]
     .into_iter()
     .flatten()
