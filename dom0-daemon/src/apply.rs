@@ -16,6 +16,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bulkhead_wire::causes::chain;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinSet;
 
@@ -144,7 +145,7 @@ impl Run {
                 .iter()
                 .any(|step| step.action == Action::Declare && run.is(step.id, StepState::Done));
             if declared && let Err(error) = run.env.machine.declare(run.declared()).await {
-                run.failures.push(step::told(&error));
+                run.failures.push(chain(&error));
             }
             if run.failures.is_empty() {
                 run.forward().await;
@@ -341,7 +342,7 @@ impl Run {
         if self.switched.is_some()
             && let Err(error) = self.env.machine.declare(self.declared()).await
         {
-            self.failures.push(step::told(&error));
+            self.failures.push(chain(&error));
         }
         let failure = (!self.failures.is_empty()).then(|| self.failures.join("; "));
         if let Err(error) = self
@@ -351,7 +352,7 @@ impl Run {
             .await
         {
             // The next start of the daemon finds it open and repeats what is done, which is nothing.
-            self.failures.push(step::told(&error));
+            self.failures.push(chain(&error));
         }
         let generation = self.switched.or(self.base.as_ref().map(|base| base.number));
         self.env.applying.send_replace(None);
@@ -380,7 +381,7 @@ impl Run {
         });
         if let Err(error) = self.env.journal.turn_back(self.id, because).await {
             // A full disk is no reason to leave things half done.
-            self.failures.push(step::told(&error));
+            self.failures.push(chain(&error));
         }
         let mut end = End::Undone;
         for step in self.plan.steps.iter().rev() {

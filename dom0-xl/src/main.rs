@@ -28,6 +28,7 @@ use std::sync::Arc;
 use bulkhead_libxl_sys::{BOUND, Context, Libxl};
 use bulkhead_sandbox::inherit::{close_uninvited, take_inherited};
 use bulkhead_vchan::seqpacket::send_packet;
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::relay::encode;
 use bulkhead_wire::xl::{ConnectError, FromXl, XenVersion};
 use tracing_subscriber::EnvFilter;
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{}", describe(&error));
+            tracing::error!("{}", chain(&error));
             ExitCode::FAILURE
         }
     }
@@ -113,16 +114,6 @@ fn refuse(socket: &OwnedFd, error: ConnectError) -> ServeError {
         let _ = send_packet(socket, &packet, &[]);
     }
     error.into()
-}
-
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

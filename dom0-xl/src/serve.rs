@@ -243,7 +243,9 @@ impl Server<'_> {
         self.queue.done(job.operation.domid());
         match (&job.operation, &result) {
             (Operation::Destroy(target), Ok(_)) => self.gone(*target)?,
-            (_, Err(error)) => tracing::warn!(log = ?error.log, "{}", crate::describe(error)),
+            (_, Err(error)) => {
+                tracing::warn!(log = ?error.log, "{}", bulkhead_wire::causes::chain(error))
+            }
             _ => {}
         }
         let created = match &job.operation {

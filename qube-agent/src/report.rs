@@ -3,18 +3,12 @@
 use std::error::Error;
 use std::process::ExitCode;
 
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
 
 /// Writes an error and its causes to standard error.
 pub(crate) fn log(name: &str, error: &dyn Error) {
-    let mut text = format!("{name}: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    eprintln!("{text}");
+    eprintln!("{name}: {}", chain(error));
 }
 
 /// The same, and the exit code for problems of qrexec itself.

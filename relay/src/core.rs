@@ -1,8 +1,8 @@
 //! The relay without I/O.
 
-use std::error::Error;
 use std::time::Duration;
 
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::qrexec::Endpoint;
 use bulkhead_wire::qrexec::local::ClientCommand;
 use bulkhead_wire::relay::{ClientId, FromRelay, RequestId, ToRelay};
@@ -362,19 +362,6 @@ impl Core {
         self.clients.close(id, &mut self.queue);
         self.clients.forget(id);
     }
-}
-
-/// An error and its causes in one line. Error texts hold numbers and fixed words, never what a
-/// guest sent.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::qubesdb::link::{Link, LinkError, LinkEvent, Role};
 use bulkhead_wire::qubesdb::message::Value;
 use bulkhead_wire::qubesdb::path::{DbPath, PathError};
@@ -133,7 +134,7 @@ impl Database {
 
     fn end_on(&mut self, done: Result<(), LinkError>, queue: &mut Queue) {
         if let Err(e) = done {
-            self.lost(crate::core::chain(&e), queue);
+            self.lost(chain(&e), queue);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bulkhead_vchan::seqpacket;
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::relay::{self, ClientId, PACKET_MAX, ToRelay};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -191,7 +192,7 @@ impl Io {
             };
             match relay::decode(self.buffer.get(..len).unwrap_or_default()) {
                 Ok(message) => self.obey(message, fds.pop()),
-                Err(e) => log(&crate::core::chain(&e)),
+                Err(e) => log(&chain(&e)),
             }
         }
         Ok(true)

@@ -10,6 +10,7 @@ use bulkhead_relay::{Core, call, confinement, receive_setup, serve};
 use bulkhead_sandbox::confine::confine;
 use bulkhead_sandbox::inherit::{close_uninvited, take_inherited};
 use bulkhead_vchan::seqpacket::send_packet;
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::relay::{FromRelay, encode};
 
 const USAGE: &str = "usage: bulkhead-relay [--call] --fd N
@@ -38,13 +39,13 @@ fn main() -> ExitCode {
 }
 
 fn run(fd: i32) -> Result<(), String> {
-    let daemon = take_inherited(fd).map_err(|e| describe(&e))?;
-    close_uninvited().map_err(|e| describe(&e))?;
-    let (setup, sockets) = receive_setup(daemon).map_err(|e| describe(&e))?;
+    let daemon = take_inherited(fd).map_err(|e| chain(&e))?;
+    close_uninvited().map_err(|e| chain(&e))?;
+    let (setup, sockets) = receive_setup(daemon).map_err(|e| chain(&e))?;
     let report = match confine(&confinement(setup.domid)) {
         Ok(report) => report,
         Err(e) => {
-            let reason = describe(&e);
+            let reason = chain(&e);
             // The daemon hears why, if it still listens; standard error does in any case.
             if let Ok(packet) = encode(&FromRelay::Failed {
                 reason: reason.clone(),
@@ -58,23 +59,13 @@ fn run(fd: i32) -> Result<(), String> {
     core.tell(&FromRelay::Ready {
         confinement: report.to_string(),
     });
-    serve(core, sockets).map_err(|e| describe(&e))
+    serve(core, sockets).map_err(|e| chain(&e))
 }
 
 fn run_call(fd: i32) -> Result<(), String> {
-    let daemon = take_inherited(fd).map_err(|e| describe(&e))?;
-    close_uninvited().map_err(|e| describe(&e))?;
-    let setup = call::receive_setup(daemon).map_err(|e| describe(&e))?;
-    confine(&call::confinement(setup.domid)).map_err(|e| describe(&e))?;
-    call::serve(setup).map_err(|e| describe(&e))
-}
-
-fn describe(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
+    let daemon = take_inherited(fd).map_err(|e| chain(&e))?;
+    close_uninvited().map_err(|e| chain(&e))?;
+    let setup = call::receive_setup(daemon).map_err(|e| chain(&e))?;
+    confine(&call::confinement(setup.domid)).map_err(|e| chain(&e))?;
+    call::serve(setup).map_err(|e| chain(&e))
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod causes;
 pub mod filecopy;
 pub mod qrexec;
 pub mod qubesdb;

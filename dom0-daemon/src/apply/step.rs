@@ -1,8 +1,9 @@
 //! One step: told, journaled, done.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
+
+use bulkhead_wire::causes::chain;
 
 use super::{Env, Left, Point, fault};
 use crate::apply::Progress;
@@ -34,18 +35,6 @@ enum StepError {
     NoImage(bulkhead_model::name::QubeName),
     #[error("step {0} was told to fail")]
     Injected(StepId),
-}
-
-/// An error with everything below it, in one line.
-pub(super) fn told(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// The image that a start uses, as far as the lock knows it.
@@ -91,7 +80,7 @@ impl Job {
             .act(inverse)
             .await
             .map(drop)
-            .map_err(|error| told(&error));
+            .map_err(|error| chain(&error));
         fault::point(Point::UndoAfter, self.step);
         let state = if result.is_ok() {
             StepState::Undone
@@ -122,7 +111,7 @@ impl Job {
             Ok(left) => left,
             Err(error) => {
                 self.note(StepState::Failed, None).await;
-                return Err(told(&error));
+                return Err(chain(&error));
             }
         };
         fault::point(Point::After, self.step);
@@ -140,14 +129,14 @@ impl Job {
         fault::point(Point::Begin, self.step);
         fault::point(Point::Before, self.step);
         if fault::fails(self.step) {
-            return Err(told(&StepError::Injected(self.step)));
+            return Err(chain(&StepError::Injected(self.step)));
         }
         let now = (self.env.now)();
         let journal = &self.env.journal;
         let number = journal
             .switch(self.apply, self.step, candidate, lock, now)
             .await
-            .map_err(|error| told(&error))?;
+            .map_err(|error| chain(&error))?;
         fault::point(Point::After, self.step);
         fault::point(Point::End, self.step);
         Ok(Left::Switched(number))
@@ -159,7 +148,7 @@ impl Job {
         journal
             .step(self.apply, self.step, state, result, now)
             .await
-            .map_err(|error| told(&error))
+            .map_err(|error| chain(&error))
     }
 
     /// Journals what must be done all the same when it cannot be journaled: a step that was not

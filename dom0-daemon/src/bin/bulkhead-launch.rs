@@ -20,6 +20,7 @@ use bulkhead_qrexec::attend;
 use bulkhead_sandbox::inherit;
 use bulkhead_sandbox::launch::{LaunchSpec, launch};
 use bulkhead_sandbox::user::become_user;
+use bulkhead_wire::causes::chain;
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -41,17 +42,6 @@ fn main() -> ExitCode {
     // Nobody listens: then the exit code must do.
     let _ = writeln!(io::stdout(), "{status}");
     ExitCode::FAILURE
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(e) = cause {
-        text.push_str(": ");
-        text.push_str(&e.to_string());
-        cause = e.source();
-    }
-    text
 }
 
 fn attend_to(number: &str) -> Result<(), Box<dyn Error>> {

@@ -25,6 +25,7 @@ use std::time::Duration;
 use bulkhead_api::call::AuditRecord;
 use bulkhead_model::name::QubeName;
 use bulkhead_policy::{Allow, Decision, Deny, Destination};
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::relay::{RequestId, ToRelay};
 
@@ -448,7 +449,7 @@ impl Inner {
                     }
                 }
                 Err(error) => {
-                    let rule = format!("{}: {}", allow.rule, crate::runtime::chain(&error));
+                    let rule = format!("{}: {}", allow.rule, chain(&error));
                     inner.refuse(&run, &request, Verdict::deny(&by, rule));
                 }
             }

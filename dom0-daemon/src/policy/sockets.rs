@@ -19,6 +19,7 @@ use bulkhead_policy::{
     ADMIN_SERVICES, AdminRequest, DENIED, Decision, EVALUATION_BYTES_MAX, PAYLOAD_BYTES_MAX, Query,
     Reply, RequestReader, read_evaluation,
 };
+use bulkhead_wire::causes::chain;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
@@ -296,7 +297,7 @@ impl Inner {
         let (code, output, outcome) = match done {
             Ok(output) => (0, output, "done".to_owned()),
             Err(error) => {
-                let why = crate::runtime::chain(&error);
+                let why = chain(&error);
                 let (code, text) = error.told();
                 (code, text.into_bytes(), why)
             }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Qube, RestartRule};
+use bulkhead_wire::causes::chain;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -193,7 +194,7 @@ impl Owner {
                 Ok(())
             }
             Err(error) => {
-                tracing::error!(qube = %self.name, error = %super::chain(&error), "start failed");
+                tracing::error!(qube = %self.name, error = %chain(&error), "start failed");
                 self.inner.note_stopped(&self.name, Some(Stopped::Died));
                 self.inner.set_state(&self.name, QubeState::Failed);
                 Err(error)

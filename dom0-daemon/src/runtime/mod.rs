@@ -96,18 +96,6 @@ pub struct Runtime {
     pub(crate) inner: Arc<Inner>,
 }
 
-/// An error and what caused it, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 impl Inner {
     /// Oneself, to hand to a task.
     pub(crate) fn own(&self) -> Option<Arc<Self>> {

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Qube, QubeKind};
+use bulkhead_wire::causes::chain;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -180,7 +181,7 @@ impl Inner {
                 .await
                 .map_err(|e| MachineError::NotStartable {
                     name: name.clone(),
-                    why: super::chain(&e),
+                    why: chain(&e),
                 })?;
         let uuid = self.state().uuids.get(name).copied();
         let places = Places::new(&self.config.runtime_dir, name);
@@ -280,7 +281,7 @@ impl Inner {
         let running = self.hypervisor.list().await;
         let running = running.map_err(|source| MachineError::NotStartable {
             name: QubeName::new("machine").unwrap_or_else(|_| unreachable!()),
-            why: super::chain(&source),
+            why: chain(&source),
         })?;
         for info in running {
             if let Err(error) = self.adopt_one(&info) {
@@ -308,7 +309,7 @@ impl Inner {
         let paused = info.state == DomainState::Paused;
         self.register(record, info.spec.uuid, folder, paused)
             .map(|_| ())
-            .map_err(|e| io::Error::other(super::chain(&e)))
+            .map_err(|e| io::Error::other(chain(&e)))
     }
 
     /// A live change: into what is known, the record, and QubesDB.

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::filecopy::Names;
 use sha2::{Digest, Sha256};
 
@@ -145,7 +146,7 @@ pub fn run(applet: CopyApplet, arguments: Vec<OsString>) -> ExitCode {
         } => match transfer(applet, &target, &paths, Progress::new(progress)) {
             Ok(code) => code,
             Err(error) => {
-                eprintln!("{}: {}", applet.name, with_causes(&error));
+                eprintln!("{}: {}", applet.name, chain(&error));
                 ExitCode::FAILURE
             }
         },
@@ -307,17 +308,6 @@ impl Interrupted {
         // It is usually not there.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-/// An error and what caused it, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let _ = write!(text, ": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -24,7 +24,6 @@ mod survey;
 mod tree;
 mod unpack;
 
-pub(crate) use cli::with_causes;
 pub use cli::{CopyApplet, run as run_copy};
 pub use error::{ReceiveError, SendError};
 pub use kept::{AGE_MAX, BYTES_MAX, FILES_MAX, Kept, LARGE};

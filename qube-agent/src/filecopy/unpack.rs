@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::filecopy::{Dialect, Limits, Names, offer};
 
 use super::error::ReceiveError;
@@ -52,7 +53,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn fail(error: &dyn std::error::Error) -> ExitCode {
-    eprintln!("qfile-unpacker: {}", super::cli::with_causes(error));
+    eprintln!("qfile-unpacker: {}", chain(error));
     ExitCode::FAILURE
 }
 

@@ -8,9 +8,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 
+use bulkhead_wire::causes::chain;
+
 use super::{is_url, name_field};
 use crate::call;
-use crate::filecopy::with_causes;
 
 #[derive(Debug, thiserror::Error)]
 enum OpenError {
@@ -50,7 +51,7 @@ pub(super) fn run(name: &str, target: Option<&str>, mut arguments: Vec<OsString>
         Ok(status) if status.success() => ExitCode::SUCCESS,
         Ok(status) => call::exit_code(status),
         Err(error) => {
-            eprintln!("{name}: {}", with_causes(&error));
+            eprintln!("{name}: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

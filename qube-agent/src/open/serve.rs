@@ -6,8 +6,9 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
+use bulkhead_wire::causes::chain;
+
 use super::{NAME_FIELD, URL_MAX, is_url, read_name};
-use crate::filecopy::with_causes;
 
 /// Programs that open a file or an address and return when the person is done; the first that is
 /// there is used.
@@ -41,7 +42,7 @@ pub(super) fn run(name: &str, serve: fn() -> Result<(), ServeError>) -> ExitCode
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{name}: {}", with_causes(&error));
+            eprintln!("{name}: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

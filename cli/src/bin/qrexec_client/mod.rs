@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use bulkhead_qrexec::pump::PumpError;
 use bulkhead_vchan::{IdError, VchanError};
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
 use bulkhead_wire::qrexec::command::CommandError;
 use bulkhead_wire::qrexec::control::ControlError;
@@ -136,12 +137,5 @@ pub(super) fn main() -> ExitCode {
 }
 
 fn log(error: &dyn Error) {
-    let mut text = format!("qrexec-client: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    eprintln!("{text}");
+    eprintln!("qrexec-client: {}", chain(error));
 }

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt as _;
 
 use bulkhead_qrexec::lookup::{Folders, LookupError, Service};
 use bulkhead_qrexec::serve::session_call;
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::qrexec::command::ServiceCall;
 use bulkhead_wire::qrexec::config::ServiceConfig;
 use bulkhead_wire::service::{Address, Identity, Order, What};
@@ -125,7 +126,7 @@ pub(super) fn find(
             Ok(ours.map_or_else(
                 || Found::Nothing {
                     code: error.exit_code().into(),
-                    why: crate::runtime::chain(&error),
+                    why: chain(&error),
                 },
                 Found::Policy,
             ))

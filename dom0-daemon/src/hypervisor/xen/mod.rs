@@ -8,7 +8,6 @@
 //! that has no record is somebody else's, and is left alone.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -16,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bulkhead_model::qube::{Mib, Qube};
+use bulkhead_wire::causes;
 use bulkhead_wire::xl::{self, Answer, Operation};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -190,12 +190,7 @@ fn ending(asked: Option<Ending>, how: xl::Ending) -> Ending {
 
 /// An error with its causes, and what libxl said about it.
 fn chain(error: &AskError) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
+    let mut text = causes::chain(error);
     if let AskError::Refused(refused) = error
         && !refused.log.is_empty()
     {

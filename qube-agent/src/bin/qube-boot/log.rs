@@ -4,6 +4,8 @@ use std::error::Error;
 use std::fs::File;
 use std::io::Write;
 
+use bulkhead_wire::causes;
+
 /// Level and facility: a notice of a daemon.
 const NOTICE: &str = "<29>";
 
@@ -17,12 +19,5 @@ pub(crate) fn say(what: &str) {
 
 /// Says what failed and why.
 pub(crate) fn chain(error: &dyn Error) {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    say(&text);
+    say(&causes::chain(error));
 }
