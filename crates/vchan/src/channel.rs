@@ -3,8 +3,9 @@
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
-use rustix::event::PollFlags;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// A connected channel. Nothing here blocks.
 ///
@@ -60,4 +61,66 @@ pub struct Wants {
     pub read: bool,
     /// Room to write.
     pub write: bool,
+}
+
+/// Takes what the peer still writes, and forgets it, until it leaves or `at_most` is over: a peer
+/// in the middle of a message must not find the channel gone.
+pub fn linger(mut channel: impl Channel, at_most: Duration) {
+    channel.finish();
+    let deadline = Instant::now() + at_most;
+    let wants = Wants {
+        read: true,
+        write: false,
+    };
+    let mut buffer = [0; 4096];
+    loop {
+        match channel.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let timeout = Timespec::try_from(left).unwrap_or_default();
+                let flags = channel.poll_flags(wants);
+                let mut fds = [PollFd::from_borrowed_fd(channel.fd(), flags)];
+                // Nothing depends on how the wait ended.
+                let _ = poll(&mut fds, Some(&timeout));
+                if channel.acknowledge().is_err() {
+                    return;
+                }
+            }
+            Err(_) => return,
+        }
+        if Instant::now() >= deadline {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::xen::RingSizes;
+    use crate::xen::pair::pair;
+
+    #[test]
+    fn a_peer_over_rings_may_write_on_while_one_lingers() {
+        let (server, mut client, _memory) = pair(RingSizes::CONTROL).unwrap();
+        let lingering = std::thread::spawn(move || linger(server, Duration::from_secs(60)));
+        // More than fits at once: it is taken, not only left where it is.
+        let mut left = 64 * 1024;
+        while left > 0 {
+            match client.write(&[IoSlice::new(&vec![7; left])]) {
+                Ok(n) => left -= n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    let mut fds = [PollFd::from_borrowed_fd(client.fd(), PollFlags::IN)];
+                    let patience = Timespec::try_from(Duration::from_secs(60)).unwrap();
+                    assert_eq!(poll(&mut fds, Some(&patience)), Ok(1));
+                    client.acknowledge().unwrap();
+                }
+                Err(e) => panic!("{e}"),
+            }
+        }
+        drop(client);
+        lingering.join().unwrap();
+    }
 }

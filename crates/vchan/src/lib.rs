@@ -3,8 +3,8 @@
 //! A vchan is a point-to-point, ordered, reliable stream of bytes, named by server, client and
 //! port. Exactly one client may ever connect to one server. [`Channel`] is what programs move
 //! bytes through; [`socket`] makes channels of Unix sockets, byte-compatible with the public
-//! socket flavour; [`xen`] of memory that two domains share; [`guard`] is how dom0 reaches into the folders of qubes without being led
-//! astray. With the feature `tokio`, tasks read and write channels. [`seqpacket`] is the daemon's private line to its relays.
+//! socket flavour; [`xen`] of memory that two domains share; [`transport`] chooses between them.
+//! [`guard`] is how dom0 reaches into the folders of qubes without being led astray. With the feature `tokio`, tasks read and write channels. [`seqpacket`] is the daemon's private line to its relays.
 
 #![deny(unsafe_code)]
 
@@ -15,9 +15,12 @@ pub mod guard;
 pub mod id;
 pub mod seqpacket;
 pub mod socket;
+pub mod transport;
 mod watch;
 pub mod xen;
 
 pub use channel::Channel;
 pub use id::{DomId, IdError, Port};
 pub use socket::{Listener, SocketChannel, SocketDir, VchanError, socket_name};
+pub use transport::{AnyChannel, AnyListener, Transport, TransportError};
+pub use xen::Rings;

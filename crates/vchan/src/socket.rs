@@ -15,7 +15,7 @@ use rustix::net::SendFlags;
 use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_size};
 use thiserror::Error;
 
-use crate::channel::{Channel, Wants};
+use crate::channel::{Channel, Wants, linger};
 use crate::id::{DomId, IdError, Port};
 use crate::watch::FolderWatch;
 
@@ -320,26 +320,8 @@ impl SocketChannel {
 
     /// Takes what the peer still writes, and forgets it, until it closes or `at_most` is over: a
     /// peer in the middle of a message must not find the channel gone.
-    pub fn linger(mut self, at_most: Duration) {
-        self.finish();
-        let deadline = Instant::now() + at_most;
-        let mut buffer = [0; 4096];
-        loop {
-            match self.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    let timeout = Timespec::try_from(left).unwrap_or_default();
-                    // Nothing depends on how the wait ended.
-                    let _ = poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&timeout));
-                }
-                Err(_) => return,
-            }
-            if Instant::now() >= deadline {
-                return;
-            }
-        }
+    pub fn linger(self, at_most: Duration) {
+        linger(self, at_most);
     }
 
     /// The socket.

@@ -82,6 +82,14 @@ pub enum XenError {
         /// Why.
         source: AttachError,
     },
+    /// A device of this domain cannot be used.
+    #[error("cannot open `/dev/xen/{name}`")]
+    Device {
+        /// Its name.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
     /// Waiting failed.
     #[error("cannot wait for domain {client}")]
     Wait {

@@ -26,6 +26,16 @@ use crate::id::DomId;
 /// Where Linux has the devices.
 const FOLDER: &str = "/dev/xen";
 
+/// The device without which there are no channels.
+pub const MARK: &str = "/dev/xen/evtchn";
+
+/// Whether this is a domain of Xen whose kernel has what channels need. The others may be missing
+/// still, and then are what an error names.
+#[must_use]
+pub fn are_there() -> bool {
+    rustix::fs::access(MARK, rustix::fs::Access::EXISTS).is_ok()
+}
+
 /// Most pages that are shared at once: the page of a channel and its rings.
 const PAGES_MAX: usize = 1 + RING_PAGES_MAX;
 

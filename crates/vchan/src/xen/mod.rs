@@ -10,6 +10,7 @@
 
 pub mod channel;
 pub mod device;
+pub mod home;
 pub mod layout;
 pub mod memory;
 pub mod pair;
@@ -17,4 +18,5 @@ pub mod ring;
 pub mod store;
 
 pub use channel::{Offer, RingChannel, Server, XenChannel, XenError};
+pub use home::{Home, Rings};
 pub use layout::RingSizes;

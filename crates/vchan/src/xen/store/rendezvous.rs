@@ -307,8 +307,8 @@ fn join(
         let Some(offer) = seeker.next(store, deadline)? else {
             return Err(last.unwrap_or(XenError::NoServer { server, port }));
         };
-        let events = EventDevice::open().map_err(|source| XenError::Events {
-            peer: server,
+        let events = EventDevice::open().map_err(|source| XenError::Device {
+            name: "evtchn",
             source,
         })?;
         match XenChannel::connect(events, memory, server, offer) {
