@@ -12,7 +12,7 @@ use bulkhead_qrexec::launch::{self, Diagnostics, Program};
 use bulkhead_qrexec::pump::{
     Errors, LocalChild, Options, Output, PumpError, Streams, Switch, exit_code, run,
 };
-use bulkhead_vchan::{DomId, IdError, Listener, Port, SocketDir, VchanError};
+use bulkhead_vchan::{AnyListener, DomId, IdError, Port, Rings, Transport, TransportError};
 use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::data::Role;
 use bulkhead_wire::qrexec::trigger::{Trigger, TriggerError};
@@ -120,7 +120,7 @@ enum CallError {
     #[error("the agent named no usable domain")]
     Domain(#[from] IdError),
     #[error("cannot open the channel")]
-    Channel(#[from] VchanError),
+    Channel(#[from] TransportError),
     #[error("cannot use the standard streams")]
     Streams(#[source] io::Error),
     #[error("cannot run `{program}`")]
@@ -144,6 +144,8 @@ struct Request {
     filter_main: Option<bool>,
     filter_errors: Option<bool>,
     prefix: Vec<u8>,
+    /// Least size of the rings.
+    buffer: usize,
     stdin_socket: bool,
     announced: Option<Announced>,
     /// On which the agent was asked already.
@@ -197,11 +199,10 @@ fn read_request(arguments: Vec<OsString>) -> Result<Option<Request>, CallError> 
     for (name, value) in given.options {
         match name {
             "buffer-size" => {
-                let number = value.to_str().map(str::parse::<u32>);
-                // Socket channels have room enough; the number need only make sense.
-                if !matches!(number, Some(Ok(n)) if n <= i32::MAX.unsigned_abs()) {
-                    return Err(CallError::Usage("buffer size is no number"));
-                }
+                // Sockets have room enough; there the number need only make sense.
+                let number = value.to_str().and_then(|text| text.parse::<i32>().ok());
+                let number = number.and_then(|bytes| usize::try_from(bytes).ok());
+                request.buffer = number.ok_or(CallError::Usage("buffer size is no number"))?;
             }
             "filter-escape-chars-stdout" => request.filter_main = Some(true),
             "filter-escape-chars-stderr" => request.filter_errors = Some(true),
@@ -293,15 +294,16 @@ fn call(mut request: Request) -> Result<ExitCode, CallError> {
         eprintln!("Request refused");
         return Ok(ExitCode::from(EXIT_REFUSED));
     };
-    let dir = SocketDir::from_env()?;
-    let listener = dir.listen(DomId::new(endpoint.domain)?, Port::new(endpoint.port))?;
+    let (domain, port) = (DomId::new(endpoint.domain)?, Port::new(endpoint.port));
+    let rings = Rings::DATA.with_at_least(request.buffer);
+    let listener = Transport::from_env()?.listen(domain, port, rings)?;
     let ending = serve(request, listener);
     // Open until now: its end tells dom0 that the port is free again.
     drop(stream);
     ending
 }
 
-fn serve(request: Request, listener: Listener) -> Result<ExitCode, CallError> {
+fn serve(request: Request, listener: AnyListener) -> Result<ExitCode, CallError> {
     let mut options = Options::new(Role::Caller);
     let deadline = Some(Instant::now() + CONNECT_TIMEOUT);
     let to_terminal = isatty(rustix::stdio::stdout()) && request.program.is_empty();

@@ -7,7 +7,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use std::io::{IoSlice, Read, Write};
+use std::io::{BufRead, BufReader, IoSlice, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -52,6 +52,11 @@ fn own_name() -> String {
 
 impl Agent {
     fn start() -> Self {
+        Self::start_saying(Stdio::inherit())
+    }
+
+    /// Starts it with `errors` as its standard error.
+    fn start_saying(errors: Stdio) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_qube-agent"))
             .args(["qrexec-agent", "--no-fork-server", "--agent-socket"])
@@ -59,6 +64,7 @@ impl Agent {
             .env("VCHAN_DOMAIN", OWN.to_string())
             .env("VCHAN_SOCKET_DIR", dir.path())
             .env("QREXEC_SERVICE_PATH", dir.path())
+            .stderr(errors)
             .spawn()
             .unwrap();
         Self { dir, child }
@@ -187,6 +193,25 @@ fn a_line_that_breaks_the_protocol_is_offered_again() {
         (b"still here\n".to_vec(), Some(0))
     );
     assert_eq!(dom0.event(), Some(DaemonEvent::Terminated(HERE)));
+}
+
+#[test]
+fn a_line_that_cannot_be_offered_is_offered_later() {
+    let mut agent = Agent::start_saying(Stdio::piped());
+    let mut errors = BufReader::new(agent.child.stderr.take().unwrap());
+    drop(agent.dom0());
+    // Once more, so that it is about to offer again when there is nowhere to do so.
+    let dom0 = agent.dom0();
+    let away = agent.path().with_extension("away");
+    std::fs::rename(agent.path(), &away).unwrap();
+    drop(dom0);
+    let mut said = String::new();
+    errors.read_line(&mut said).unwrap();
+    assert!(said.contains("cannot offer dom0 a line"), "{said}");
+    std::fs::rename(&away, agent.path()).unwrap();
+    let mut dom0 = agent.dom0();
+    let line = format!("{}:echo back", own_name());
+    assert_eq!(agent.run(&mut dom0, &line), (b"back\n".to_vec(), Some(0)));
 }
 
 #[test]

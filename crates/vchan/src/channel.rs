@@ -48,6 +48,12 @@ pub trait Channel: Debug + Send {
         reported.contains(PollFlags::HUP)
     }
 
+    /// Whether poll tells of bytes that are there, and not only of events: then who read less than
+    /// everything may poll at once.
+    fn tells_of_bytes(&self) -> bool {
+        self.stream().is_some()
+    }
+
     /// The stream socket that carries the bytes, where one does: it may be spliced.
     fn stream(&self) -> Option<BorrowedFd<'_>> {
         None

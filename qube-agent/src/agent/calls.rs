@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use bulkhead_qrexec::serve::{Host, LINGER, serve_connecting};
-use bulkhead_vchan::{DomId, Port, SocketChannel, SocketDir};
+use bulkhead_vchan::{AnyChannel, DomId, Port, Transport};
 use bulkhead_wire::qrexec::Endpoint;
 use bulkhead_wire::qrexec::command::Command;
 use rustix::event::{EventfdFlags, eventfd};
@@ -67,7 +67,7 @@ pub(super) struct Order {
 
 #[derive(Debug)]
 pub(super) struct Calls {
-    dir: SocketDir,
+    transport: Transport,
     host: Arc<GuestHost>,
     fork_server: Option<ForkServer>,
     wake: Wake,
@@ -79,14 +79,14 @@ pub(super) struct Calls {
 
 impl Calls {
     pub(super) fn new(
-        dir: SocketDir,
+        transport: Transport,
         host: Arc<GuestHost>,
         fork_server: Option<ForkServer>,
         wake: Wake,
     ) -> Self {
         let (sender, receiver) = channel();
         Self {
-            dir,
+            transport,
             host,
             fork_server,
             wake,
@@ -106,11 +106,11 @@ impl Calls {
             );
             return false;
         }
-        let (dir, host) = (self.dir.clone(), Arc::clone(&self.host));
+        let (transport, host) = (self.transport.clone(), Arc::clone(&self.host));
         let (fork_server, wake) = (self.fork_server.clone(), self.wake.clone());
         let (sender, endpoint) = (self.sender.clone(), order.endpoint);
         let started = self.workers.run(move || {
-            let channel = serve_order(&dir, &host, fork_server.as_ref(), order);
+            let channel = serve_order(&transport, &host, fork_server.as_ref(), order);
             // Without a receiver the agent has ended.
             let _ = sender.send(endpoint);
             wake.wake();
@@ -144,11 +144,11 @@ impl Calls {
 
 /// Serves a call; its channel, if it came to that.
 fn serve_order(
-    dir: &SocketDir,
+    transport: &Transport,
     host: &GuestHost,
     fork_server: Option<&ForkServer>,
     order: Order,
-) -> Option<SocketChannel> {
+) -> Option<AnyChannel> {
     let command = Command::parse(&order.cmdline);
     if let (Some(server), Ok(command)) = (fork_server, &command)
         && server.run(host, command, &order)
@@ -161,7 +161,7 @@ fn serve_order(
     let domain = DomId::new(order.endpoint.domain)
         .inspect_err(|e| log(e))
         .ok()?;
-    let connect = || dir.connect(domain, port, deadline);
+    let connect = || transport.connect(domain, port, deadline);
     let (channel, outcome) = serve_connecting(connect, command, order.just_exec, host)
         .inspect_err(|e| log(e))
         .ok()?;

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use bulkhead_vchan::{SocketDir, VchanError};
+use bulkhead_vchan::{Transport, TransportError};
 use thiserror::Error;
 
 use crate::options::{Known, OptionError, parse};
@@ -37,8 +37,8 @@ pub(crate) enum AgentError {
     Options(#[source] OptionError),
     #[error("unexpected argument `{0}`")]
     Argument(String),
-    #[error("cannot use the vchan folder")]
-    Vchan(#[source] VchanError),
+    #[error("cannot offer dom0 a line")]
+    Vchan(#[source] TransportError),
     #[error("cannot listen at `{}`", path.display())]
     Listen { path: PathBuf, source: io::Error },
     #[error("cannot {what}")]
@@ -142,7 +142,7 @@ pub(crate) enum Reaping {
 
 /// Serves until a signal says stop.
 pub(crate) fn run(setup: Setup, reaping: Reaping) -> Result<(), AgentError> {
-    let dir = SocketDir::from_env().map_err(AgentError::Vchan)?;
+    let transport = Transport::from_env().map_err(AgentError::Vchan)?;
     let wake = calls::Wake::new().map_err(|source| AgentError::System {
         what: "make an event",
         source,
@@ -159,5 +159,5 @@ pub(crate) fn run(setup: Setup, reaping: Reaping) -> Result<(), AgentError> {
         what: "watch for signals",
         source,
     })?;
-    serve::Server::new(dir, &setup, host, wake)?.run()
+    serve::Server::new(transport, &setup, host, wake)?.run()
 }

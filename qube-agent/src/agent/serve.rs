@@ -6,11 +6,11 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bulkhead_vchan::SocketDir;
+use bulkhead_vchan::Transport;
 use bulkhead_wire::qrexec::control::{AgentEvent, AgentLink};
 use bulkhead_wire::qrexec::trigger::UntrustedTrigger;
 use bulkhead_wire::qrexec::{Endpoint, Ident};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::calls::{Calls, Order, Wake};
 use super::clients::{Clients, Heard, slot};
@@ -19,6 +19,12 @@ use super::host::GuestHost;
 use super::link::{Line, Lost};
 use super::{AgentError, NAME, Setup};
 use crate::announce;
+
+/// After this a line is offered that could not be before.
+const OFFER_AGAIN: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
 
 /// What wakes the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,10 +41,12 @@ enum Event {
 
 #[derive(Debug)]
 pub(super) struct Server {
-    dir: SocketDir,
+    transport: Transport,
     wake: Wake,
-    /// None only while a line is being replaced.
+    /// None while a line is being replaced, and after it could not be.
     line: Option<Line>,
+    /// That it could not be was said.
+    mute: bool,
     /// Ends of connections that dom0 could not be told of, for want of a line: each is one of a
     /// call or of a program, of which there are only so many.
     untold: Vec<Endpoint>,
@@ -50,7 +58,7 @@ pub(super) struct Server {
 
 impl Server {
     pub(super) fn new(
-        dir: SocketDir,
+        transport: Transport,
         setup: &Setup,
         host: Arc<GuestHost>,
         wake: Wake,
@@ -61,13 +69,14 @@ impl Server {
             source,
         })?;
         let fork_server = setup.fork_server.clone().map(ForkServer::new);
-        let line = Line::offer(&dir).map_err(AgentError::Vchan)?;
-        let calls = Calls::new(dir.clone(), host, fork_server, wake.clone());
+        let line = Line::offer(&transport).map_err(AgentError::Vchan)?;
+        let calls = Calls::new(transport.clone(), host, fork_server, wake.clone());
         let clients = Clients::default();
         Ok(Self {
-            dir,
+            transport,
             wake,
             line: Some(line),
+            mute: false,
             untold: Vec::new(),
             programs,
             trigger_path,
@@ -87,12 +96,12 @@ impl Server {
                         }
                         self.tell_ended();
                     }
-                    Event::Line => self.on_line()?,
+                    Event::Line => self.on_line(),
                     Event::Program => self.on_program(),
                     Event::Client(slot) => self.on_client(slot),
                 }
             }
-            self.flush()?;
+            self.flush();
         }
     }
 
@@ -111,7 +120,8 @@ impl Server {
             events.push(Event::Client(slot));
             fds.push(PollFd::new(&client.stream, PollFlags::IN));
         }
-        match poll(&mut fds, None) {
+        let again = self.line.is_none().then_some(&OFFER_AGAIN);
+        match poll(&mut fds, again) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => {
                 return Err(AgentError::System {
@@ -144,19 +154,16 @@ impl Server {
         }
     }
 
-    fn on_line(&mut self) -> Result<(), AgentError> {
+    fn on_line(&mut self) {
         let Some(line) = self.line.take() else {
-            return Ok(());
+            return;
         };
         let mut line = line.accept();
-        let heard = line.hear();
+        let (events, heard) = line.hear();
         self.line = Some(line);
-        match heard {
-            Ok(events) => {
-                events.into_iter().for_each(|event| self.on_command(event));
-                Ok(())
-            }
-            Err(lost) => self.lose(&lost),
+        events.into_iter().for_each(|event| self.on_command(event));
+        if let Err(lost) = heard {
+            self.lose(&lost);
         }
     }
 
@@ -249,15 +256,16 @@ impl Server {
         }
     }
 
-    fn flush(&mut self) -> Result<(), AgentError> {
+    fn flush(&mut self) {
         match self.line.as_mut().map(Line::flush) {
             Some(Err(lost)) => self.lose(&lost),
-            _ => Ok(()),
+            Some(Ok(())) => {}
+            None => self.offer(),
         }
     }
 
     /// Offers dom0 a new line. Running calls go on; requests without an answer are refused.
-    fn lose(&mut self, lost: &Lost) -> Result<(), AgentError> {
+    fn lose(&mut self, lost: &Lost) {
         match lost {
             Lost::Closed => {}
             Lost::Protocol(e) => crate::report::log(NAME, e),
@@ -266,8 +274,23 @@ impl Server {
         self.clients.refuse_waiting();
         // The old one's name goes first, so that it cannot take the new one's away.
         self.line = None;
-        self.line = Some(Line::offer(&self.dir).map_err(AgentError::Vchan)?);
-        Ok(())
+        self.offer();
+    }
+
+    /// Offers dom0 a line. One that cannot be made now is tried again: programs of the qube may
+    /// have taken what it needs, and calls go on without it.
+    fn offer(&mut self) {
+        match Line::offer(&self.transport) {
+            Ok(line) => {
+                self.line = Some(line);
+                self.mute = false;
+            }
+            Err(_) if self.mute => {}
+            Err(e) => {
+                self.mute = true;
+                crate::report::log(NAME, &AgentError::Vchan(e));
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::Permissions;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
@@ -17,10 +17,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use bulkhead_vchan::{DomId, Port, SocketDir, VchanError};
+use bulkhead_vchan::channel::{Channel, Wants};
+use bulkhead_vchan::{AnyChannel, DomId, Port, Transport, TransportError};
 use bulkhead_wire::qubesdb::VCHAN_PORT;
 use bulkhead_wire::qubesdb::daemon::GuestDaemon;
-use bulkhead_wire::qubesdb::link::LinkError;
+use bulkhead_wire::qubesdb::link::{Link, LinkError};
 use bulkhead_wire::qubesdb::server::{Access, ClientId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -31,8 +32,11 @@ use super::{SOCKET, SOCKET_READ_ONLY, socket_dirs};
 
 const NAME: &str = "qubesdb-daemon";
 
-/// How often to look for dom0 while it is away.
+/// How often to look for dom0 while it is away, between serving clients.
 const RETRY: Duration = Duration::from_millis(250);
+
+/// How long to wait for dom0 where there is nobody to serve; the transport tells sooner.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Any program in the qube may read and write, as with the reference.
 const PERMISSIONS: u32 = 0o666;
@@ -64,7 +68,7 @@ pub(crate) enum DaemonError {
     #[error("this is a guest's daemon; dom0's side of a qube is its relay")]
     Dom0,
     #[error("the channel to dom0 cannot be used")]
-    Vchan(#[from] VchanError),
+    Vchan(#[from] TransportError),
     #[error("cannot make the sockets for clients in `{}`", dir.display())]
     Sockets { dir: PathBuf, source: io::Error },
     #[error("there is no folder for the sockets for clients")]
@@ -115,11 +119,11 @@ fn parse(arguments: Vec<OsString>) -> Result<Setup, DaemonError> {
 /// # Errors
 /// Where there is nowhere to serve. What dom0 or a client does never leads here.
 pub(crate) fn run(setup: &Setup) -> Result<Infallible, DaemonError> {
-    let vchans = SocketDir::from_env()?;
     let mut io = Io {
         daemon: GuestDaemon::default(),
-        vchans,
+        transport: Transport::from_env()?,
         link: None,
+        more: false,
         local: None,
         clients: BTreeMap::new(),
         buffer: vec![0; CHUNK],
@@ -134,6 +138,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Infallible, DaemonError> {
         for (source, ready) in io.wait().map_err(DaemonError::Wait)? {
             io.serve(source, ready);
         }
+        io.read_link();
         io.flush();
     }
 }
@@ -192,8 +197,10 @@ enum Source {
 #[derive(Debug)]
 struct Io {
     daemon: GuestDaemon,
-    vchans: SocketDir,
-    link: Option<OwnedFd>,
+    transport: Transport,
+    link: Option<AnyChannel>,
+    /// There may be more to read of the link, of which poll does not tell again.
+    more: bool,
     local: Option<Local>,
     clients: BTreeMap<ClientId, OwnedFd>,
     buffer: Vec<u8>,
@@ -205,26 +212,25 @@ impl Io {
         let patience = if self.local.is_some() {
             Duration::ZERO
         } else {
-            RETRY
+            PATIENCE
         };
-        let port = Port::new(VCHAN_PORT);
+        let begin = Instant::now();
         match self
-            .vchans
-            .connect(DomId::DOM0, port, Instant::now() + patience)
+            .transport
+            .connect(DomId::DOM0, Port::new(VCHAN_PORT), begin + patience)
         {
             Ok(channel) => {
-                self.link = Some(channel.into_inner());
+                self.link = Some(channel);
+                // It may have spoken already.
+                self.more = true;
                 self.daemon.link_up();
                 Ok(())
             }
-            Err(VchanError::Timeout { .. }) => Ok(()),
-            // A folder that is not there yet, or a socket that is being replaced.
-            Err(VchanError::Connect { .. }) => {
-                std::thread::sleep(if self.local.is_some() {
-                    Duration::ZERO
-                } else {
-                    RETRY
-                });
+            // Nobody, a folder that is not there yet, or what dom0 is about to replace.
+            Err(e) if e.is_nobody() => {
+                if self.local.is_none() {
+                    std::thread::sleep(RETRY.saturating_sub(begin.elapsed()));
+                }
                 Ok(())
             }
             Err(e) => Err(e.into()),
@@ -233,55 +239,50 @@ impl Io {
 
     fn wait(&mut self) -> io::Result<Vec<(Source, PollFlags)>> {
         let (mut sources, mut fds) = (Vec::new(), Vec::new());
-        let mut add = |source, fd, input: bool, output: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, input);
-            flags.set(PollFlags::OUT, output);
+        let mut add = |source, fd, flags: PollFlags| {
             if !flags.is_empty() {
                 sources.push(source);
                 fds.push(PollFd::from_borrowed_fd(fd, flags));
             }
         };
-        if let (Some(fd), Some(link)) = (&self.link, self.daemon.link()) {
-            add(
-                Source::Link,
-                fd.as_fd(),
-                link.wants_input(),
-                !link.output().is_empty(),
-            );
+        let mut at_once = false;
+        if let (Some(channel), Some(link)) = (&self.link, self.daemon.link()) {
+            let wants = Wants {
+                read: link.wants_input(),
+                write: !link.output().is_empty(),
+            };
+            if wants != Wants::default() {
+                let flags = channel.poll_flags(wants);
+                add(Source::Link, channel.fd(), flags);
+            }
+            at_once = self.more && wants.read;
         }
         if let Some(local) = &self.local {
-            add(
-                Source::Listener(Access::ReadWrite),
-                local.read_write.as_fd(),
-                true,
-                false,
-            );
-            add(
-                Source::Listener(Access::ReadOnly),
-                local.read_only.as_fd(),
-                true,
-                false,
-            );
+            let listeners = [
+                (Access::ReadWrite, &local.read_write),
+                (Access::ReadOnly, &local.read_only),
+            ];
+            for (access, listener) in listeners {
+                add(Source::Listener(access), listener.as_fd(), PollFlags::IN);
+            }
         }
         let server = self.daemon.server();
         for (id, fd) in &self.clients {
-            let output = !server.output(*id).is_empty();
-            add(
-                Source::Client(*id),
-                fd.as_fd(),
-                server.wants_input(*id),
-                output,
-            );
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::IN, server.wants_input(*id));
+            flags.set(PollFlags::OUT, !server.output(*id).is_empty());
+            add(Source::Client(*id), fd.as_fd(), flags);
         }
         if fds.is_empty() {
             return Ok(Vec::new());
         }
-        let retry = Timespec {
-            tv_sec: 0,
-            tv_nsec: RETRY.subsec_nanos().into(),
+        let timeout = match (&self.link, at_once) {
+            (_, true) => Some(Duration::ZERO),
+            (None, _) => Some(RETRY),
+            _ => None,
         };
-        match poll(&mut fds, self.link.is_none().then_some(&retry)) {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
@@ -292,23 +293,37 @@ impl Io {
     fn serve(&mut self, source: Source, ready: PollFlags) {
         let readable = ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
         match source {
-            Source::Link if readable => self.read_link(),
+            Source::Link => self.note_link(readable),
             Source::Listener(access) => self.accept(access),
             Source::Client(id) if readable => self.read_client(id),
-            Source::Link | Source::Client(_) => {}
+            Source::Client(_) => {}
         }
     }
 
-    fn read_link(&mut self) {
-        let Some(fd) = &self.link else { return };
-        match read(fd.as_fd(), &mut self.buffer) {
-            Ok(Some([])) | Err(_) => self.daemon.link_down(),
-            Ok(Some(bytes)) => {
-                let done = self.daemon.link_receive(bytes).map(drop);
-                note(done);
-            }
-            Ok(None) => {}
+    /// Takes note of what poll said of the link.
+    fn note_link(&mut self, readable: bool) {
+        let Some(channel) = &mut self.link else {
+            return;
+        };
+        self.more |= readable;
+        if channel.acknowledge().is_err() {
+            self.daemon.link_down();
         }
+    }
+
+    /// Reads what there is of the link, as far as it may be taken.
+    fn read_link(&mut self) {
+        let Self {
+            daemon,
+            link: Some(channel),
+            buffer,
+            more,
+            ..
+        } = self
+        else {
+            return;
+        };
+        read_link(daemon, channel, buffer, more);
     }
 
     fn accept(&mut self, access: Access) {
@@ -341,11 +356,8 @@ impl Io {
     }
 
     fn flush(&mut self) {
-        if let (Some(fd), Some(link)) = (&self.link, self.daemon.link()) {
-            match write(fd.as_fd(), link.output()) {
-                Ok(n) => note(self.daemon.link_sent(n).map(drop)),
-                Err(_) => self.daemon.link_down(),
-            }
+        if let Some(channel) = &mut self.link {
+            flush_link(&mut self.daemon, channel);
         }
         if self.daemon.link().is_none() {
             self.link = None;
@@ -364,6 +376,44 @@ impl Io {
             }
             true
         });
+    }
+}
+
+/// Reads until poll will tell of more, or no more may be taken. `more` is whether poll may be
+/// silent of what is there.
+fn read_link(
+    daemon: &mut GuestDaemon,
+    channel: &mut impl Channel,
+    buffer: &mut [u8],
+    more: &mut bool,
+) {
+    while *more && daemon.link().is_some_and(Link::wants_input) {
+        match channel.read(buffer) {
+            Ok(0) => daemon.link_down(),
+            Ok(n) => {
+                let bytes = buffer.get(..n).unwrap_or_default();
+                note(daemon.link_receive(bytes).map(drop));
+                *more = !channel.tells_of_bytes();
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => *more = false,
+            Err(_) => daemon.link_down(),
+        }
+    }
+}
+
+/// Sends as much as there is room for: only where there was none does a ring tell of more.
+fn flush_link(daemon: &mut GuestDaemon, channel: &mut impl Channel) {
+    while let Some(link) = daemon.link().filter(|link| !link.output().is_empty()) {
+        match channel.write(&[IoSlice::new(link.output())]) {
+            Ok(n) => {
+                note(daemon.link_sent(n).map(drop));
+                if channel.tells_of_bytes() {
+                    return;
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+            Err(_) => daemon.link_down(),
+        }
     }
 }
 
@@ -394,6 +444,13 @@ fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
 
 #[cfg(test)]
 mod tests {
+    use bulkhead_vchan::xen::RingSizes;
+    use bulkhead_vchan::xen::pair::pair;
+    use bulkhead_wire::qubesdb::link::Role;
+    use bulkhead_wire::qubesdb::message::Value;
+    use bulkhead_wire::qubesdb::path::DbPath;
+    use bulkhead_wire::qubesdb::store::{STORE_GUEST_MAX, Store};
+
     use super::*;
 
     fn parsed(line: &str) -> Result<Setup, DaemonError> {
@@ -414,5 +471,52 @@ mod tests {
             assert!(matches!(parsed(bad), Err(DaemonError::Usage(_))), "{bad}");
         }
         assert!(matches!(parsed("0 work"), Err(DaemonError::Dom0)));
+    }
+
+    fn readable(channel: &impl Channel) -> bool {
+        let flags = channel.poll_flags(Wants::default());
+        let mut fds = [PollFd::from_borrowed_fd(channel.fd(), flags)];
+        poll(&mut fds, Some(&Timespec::default())).unwrap() > 0
+    }
+
+    #[test]
+    fn a_dump_of_many_rings_comes_through_and_so_does_the_end() {
+        let (mut guest, mut dom0, _memory) = pair(RingSizes::CONTROL).unwrap();
+        let mut keys = Store::default();
+        for n in 0..40 {
+            let key = DbPath::new(format!("/key{n}")).unwrap();
+            let value = Value::new(vec![b'x'; 1000 + n]);
+            keys.write(&key, value, STORE_GUEST_MAX).unwrap();
+        }
+        let (mut link, mut events) = (Link::new(Role::Dom0), Vec::new());
+        let (mut daemon, mut buffer, mut more) = (GuestDaemon::default(), vec![0; CHUNK], true);
+        daemon.link_up();
+        let mut wakes = 0;
+        while !daemon.link().unwrap().is_synchronised() {
+            read_link(&mut daemon, &mut guest, &mut buffer, &mut more);
+            flush_link(&mut daemon, &mut guest);
+            let mut bytes = [0; CHUNK];
+            while let Ok(n) = dom0.read(&mut bytes) {
+                link.receive(&bytes[..n], &mut keys, &mut events).unwrap();
+            }
+            while !link.output().is_empty()
+                && let Ok(n) = dom0.write(&[IoSlice::new(link.output())])
+            {
+                link.sent(n, &mut keys, &mut events).unwrap();
+            }
+            // As poll has it: nothing is read of which nothing was told.
+            if readable(&guest) {
+                guest.acknowledge().unwrap();
+                more = true;
+            }
+            wakes += 1;
+            assert!(wakes < 1000, "one waits for the other");
+        }
+        assert_eq!(daemon.store().len(), 40);
+        drop(dom0);
+        assert!(readable(&guest));
+        more = true;
+        read_link(&mut daemon, &mut guest, &mut buffer, &mut more);
+        assert!(daemon.link().is_none());
     }
 }
