@@ -47,6 +47,14 @@ const FILES: &[File] = &[
         "usr/lib/modules-load.d/bulkhead-guest.conf",
     ),
     file(
+        From::Source("qube-agent/dist/modprobe.conf"),
+        "usr/lib/modprobe.d/bulkhead-guest.conf",
+    ),
+    file(
+        From::Source("qube-agent/dist/udev.rules"),
+        "usr/lib/udev/rules.d/60-bulkhead-guest.rules",
+    ),
+    file(
         From::Source("qube-agent/dist/sysusers.conf"),
         "usr/lib/sysusers.d/bulkhead-guest.conf",
     ),

@@ -19,9 +19,6 @@ const PROGRAM: &str = "/usr/lib/qubes/qube-agent";
 /// Folder of what the agent shares with others in the qube.
 const FOLDER: &str = "/run/qubes";
 
-/// Where channels that are sockets would be. The agent offers itself there whatever the qube runs on.
-const CHANNELS: &str = "/run/vchan";
-
 /// What the agent makes when it is up.
 const SOCKET: &str = "/run/qubes/qrexec-agent";
 
@@ -99,9 +96,8 @@ fn spawn() -> Result<u32, BootError> {
             .open("/dev/kmsg")
             .map(Stdio::from)
     };
-    for folder in [Path::new(FOLDER), Path::new(CHANNELS)] {
-        fs::create_dir_all(folder).map_err(BootError::at("make", folder))?;
-    }
+    let folder = Path::new(FOLDER);
+    fs::create_dir_all(folder).map_err(BootError::at("make", folder))?;
     let mut agent = Command::new(program);
     agent.arg("init").stdin(Stdio::null()).process_group(0);
     agent

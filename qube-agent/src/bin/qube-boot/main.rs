@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod devices;
 mod disks;
 mod line;
 mod log;
@@ -82,6 +83,7 @@ fn run() -> Result<Infallible, BootError> {
         // Calls still come through, so dom0 can find out and mend it.
         log::chain(&error);
     }
+    devices::share();
     agent::start();
     let source = Command::new(&line.init).exec();
     Err(BootError::at("start", &line.init)(source))
