@@ -51,6 +51,18 @@ pub(crate) struct InitArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "It says nothing that is of one machine alone (serial numbers, hardware \
+addresses, names), so it can be sent to others. On Xen it asks bulkheadd for what only Xen knows; \
+without Xen it says what the machine would offer to it."
+)]
+pub(crate) struct HclArgs {
+    /// Print it as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct CompletionsArgs {
     /// The shell
     #[arg(value_name = "SHELL")]

@@ -14,7 +14,9 @@ pub(crate) use calls::{AskAction, AskArgs, AuditArgs, CallArgs, Decision, Filter
 pub(crate) use change::{
     ApplyArgs, DiffArgs, GcArgs, PlanArgs, PlanOptions, RollbackArgs, StatusArgs,
 };
-pub(crate) use local::{CheckArgs, CompletionsArgs, FmtArgs, InitArgs, ManArgs, SchemaArgs};
+pub(crate) use local::{
+    CheckArgs, CompletionsArgs, FmtArgs, HclArgs, InitArgs, ManArgs, SchemaArgs,
+};
 pub(crate) use policy::{
     ConvertArgs, EvalArgs, ExplainArgs, From, GraphArgs, GraphFormat, LintArgs, PolicyCommand,
     PolicyListArgs, SimulateArgs, TestArgs,
@@ -122,6 +124,10 @@ pub(crate) enum Command {
     Rollback(RollbackArgs),
     /// Remove generations, images and volumes that nobody needs
     Gc(GcArgs),
+
+    // The machine below it.
+    /// Report what this machine consists of, and what of it will work
+    Hcl(HclArgs),
 
     // Qubes.
     /// List qubes

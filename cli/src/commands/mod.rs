@@ -8,6 +8,7 @@ mod check;
 mod confirm;
 mod fmt;
 mod generations;
+mod hcl;
 mod info;
 mod init;
 mod lifecycle;
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Init(args) => init::init(&args),
         Command::Completions(args) => meta::completions(&args),
         Command::Man(args) => meta::man(&args),
+        Command::Hcl(args) => hcl::hcl(global, &args),
         Command::Plan(args) => with_client(global, |client| apply::plan(client, args)),
         Command::Apply(args) => with_client(global, |client| apply::apply(client, args)),
         Command::Rollback(args) => with_client(global, |client| apply::rollback(client, args)),

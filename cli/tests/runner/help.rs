@@ -38,6 +38,7 @@ fn of_the_whole() {
       diff         Show what is different between two generations
       rollback     Go back to an earlier generation
       gc           Remove generations, images and volumes that nobody needs
+      hcl          Report what this machine consists of, and what of it will work
       ls           List qubes
       info         Show everything about a qube
       start        Start qubes and what they need

@@ -15,6 +15,7 @@ pub mod change;
 pub mod client;
 mod error;
 pub mod event;
+pub mod host;
 pub mod policy;
 pub mod proxy;
 pub mod qube;
@@ -32,7 +33,7 @@ pub const PATH: &str = "/org/bulkhead/Manager1";
 pub const SERVICE: &str = "org.bulkhead.Manager1";
 
 /// Version of the interface. It grows when something is added; what exists keeps its meaning.
-pub const API_VERSION: u32 = 1;
+pub const API_VERSION: u32 = 2;
 
 /// Writes a reply as the JSON text that travels.
 pub fn to_json<T: serde::Serialize>(value: &T) -> Result<String, ApiError> {

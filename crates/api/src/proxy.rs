@@ -68,6 +68,9 @@ pub trait Manager1 {
     /// How the machine is ([`crate::change::Status`]).
     fn status(&self) -> Result<String, ApiError>;
 
+    /// What the hypervisor found on this machine ([`crate::host::HostReport`]). Since version 2.
+    fn host(&self) -> Result<String, ApiError>;
+
     /// All generations, oldest first (list of [`crate::change::GenerationInfo`]).
     fn generations(&self) -> Result<String, ApiError>;
 

@@ -13,6 +13,7 @@ use bulkhead_model::name::QubeName;
 use serde_json::Value;
 use std::os::fd::OwnedFd;
 
+use crate::hypervisor::HostReport;
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
 use crate::runtime::Dependents;
 
@@ -70,6 +71,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     async fn apply(&self, request: ApplyRequest, caller: &Caller) -> Result<Value, ApiError>;
     /// How the machine is.
     async fn status(&self) -> Result<Value, ApiError>;
+    /// What the hypervisor found on this machine.
+    async fn host(&self) -> Result<HostReport, ApiError>;
     /// All generations, oldest first.
     async fn generations(&self) -> Result<Value, ApiError>;
     /// One, whole; none means the current one.

@@ -179,6 +179,10 @@ impl Manager {
         to_json(&self.backend.status().await?)
     }
 
+    async fn host(&self) -> Result<String, ApiError> {
+        to_json(&self.backend.host().await?)
+    }
+
     async fn generations(&self) -> Result<String, ApiError> {
         to_json(&self.backend.generations().await?)
     }

@@ -23,6 +23,7 @@ use zbus::connection::Builder;
 
 use super::listener::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, Patience};
 use super::{Backend, Caller, Events, Gate, Listener};
+use crate::hypervisor::HostReport;
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
 use crate::runtime::Dependents;
 
@@ -128,6 +129,14 @@ impl Backend for Fake {
     }
     async fn status(&self) -> Result<Value, ApiError> {
         Ok(Value::Null)
+    }
+    async fn host(&self) -> Result<HostReport, ApiError> {
+        Ok(HostReport {
+            hypervisor: "none".to_owned(),
+            warnings: Vec::new(),
+            facts: Default::default(),
+            machine: None,
+        })
     }
     async fn generations(&self) -> Result<Value, ApiError> {
         Ok(json!([]))

@@ -178,6 +178,10 @@ impl Backend for Daemon {
         })
     }
 
+    async fn host(&self) -> Result<HostReport, ApiError> {
+        Ok(self.host.clone())
+    }
+
     async fn generations(&self) -> Result<Value, ApiError> {
         json(&self.operations.generations().await.map_err(refused)?)
     }

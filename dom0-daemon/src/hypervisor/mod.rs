@@ -1,11 +1,11 @@
 //! What a hypervisor must do for us. One module per implementation.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+pub use bulkhead_api::host::{HostMachine, HostReport};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Memory, Mib, Qube, VirtMode};
 use serde::{Deserialize, Serialize};
@@ -34,17 +34,6 @@ impl fmt::Display for DomId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)
     }
-}
-
-/// What a hypervisor finds on this machine before it is used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostReport {
-    /// Implementation name, as [`Hypervisor::name`].
-    pub hypervisor: String,
-    /// Sentences a person should read once: what this backend is not, what is only partly there.
-    pub warnings: Vec<String>,
-    /// What was found, by name (`cgroup` = `v2, memory pids cpu`).
-    pub facts: BTreeMap<String, String>,
 }
 
 /// A volume as a domain gets it.

@@ -4,6 +4,7 @@ use bulkhead_hw_tests::scenario::Scenario;
 
 mod guest;
 mod harness;
+mod hcl;
 mod packages;
 mod vchan;
 mod xen;
@@ -14,6 +15,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
     [
         guest::SCENARIOS,
         harness::SCENARIOS,
+        hcl::SCENARIOS,
         packages::SCENARIOS,
         vchan::SCENARIOS,
         xen::SCENARIOS,

@@ -31,7 +31,8 @@ fn package(name: &str) -> Result<PathBuf> {
     Ok(PathBuf::from(folder).join(format!("{name}.deb")))
 }
 
-fn install(dom0: &dyn Line) -> Result<()> {
+/// Installs the programs of dom0.
+pub(super) fn install(dom0: &dyn Line) -> Result<()> {
     dom0.put_file(&package("bulkhead-dom0")?, "/tmp/bulkhead-dom0.deb")?;
     dom0.sh("dpkg -i /tmp/bulkhead-dom0.deb 2>&1").map(drop)
 }

@@ -125,6 +125,7 @@ pub(super) async fn probe(shared: &Arc<Shared>) -> Result<HostReport, Hypervisor
             .into_iter()
             .map(|(name, value)| (name.to_owned(), value))
             .collect(),
+        machine: None,
     })
 }
 

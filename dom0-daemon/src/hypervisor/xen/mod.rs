@@ -22,8 +22,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 use self::keeper::{AskError, Xl};
 use self::record::Record;
 use super::{
-    DomId, DomainEvent, DomainInfo, DomainSpec, DomainState, Ending, HostReport, Hypervisor,
-    HypervisorError,
+    DomId, DomainEvent, DomainInfo, DomainSpec, DomainState, Ending, HostMachine, HostReport,
+    Hypervisor, HypervisorError,
 };
 
 mod console;
@@ -275,8 +275,9 @@ impl Hypervisor for Xen {
                     .to_owned(),
             );
         }
+        let version = format!("{}{}", host.running, host.version_extra);
         let facts = [
-            ("xen", format!("{}{}", host.running, host.version_extra)),
+            ("xen", version.clone()),
             (
                 "memory",
                 format!("{} MiB, {} MiB free", host.memory, host.free),
@@ -287,6 +288,14 @@ impl Hypervisor for Xen {
             hypervisor: NAME.to_owned(),
             warnings,
             facts: facts.map(|(name, fact)| (name.to_owned(), fact)).into(),
+            machine: Some(HostMachine {
+                version,
+                hvm: can.hvm,
+                hap: can.hap,
+                iommu: can.iommu,
+                memory: host.memory.number().into(),
+                threads: host.cpus,
+            }),
         })
     }
 
