@@ -117,6 +117,42 @@ pub enum XenError {
     },
 }
 
+/// Fewer pages than were asked for.
+pub(super) fn short(client: DomId) -> XenError {
+    XenError::Share {
+        client,
+        source: io::ErrorKind::UnexpectedEof.into(),
+    }
+}
+
+/// Has pages shared for rings of `sizes`, and where there is no room for them, of half of it and
+/// half again, but never smaller than `at_least`.
+pub(super) fn as_large_as_may_be<T>(
+    client: DomId,
+    sizes: RingSizes,
+    at_least: RingSizes,
+    share: impl Fn(usize) -> io::Result<T>,
+) -> Result<(Orders, T), XenError> {
+    let mut sizes = sizes;
+    loop {
+        let orders = Orders::choose(sizes)?;
+        let (left, right) = orders.pages();
+        let source = match share(1 + left + right) {
+            Ok(shared) => return Ok((orders, shared)),
+            Err(source) => source,
+        };
+        let full = source.kind() == io::ErrorKind::StorageFull
+            || source.kind() == io::ErrorKind::OutOfMemory;
+        let half = sizes
+            .halved()
+            .filter(|half| half.left >= at_least.left && half.right >= at_least.right);
+        match half.filter(|_| full) {
+            Some(half) => sizes = half,
+            None => return Err(XenError::Share { client, source }),
+        }
+    }
+}
+
 /// A server that waits for its one client.
 #[derive(Debug)]
 pub struct Server {
@@ -140,34 +176,18 @@ impl Server {
         sizes: RingSizes,
         at_least: RingSizes,
     ) -> Result<Self, XenError> {
-        let event_error = |source| XenError::Events {
+        let events = events.offer(client).map_err(|source| XenError::Events {
             peer: client,
             source,
+        })?;
+        let then = OnUnmap {
+            byte: SERVER_LIVE,
+            signal: &events,
         };
-        let events = events.offer(client).map_err(event_error)?;
-        let mut sizes = sizes;
-        loop {
-            let orders = Orders::choose(sizes)?;
-            let (left, right) = orders.pages();
-            let then = OnUnmap {
-                byte: SERVER_LIVE,
-                signal: &events,
-            };
-            match memory.share_until(client, 1 + left + right, Some(then)) {
-                Ok((region, grants)) => return Self::with(events, region, grants, client, orders),
-                Err(source) => {
-                    let full = source.kind() == io::ErrorKind::StorageFull
-                        || source.kind() == io::ErrorKind::OutOfMemory;
-                    let half = sizes
-                        .halved()
-                        .filter(|half| half.left >= at_least.left && half.right >= at_least.right);
-                    match half.filter(|_| full) {
-                        Some(half) => sizes = half,
-                        None => return Err(XenError::Share { client, source }),
-                    }
-                }
-            }
-        }
+        let (orders, (region, grants)) = as_large_as_may_be(client, sizes, at_least, |pages| {
+            memory.share_until(client, pages, Some(then))
+        })?;
+        Self::with(events, region, grants, client, orders)
     }
 
     fn with(
@@ -177,10 +197,7 @@ impl Server {
         client: DomId,
         orders: Orders,
     ) -> Result<Self, XenError> {
-        let none = || XenError::Share {
-            client,
-            source: io::ErrorKind::UnexpectedEof.into(),
-        };
+        let none = || short(client);
         let mut grants = grants.into_iter();
         let offer = Offer {
             page: grants.next().ok_or_else(none)?,
@@ -191,12 +208,22 @@ impl Server {
             grants: grants.collect(),
         };
         let end = End::serve(region, &described).ok_or_else(none)?;
-        Ok(Self {
+        Ok(Self::of(end, events, client, offer, orders))
+    }
+
+    pub(super) fn of(
+        end: End,
+        events: EventChannel,
+        client: DomId,
+        offer: Offer,
+        orders: Orders,
+    ) -> Self {
+        Self {
             channel: Box::new(XenChannel::new(end, events)),
             client,
             offer,
             sizes: orders.sizes(),
-        })
+        }
     }
 
     /// What the client has to be told.
@@ -307,18 +334,29 @@ impl XenChannel {
         server: DomId,
         offer: Offer,
     ) -> Result<Self, XenError> {
-        let event_error = |source| XenError::Events {
-            peer: server,
-            source,
-        };
+        let events = events
+            .bind(server, offer.port)
+            .map_err(|source| XenError::Events {
+                peer: server,
+                source,
+            })?;
+        Self::join(events, memory, server, offer.page)
+    }
+
+    /// Becomes the client of what `server` shares as `page`, with the event channel bound.
+    pub(super) fn join(
+        events: EventChannel,
+        memory: &GrantDevice,
+        server: DomId,
+        page: GrantRef,
+    ) -> Result<Self, XenError> {
         let map_error = |source| XenError::Map { server, source };
-        let events = events.bind(server, offer.port).map_err(event_error)?;
         let then = OnUnmap {
             byte: CLIENT_LIVE,
             signal: &events,
         };
         let page = memory
-            .map_until(server, &[offer.page], Some(then))
+            .map_until(server, &[page], Some(then))
             .map_err(map_error)?;
         let described =
             Described::copy(&page).map_err(|source| XenError::Layout { server, source })?;
@@ -328,7 +366,10 @@ impl XenChannel {
         };
         let end = End::attach(page, rings, described.orders)
             .map_err(|source| XenError::Attach { server, source })?;
-        events.signal().map_err(event_error)?;
+        events.signal().map_err(|source| XenError::Events {
+            peer: server,
+            source,
+        })?;
         Ok(Self::new(end, events))
     }
 }

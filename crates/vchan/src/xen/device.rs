@@ -100,6 +100,11 @@ const NOTIFY: Opcode = code(b'E', 4, 4);
 /// Its structure is one `domid_t`.
 const RESTRICT: Opcode = code(b'E', 6, 2);
 
+/// All that a process asks of these devices that was handed an end of a channel, and nothing
+/// that makes another one: signals, and the mapping of what it was given numbers of.
+pub const REQUESTS_OF_HANDED: [u32; 5] =
+    [NOTIFY, MAP_GRANTS, UNMAP_GRANTS, UNMAP_NOTIFY, DEALLOCATE];
+
 /// `/dev/xen/evtchn`, before a channel is bound to it.
 #[derive(Debug)]
 pub struct EventDevice(OwnedFd);
@@ -176,6 +181,21 @@ pub struct EventChannel {
 }
 
 impl EventChannel {
+    /// Takes over a channel that somebody bound on this descriptor as `port`.
+    #[must_use]
+    pub fn adopt(fd: OwnedFd, port: EventPort) -> Self {
+        Self {
+            device: fd,
+            port: port.0,
+        }
+    }
+
+    /// The descriptor that it is bound on.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.device
+    }
+
     /// Its own number, which the peer of an offered channel has to know.
     #[must_use]
     pub fn port(&self) -> EventPort {
@@ -269,12 +289,7 @@ fn map(
     then: Option<OnUnmap<'_>>,
     release: Opcode,
 ) -> io::Result<Region> {
-    let mapped = Mapping::new(fd, pages * PAGE, index).and_then(|mapping| {
-        if let Some(then) = then {
-            on_unmap(fd, index, then)?;
-        }
-        Ok(mapping)
-    });
+    let mapped = map_and_keep(fd, pages, index, then);
     let mut released = Release {
         index,
         // At most `PAGES_MAX`.
@@ -282,8 +297,22 @@ fn map(
         pad: 0,
     };
     let let_go = call(fd, release, &mut released);
-    let mapping = mapped?;
+    let region = mapped?;
     let_go?;
+    Ok(region)
+}
+
+/// As [`map`], and what was prepared stays: the pages live until the descriptor is closed too.
+fn map_and_keep(
+    fd: &OwnedFd,
+    pages: usize,
+    index: u64,
+    then: Option<OnUnmap<'_>>,
+) -> io::Result<Region> {
+    let mapping = Mapping::new(fd, pages * PAGE, index)?;
+    if let Some(then) = then {
+        on_unmap(fd, index, then)?;
+    }
     Ok(Region::mapped(mapping))
 }
 
@@ -326,6 +355,12 @@ impl GrantDevice {
     #[must_use]
     pub fn adopt(fd: OwnedFd) -> Self {
         Self(fd)
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
     }
 
     /// Maps pages of `owner`, in this order, side by side.
@@ -384,6 +419,24 @@ const ALLOCATE: Opcode = code(b'G', 5, 24);
 /// `GNTALLOC_FLAG_WRITABLE`.
 const WRITABLE: u16 = 1;
 
+impl Allocate {
+    fn of(peer: DomId, pages: usize) -> io::Result<Box<Self>> {
+        Ok(Box::new(Self {
+            // Checked by the type: domain ids have 15 bits.
+            domain: u16::try_from(peer.number()).unwrap_or_default(),
+            flags: WRITABLE,
+            count: page_count(pages)?,
+            index: 0,
+            grants: [0; PAGES_MAX],
+        }))
+    }
+
+    fn granted(&self, pages: usize) -> Vec<GrantRef> {
+        let grants = self.grants.iter().take(pages);
+        grants.map(|&grant| GrantRef(grant)).collect()
+    }
+}
+
 /// `/dev/xen/gntalloc`: shares fresh pages with other domains.
 #[derive(Debug)]
 pub struct AllocDevice(OwnedFd);
@@ -418,18 +471,36 @@ impl AllocDevice {
         pages: usize,
         then: Option<OnUnmap<'_>>,
     ) -> io::Result<(Region, Vec<GrantRef>)> {
-        let mut request = Box::new(Allocate {
-            // Checked by the type: domain ids have 15 bits.
-            domain: u16::try_from(peer.number()).unwrap_or_default(),
-            flags: WRITABLE,
-            count: page_count(pages)?,
-            index: 0,
-            grants: [0; PAGES_MAX],
-        });
+        let mut request = Allocate::of(peer, pages)?;
         call(&self.0, ALLOCATE, &mut *request)?;
         let region = map(&self.0, pages, request.index, then, DEALLOCATE)?;
-        let grants = request.grants.iter().take(pages);
-        Ok((region, grants.map(|&grant| GrantRef(grant)).collect()))
+        Ok((region, request.granted(pages)))
+    }
+
+    /// As [`Self::share`], for another process, which is given the device and the index:
+    /// [`Self::take`]. The pages live as long as the device is open somewhere, or they are mapped.
+    pub(super) fn prepare(
+        &self,
+        peer: DomId,
+        pages: usize,
+        then: OnUnmap<'_>,
+    ) -> io::Result<(u64, Region, Vec<GrantRef>)> {
+        let mut request = Allocate::of(peer, pages)?;
+        call(&self.0, ALLOCATE, &mut *request)?;
+        let region = map_and_keep(&self.0, pages, request.index, Some(then))?;
+        Ok((request.index, region, request.granted(pages)))
+    }
+
+    /// Maps what [`Self::prepare`] left at `index`; from then on it lives as long as the mapping.
+    pub(super) fn take(&self, index: u64, pages: usize) -> io::Result<Region> {
+        page_count(pages)?;
+        map(&self.0, pages, index, None, DEALLOCATE)
+    }
+
+    /// The device.
+    #[must_use]
+    pub fn into_fd(self) -> OwnedFd {
+        self.0
     }
 }
 

@@ -154,6 +154,20 @@ impl Orders {
         }
     }
 
+    /// Left and right, as the page says them.
+    #[must_use]
+    pub fn numbers(self) -> (u16, u16) {
+        (self.left, self.right)
+    }
+
+    /// What [`Self::numbers`] said.
+    ///
+    /// # Errors
+    /// [`LayoutError`] where no page can say that.
+    pub fn of_numbers((left, right): (u16, u16)) -> Result<Self, LayoutError> {
+        Self::check(left, right)
+    }
+
     /// Pages that the left and the right ring have of their own.
     #[must_use]
     pub fn pages(self) -> (usize, usize) {

@@ -10,6 +10,7 @@
 
 pub mod channel;
 pub mod device;
+pub mod handed;
 pub mod home;
 pub mod layout;
 pub mod memory;

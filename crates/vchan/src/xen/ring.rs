@@ -209,9 +209,9 @@ impl End {
     /// None if the memory is too short.
     #[must_use]
     pub fn serve(memory: Region, described: &Described) -> Option<Self> {
-        let paged = memory.after_first_page();
-        let [receive, send] = rings(&memory, &paged, described.orders)?;
-        described.publish(&memory);
+        let it = Self::served(memory, described.orders)?;
+        let memory = &it.page;
+        described.publish(memory);
         memory
             .byte(CLIENT_LIVE)
             .store(NEVER_CAME, Ordering::Relaxed);
@@ -219,6 +219,17 @@ impl End {
             .byte(CLIENT_NOTIFY)
             .store(Event::Written.bit(), Ordering::Relaxed);
         memory.byte(SERVER_LIVE).store(LIVE, Ordering::Release);
+        Some(it)
+    }
+
+    /// The server's end of memory that was prepared ([`Self::serve`]) by somebody who is trusted,
+    /// and through which nothing went so far. Nothing is read of what the client may have changed.
+    ///
+    /// None if the memory is too short.
+    #[must_use]
+    pub fn served(memory: Region, orders: Orders) -> Option<Self> {
+        let paged = memory.after_first_page();
+        let [receive, send] = rings(&memory, &paged, orders)?;
         Some(Self {
             side: Side::Server,
             page: memory,

@@ -18,7 +18,7 @@ use crate::xen::layout::GrantRef;
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// The folder of a channel, below the home of its server.
-fn folder(client: DomId, port: Port) -> String {
+pub(super) fn folder(client: DomId, port: Port) -> String {
     format!("data/vchan/{client}/{port}")
 }
 
@@ -97,13 +97,13 @@ impl Published {
 
 /// What is at a channel's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Found {
+pub(super) enum Found {
     Nothing,
     Offer(Offer),
 }
 
 /// Reads both keys as one.
-fn look(tree: &mut impl Tree, folder: &str) -> Result<Found, StoreError> {
+pub(super) fn look(tree: &mut impl Tree, folder: &str) -> Result<Found, StoreError> {
     let mut key = |name: &str| {
         let path = format!("{folder}/{name}");
         match tree.read(&path) {
@@ -191,7 +191,7 @@ pub fn seek(store: &mut Store, server: DomId, port: Port) -> Result<Seeker, Stor
     }
 }
 
-fn leaf(server: DomId, own: DomId, port: Port) -> String {
+pub(super) fn leaf(server: DomId, own: DomId, port: Port) -> String {
     format!("/local/domain/{server}/{}/event-channel", folder(own, port))
 }
 

@@ -421,3 +421,63 @@ fn an_offer_that_is_stale_is_not_found_again_after_the_deadline() {
     assert!(seeker.next(&mut store, Instant::now()).unwrap().is_none());
     serving.join().unwrap();
 }
+
+const START: (Kind, u32, &str, Kind, &str) = (
+    Kind::TransactionStart,
+    0,
+    "\0",
+    Kind::TransactionStart,
+    "4\0",
+);
+const FOUND: &str = "/local/domain/5/data/vchan/3/513/event-channel\0found.5.513\0";
+
+/// What a finder finds of domain 5 where its first look has these replies.
+fn finding(first: Script) -> (super::super::Finder, thread::JoinHandle<()>) {
+    let mut script = vec![
+        (Kind::Read, 0, "domid\0", Kind::Read, "3"),
+        (Kind::Watch, 0, FOUND, Kind::Watch, "OK\0"),
+        START,
+    ];
+    script.extend(first);
+    let (store, serving) = scripted(script, &[("x", "found.5.513"), ("y", "of another")]);
+    let mut finder = super::super::Finder::new(store).unwrap();
+    finder
+        .seek(DomId::new(5).unwrap(), crate::Port::new(513))
+        .unwrap();
+    (finder, serving)
+}
+
+#[test]
+fn a_finder_tells_what_is_there_and_forgets_a_domain_with_all_of_it() {
+    let (mut finder, serving) = finding(vec![
+        (Kind::Read, 4, RING, Kind::Read, "8"),
+        (Kind::Read, 4, EVENTS, Kind::Read, "21"),
+        ENDED,
+        (Kind::Unwatch, 0, FOUND, Kind::Error, "ENOENT\0"),
+        (Kind::Rm, 0, "data/vchan/5\0", Kind::Error, "ENOENT\0"),
+    ]);
+    let found = finder.found().unwrap();
+    let [(server, port, offer)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!((server.number(), port.number()), (5, 513));
+    assert_eq!((offer.page.0, offer.port.0), (8, 21));
+    finder.forget(*server).unwrap();
+    serving.join().unwrap();
+}
+
+#[test]
+fn who_publishes_nonsense_offers_nothing_and_holds_up_nothing() {
+    let (mut finder, serving) = finding(vec![
+        (Kind::Read, 4, RING, Kind::Read, "-8"),
+        TAKEN_BACK,
+        START,
+        (Kind::Read, 4, RING, Kind::Error, "EACCES\0"),
+        (Kind::Read, 4, EVENTS, Kind::Read, "21"),
+        ENDED,
+    ]);
+    assert_eq!(finder.found().unwrap(), []);
+    assert_eq!(finder.found().unwrap(), []);
+    serving.join().unwrap();
+    assert!(matches!(finder.found().unwrap_err(), StoreError::Broken(_)));
+}
