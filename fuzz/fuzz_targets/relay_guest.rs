@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bulkhead_relay::control::{CONTROL_OUTPUT_HIGH, CONTROL_OUTPUT_MAX};
 use bulkhead_relay::{Core, Setup};
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::qrexec::{Version, hello};
 use bulkhead_wire::qubesdb::link::LINK_OUTPUT_MAX;
 use bulkhead_wire::relay::{ClientId, FromRelay, ToRelay, decode};
@@ -16,6 +17,7 @@ fuzz_target!(|data: &[u8]| {
         qube: "q".into(),
         domid: 3,
         default_user: "user".into(),
+        carrier: Carrier::Sockets,
     });
     core.control_up();
     core.control_receive(&hello(Version::V4), Duration::ZERO);

@@ -5,13 +5,10 @@
 use std::fmt::Debug;
 
 use bulkhead_wire::relay::{decode, encode};
-use bulkhead_wire::service::{Order, Report, ToPump};
+use bulkhead_wire::service::{Order, Report, TO_PUMP_MAX, ToPump};
 use libfuzzer_sys::fuzz_target;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-/// The room that the pump has for any packet.
-const PUMP_MAX: usize = 64;
 
 /// The longest packet that what `data` says has, if it says anything.
 fn again<T: Debug + PartialEq + Serialize + DeserializeOwned>(data: &[u8]) -> usize {
@@ -24,7 +21,7 @@ fn again<T: Debug + PartialEq + Serialize + DeserializeOwned>(data: &[u8]) -> us
 }
 
 fuzz_target!(|data: &[u8]| {
-    assert!(again::<Report>(data) <= PUMP_MAX);
-    assert!(again::<ToPump>(data) <= PUMP_MAX);
+    assert!(again::<Report>(data) <= TO_PUMP_MAX);
+    assert!(again::<ToPump>(data) <= TO_PUMP_MAX);
     again::<Order>(data);
 });

@@ -6,6 +6,7 @@
 use std::time::{Duration, Instant};
 
 use bulkhead_relay::{Core, Setup};
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::qrexec::control::AgentLink;
 use bulkhead_wire::qrexec::trigger::Trigger;
 use bulkhead_wire::qrexec::{Ident, Version};
@@ -41,6 +42,7 @@ fn core() -> Core {
         qube: "work".into(),
         domid: 7,
         default_user: "user".into(),
+        carrier: Carrier::Sockets,
     })
 }
 

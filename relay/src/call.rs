@@ -21,13 +21,17 @@ use bulkhead_qrexec::pump::{
 };
 use bulkhead_qrexec::serve::LINGER;
 use bulkhead_sandbox::confine::Confinement;
-use bulkhead_vchan::{SocketChannel, seqpacket};
+use bulkhead_vchan::{AnyChannel, SocketChannel, seqpacket};
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
 use bulkhead_wire::qrexec::data::Role;
 use bulkhead_wire::relay::{PacketError, decode};
-use bulkhead_wire::service::{Report, ToPump};
+use bulkhead_wire::service::{Report, TO_PUMP_MAX, ToPump};
 use rustix::event::{PollFd, PollFlags, poll};
 use thiserror::Error;
+
+use crate::ends::{self, Connected, EndError};
+use crate::start::requests;
 
 /// First user id of pumps, above those of relays; the domain id is added.
 const UID_BASE: u32 = 0x7fff_0000;
@@ -39,9 +43,6 @@ const FILES_MAX: u64 = 32;
 
 /// Heap that no honest use comes near: two buffers of 128 KiB and what the runtime needs.
 const MEMORY_MAX: u64 = 16 * 1024 * 1024;
-
-/// Room for the longest message of the daemon, with some to spare.
-const PACKET_MAX: usize = 64;
 
 /// Why a call cannot be served to its end.
 #[derive(Debug, Error)]
@@ -55,6 +56,9 @@ pub enum CallError {
     /// Another message, or other descriptors, than were due.
     #[error("the daemon sent something else than {0}")]
     Unexpected(&'static str),
+    /// The data channel is none.
+    #[error("the data channel of a call cannot be used")]
+    Channel(#[source] EndError),
     /// A stream of the service cannot be used.
     #[error("a stream of the service cannot be used")]
     Stream(#[source] io::Error),
@@ -68,6 +72,8 @@ pub enum CallError {
 pub struct CallSetup {
     /// The calling qube.
     pub domid: u32,
+    /// What carries its channels.
+    pub carrier: Carrier,
     daemon: OwnedFd,
     reports: Reports,
     streams: Streams,
@@ -76,7 +82,7 @@ pub struct CallSetup {
 
 /// What the daemon said next, with its descriptors; none if it has hung up.
 fn hear(daemon: &OwnedFd) -> Result<Option<(ToPump, Vec<OwnedFd>)>, CallError> {
-    let (mut buffer, mut fds) = ([0; PACKET_MAX], Vec::new());
+    let (mut buffer, mut fds) = ([0; TO_PUMP_MAX], Vec::new());
     let len = seqpacket::recv_packet(daemon, &mut buffer, &mut fds).map_err(CallError::Receive)?;
     if len == 0 {
         return Ok(None);
@@ -91,7 +97,7 @@ fn hear(daemon: &OwnedFd) -> Result<Option<(ToPump, Vec<OwnedFd>)>, CallError> {
 /// Where there is none, or it is not a setup with its descriptors.
 pub fn receive_setup(daemon: OwnedFd) -> Result<CallSetup, CallError> {
     const WANTED: CallError = CallError::Unexpected("a setup");
-    let Some((ToPump::Setup { domid }, fds)) = hear(&daemon)? else {
+    let Some((ToPump::Setup { domid, carrier }, fds)) = hear(&daemon)? else {
         return Err(WANTED);
     };
     let fds: [OwnedFd; 4] = fds.try_into().map_err(|_| WANTED)?;
@@ -102,6 +108,7 @@ pub fn receive_setup(daemon: OwnedFd) -> Result<CallSetup, CallError> {
         .map_err(CallError::Stream)?;
     Ok(CallSetup {
         domid,
+        carrier,
         daemon,
         reports: Reports::new(reports).map_err(CallError::Stream)?,
         streams: Streams {
@@ -115,11 +122,12 @@ pub fn receive_setup(daemon: OwnedFd) -> Result<CallSetup, CallError> {
 
 /// How the pump of a call from domain `domid` is confined.
 #[must_use]
-pub fn confinement(domid: u32) -> Confinement {
+pub fn confinement(domid: u32, carrier: Carrier) -> Confinement {
     Confinement {
         uid: UID_BASE + domid % UIDS,
         files_max: FILES_MAX,
         memory_max: MEMORY_MAX,
+        requests: requests(carrier),
     }
 }
 
@@ -164,7 +172,10 @@ pub fn serve(setup: CallSetup) -> Result<(), CallError> {
             Streams::default()
         }
     };
-    let mut channel = SocketChannel::again(channel);
+    let mut channel = match channel {
+        Connected::Socket(socket) => AnyChannel::Socket(SocketChannel::again(socket)),
+        Connected::Rings(channel) => AnyChannel::Xen(channel),
+    };
     pump::run(&mut channel, streams, None, options).map_err(CallError::Pump)?;
     channel.linger(LINGER);
     Ok(())
@@ -205,7 +216,7 @@ impl First {
 fn wait_for_both(
     daemon: &OwnedFd,
     reports: &Reports,
-) -> Result<Option<(OwnedFd, First)>, CallError> {
+) -> Result<Option<(Connected, First)>, CallError> {
     let (mut channel, mut first) = (None, None);
     loop {
         if let (Some(_), Some(_)) = (&channel, &first) {
@@ -223,7 +234,9 @@ fn wait_for_both(
         if said {
             match (hear(daemon)?, &channel) {
                 (None, _) => return Ok(None),
-                (Some((ToPump::Channel, fds)), None) => channel = fds.into_iter().next(),
+                (Some((ToPump::Channel(end), fds)), None) => {
+                    channel = Some(ends::join(end, fds).map_err(CallError::Channel)?);
+                }
                 (Some(_), _) => return Err(CallError::Unexpected("the channel")),
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bulkhead_wire::causes::chain;
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::qrexec::Endpoint;
 use bulkhead_wire::qrexec::local::ClientCommand;
 use bulkhead_wire::relay::{ClientId, FromRelay, RequestId, ToRelay};
@@ -22,6 +23,8 @@ pub struct Setup {
     pub domid: u32,
     /// Replaces `DEFAULT` in command lines.
     pub default_user: String,
+    /// What carries its channels.
+    pub carrier: Carrier,
 }
 
 /// Everything a relay knows. `now` is the time since any fixed point.
@@ -75,7 +78,9 @@ impl Core {
     pub fn command(&mut self, message: ToRelay) -> Result<(), String> {
         match message {
             ToRelay::Setup { .. } => return Err("the daemon sent a second setup".into()),
-            ToRelay::AttachControl => self.control_up(),
+            ToRelay::AttachControl(_) => self.control_up(),
+            // Nothing is said on it before the guest comes.
+            ToRelay::AttachDatabase(_) => {}
             ToRelay::Execute {
                 connect_domain,
                 connect_port,
@@ -276,6 +281,11 @@ impl Core {
     }
 
     // QubesDB.
+
+    /// A channel for the guest's QubesDB daemon came to nothing before it was there.
+    pub fn database_failed(&mut self, reason: String) {
+        self.queue.push(&FromRelay::DbLost { reason });
+    }
 
     /// The guest's QubesDB daemon is connected.
     pub fn database_up(&mut self) {

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use bulkhead_vchan::seqpacket;
+use bulkhead_vchan::xen::Server;
 use bulkhead_wire::causes::chain;
+use bulkhead_wire::end::End;
 use bulkhead_wire::relay::{self, ClientId, PACKET_MAX, ToRelay};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketFlags, accept_with};
+use rustix::net::{SocketFlags, accept_with};
 
 use crate::Core;
-
-/// Read from one peer before the others have their turn.
-const CHUNK: usize = 16 * 1024;
+use crate::ends::{self, EndError};
+use crate::line::{Line, is_readable, read, unblock, wanted, write};
 
 /// Packets taken from the daemon before the others have their turn.
 const PACKETS: usize = 32;
@@ -25,8 +26,8 @@ const PACKETS: usize = 32;
 pub struct Sockets {
     /// To the daemon.
     pub daemon: OwnedFd,
-    /// Where the guest's QubesDB daemon connects.
-    pub database: OwnedFd,
+    /// Where the guest's QubesDB daemon connects, if it does so by a socket.
+    pub database: Option<OwnedFd>,
     /// Where dom0 clients connect.
     pub clients: Option<OwnedFd>,
 }
@@ -46,8 +47,10 @@ enum Source {
 struct Io {
     core: Core,
     sockets: Sockets,
-    control: Option<OwnedFd>,
-    database: Option<OwnedFd>,
+    control: Option<Line>,
+    database: Option<Line>,
+    /// Where the guest's QubesDB daemon is to come to by rings.
+    offered: Option<Server>,
     clients: BTreeMap<ClientId, OwnedFd>,
     buffer: Vec<u8>,
     start: Instant,
@@ -60,40 +63,43 @@ struct Io {
 pub fn serve(core: Core, sockets: Sockets) -> io::Result<()> {
     let listeners = [
         Some(&sockets.daemon),
-        Some(&sockets.database),
+        sockets.database.as_ref(),
         sockets.clients.as_ref(),
     ];
     listeners.into_iter().flatten().try_for_each(unblock)?;
-    let mut io = Io {
-        core,
-        sockets,
-        control: None,
-        database: None,
-        clients: BTreeMap::new(),
-        buffer: vec![0; PACKET_MAX],
-        start: Instant::now(),
-    };
-    loop {
-        for (source, ready) in io.wait()? {
-            if !io.serve_one(source, ready)? {
-                return Ok(());
-            }
-        }
-        let now = io.now();
-        io.core.advance(now);
-        io.flush()?;
-    }
-}
-
-fn unblock(fd: &OwnedFd) -> io::Result<()> {
-    let flags = rustix::fs::fcntl_getfl(fd)?;
-    Ok(rustix::fs::fcntl_setfl(
-        fd,
-        flags | rustix::fs::OFlags::NONBLOCK,
-    )?)
+    let mut io = Io::new(core, sockets);
+    while io.turn()? {}
+    Ok(())
 }
 
 impl Io {
+    fn new(core: Core, sockets: Sockets) -> Self {
+        Self {
+            core,
+            sockets,
+            control: None,
+            database: None,
+            offered: None,
+            clients: BTreeMap::new(),
+            buffer: vec![0; PACKET_MAX],
+            start: Instant::now(),
+        }
+    }
+
+    /// Waits, and lets everybody have a turn. False once the daemon is gone.
+    fn turn(&mut self) -> io::Result<bool> {
+        for (source, ready) in self.wait()? {
+            if !self.serve_one(source, ready)? {
+                return Ok(false);
+            }
+        }
+        self.read_rings();
+        let now = self.now();
+        self.core.advance(now);
+        self.flush()?;
+        Ok(true)
+    }
+
     fn now(&self) -> Duration {
         self.start.elapsed()
     }
@@ -102,12 +108,6 @@ impl Io {
     fn wait(&self) -> io::Result<Vec<(Source, PollFlags)>> {
         let now = self.now();
         let core = &self.core;
-        let wanted = |input: bool, output: bool| {
-            let mut flags = PollFlags::empty();
-            flags.set(PollFlags::IN, input);
-            flags.set(PollFlags::OUT, output);
-            flags
-        };
         let mut sources = vec![Source::Daemon];
         let daemon = wanted(true, core.packet().is_some());
         let mut fds = vec![PollFd::new(&self.sockets.daemon, daemon)];
@@ -118,25 +118,22 @@ impl Io {
                 fds.push(PollFd::from_borrowed_fd(fd, flags));
             }
         };
-        match &self.database {
-            Some(fd) => {
-                let input = core.database_wants_input(now);
-                let output = !core.database_output().is_empty();
-                add(Source::Database, fd.as_fd(), wanted(input, output));
-            }
-            None => add(
-                Source::DatabaseListener,
-                self.sockets.database.as_fd(),
-                PollFlags::IN,
-            ),
+        let mut more = false;
+        if let Some(line) = &self.database {
+            let input = core.database_wants_input(now);
+            let output = !core.database_output().is_empty();
+            more |= line.is_ready(input, output);
+            add(Source::Database, line.fd(), line.poll_flags(input, output));
+        } else if let Some(fd) = &self.sockets.database {
+            add(Source::DatabaseListener, fd.as_fd(), PollFlags::IN);
+        } else if let Some(server) = &self.offered {
+            add(Source::DatabaseListener, server.as_fd(), PollFlags::IN);
         }
-        if let Some(fd) = &self.control {
+        if let Some(line) = &self.control {
+            let input = core.control_wants_input();
             let output = !core.control_output().is_empty();
-            add(
-                Source::Control,
-                fd.as_fd(),
-                wanted(core.control_wants_input(), output),
-            );
+            more |= line.is_ready(input, output);
+            add(Source::Control, line.fd(), line.poll_flags(input, output));
         }
         if let Some(fd) = &self.sockets.clients
             && core.clients_have_room()
@@ -151,7 +148,12 @@ impl Io {
                 wanted(core.clients_want_input(), output),
             );
         }
-        let timeout = core.wait(now).map(|wait| Timespec {
+        let wait = if more {
+            Some(Duration::ZERO)
+        } else {
+            core.wait(now)
+        };
+        let timeout = wait.map(|wait| Timespec {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: wait.subsec_nanos().into(),
         });
@@ -165,16 +167,16 @@ impl Io {
 
     /// False once the daemon is gone.
     fn serve_one(&mut self, source: Source, ready: PollFlags) -> io::Result<bool> {
-        let readable = ready.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR);
+        let readable = is_readable(ready);
         match source {
             Source::Daemon if readable => return self.read_daemon(),
             Source::DatabaseListener => self.accept_database(),
             Source::ClientListener => self.accept_client(),
-            Source::Database if readable => self.read_database(),
-            Source::Control if readable => self.read_control(),
+            Source::Database => self.database_woken(ready),
+            Source::Control => self.control_woken(ready),
             Source::Client(id) if readable => self.read_client(id),
             // Whatever can be written is, after every wait.
-            Source::Daemon | Source::Database | Source::Control | Source::Client(_) => {}
+            Source::Daemon | Source::Client(_) => {}
         }
         Ok(true)
     }
@@ -191,29 +193,68 @@ impl Io {
                 Err(e) => return Err(e),
             };
             match relay::decode(self.buffer.get(..len).unwrap_or_default()) {
-                Ok(message) => self.obey(message, fds.pop()),
+                Ok(message) => self.obey(message, fds),
                 Err(e) => log(&chain(&e)),
             }
         }
         Ok(true)
     }
 
-    fn obey(&mut self, message: ToRelay, fd: Option<OwnedFd>) {
-        if message == ToRelay::AttachControl {
-            let Some(fd) = fd.filter(|fd| unblock(fd).is_ok()) else {
-                return log("a control channel came without a usable descriptor");
-            };
-            self.control = Some(fd);
+    fn obey(&mut self, message: ToRelay, fds: Vec<OwnedFd>) {
+        match message {
+            ToRelay::AttachControl(end) => self.attach_control(end, fds),
+            ToRelay::AttachDatabase(end) => self.attach_database(end, fds),
+            message => {
+                if let Err(e) = self.core.command(message) {
+                    log(&e);
+                }
+            }
         }
-        if let Err(e) = self.core.command(message) {
-            log(&e);
+    }
+
+    fn attach_control(&mut self, end: End, fds: Vec<OwnedFd>) {
+        let line = ends::join(end, fds)
+            .and_then(|connected| Line::new(connected).map_err(EndError::Socket));
+        // The daemon counts what it hands over, and hears of each that it is gone.
+        self.core.control_up();
+        match line {
+            Ok(line) => self.control = Some(line),
+            Err(e) => self.core.control_lost(chain(&e)),
+        }
+    }
+
+    fn attach_database(&mut self, end: End, fds: Vec<OwnedFd>) {
+        match ends::serve(end, fds) {
+            Ok(server) => {
+                self.core.database_lost("replaced by a new channel".into());
+                self.database = None;
+                self.offered = Some(server);
+                // It may be there already.
+                self.accept_database();
+            }
+            Err(e) => self.core.database_failed(chain(&e)),
         }
     }
 
     fn accept_database(&mut self) {
-        if let Some(fd) = accept(&self.sockets.database) {
+        let connected = match (&self.sockets.database, self.offered.take()) {
+            (Some(listener), _) => accept(listener).map(Line::Socket),
+            (None, Some(server)) => match server.try_accept() {
+                Ok(channel) => Some(Line::rings(Box::new(channel))),
+                Err((back, e)) if e.kind() == io::ErrorKind::WouldBlock => {
+                    self.offered = Some(back);
+                    None
+                }
+                Err((_, e)) => {
+                    self.core.database_failed(e.to_string());
+                    None
+                }
+            },
+            (None, None) => None,
+        };
+        if let Some(line) = connected {
             self.core.database_up();
-            self.database = Some(fd);
+            self.database = Some(line);
         }
     }
 
@@ -224,10 +265,49 @@ impl Io {
         }
     }
 
+    fn database_woken(&mut self, ready: PollFlags) {
+        match self.database.as_mut().map(|line| line.woken(ready)) {
+            Some(Ok(true)) => self.read_database(),
+            Some(Ok(false)) | None => {}
+            Some(Err(e)) => self.core.database_lost(e.to_string()),
+        }
+    }
+
+    fn control_woken(&mut self, ready: PollFlags) {
+        match self.control.as_mut().map(|line| line.woken(ready)) {
+            Some(Ok(true)) => self.read_control(),
+            Some(Ok(false)) | None => {}
+            Some(Err(e)) => self.core.control_lost(e.to_string()),
+        }
+    }
+
+    /// Reads a chunk of each ring that has more, where that is wanted.
+    fn read_rings(&mut self) {
+        let now = self.now();
+        let input = self.core.database_wants_input(now);
+        if self
+            .database
+            .as_ref()
+            .is_some_and(|line| line.is_ready(input, false))
+        {
+            self.read_database();
+        }
+        let input = self.core.control_wants_input();
+        if self
+            .control
+            .as_ref()
+            .is_some_and(|line| line.is_ready(input, false))
+        {
+            self.read_control();
+        }
+    }
+
     fn read_database(&mut self) {
         let now = self.now();
-        let Some(fd) = &self.database else { return };
-        match read(fd.as_fd(), &mut self.buffer) {
+        let Some(line) = &mut self.database else {
+            return;
+        };
+        match line.read(&mut self.buffer) {
             Ok(Some([])) => self.core.database_lost(String::new()),
             Ok(Some(bytes)) => self.core.database_receive(bytes, now),
             Ok(None) => {}
@@ -237,8 +317,10 @@ impl Io {
 
     fn read_control(&mut self) {
         let now = self.now();
-        let Some(fd) = &self.control else { return };
-        match read(fd.as_fd(), &mut self.buffer) {
+        let Some(line) = &mut self.control else {
+            return;
+        };
+        match line.read(&mut self.buffer) {
             Ok(Some([])) => self.core.control_closed(),
             Ok(Some(bytes)) => self.core.control_receive(bytes, now),
             Ok(None) => {}
@@ -272,14 +354,14 @@ impl Io {
             }
         }
         let now = self.now();
-        if let Some(fd) = &self.control {
-            match write(fd.as_fd(), self.core.control_output()) {
+        if let Some(line) = &mut self.control {
+            match line.write(self.core.control_output()) {
                 Ok(n) => self.core.control_sent(n),
                 Err(e) => self.core.control_lost(e.to_string()),
             }
         }
-        if let Some(fd) = &self.database {
-            match write(fd.as_fd(), self.core.database_output()) {
+        if let Some(line) = &mut self.database {
+            match line.write(self.core.database_output()) {
                 Ok(n) => self.core.database_sent(n, now),
                 Err(e) => self.core.database_lost(e.to_string()),
             }
@@ -311,30 +393,12 @@ fn accept(listener: &OwnedFd) -> Option<OwnedFd> {
     accept_with(listener, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK).ok()
 }
 
-/// At most one chunk; none where there is nothing yet, empty at the end.
-fn read<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Errno> {
-    let chunk = CHUNK.min(buffer.len());
-    let part = buffer.get_mut(..chunk).unwrap_or_default();
-    match rustix::io::read(fd, &mut *part) {
-        Ok(n) => Ok(Some(part.get(..n).unwrap_or_default())),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// Bytes that the peer took.
-fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    if bytes.is_empty() {
-        return Ok(0);
-    }
-    match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-        sent => sent,
-    }
-}
-
 fn log(text: &str) {
     use std::io::Write as _;
     // Standard error may be closed; there is nobody else to tell.
     let _ = writeln!(io::stderr(), "bulkhead-relay: {text}");
 }
+
+#[cfg(test)]
+#[path = "io_tests.rs"]
+mod tests;

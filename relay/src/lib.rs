@@ -24,11 +24,14 @@ mod clients;
 pub mod control;
 mod core;
 pub mod database;
+mod ends;
 mod io;
+mod line;
 mod queue;
 mod start;
 
 pub use self::core::{Core, Setup};
+pub use self::ends::EndError;
 pub use self::io::{Sockets, serve};
 pub use self::queue::QUEUE_HIGH;
 pub use self::start::{StartError, confinement, receive_setup};

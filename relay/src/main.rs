@@ -42,7 +42,7 @@ fn run(fd: i32) -> Result<(), String> {
     let daemon = take_inherited(fd).map_err(|e| chain(&e))?;
     close_uninvited().map_err(|e| chain(&e))?;
     let (setup, sockets) = receive_setup(daemon).map_err(|e| chain(&e))?;
-    let report = match confine(&confinement(setup.domid)) {
+    let report = match confine(&confinement(setup.domid, setup.carrier)) {
         Ok(report) => report,
         Err(e) => {
             let reason = chain(&e);
@@ -66,6 +66,6 @@ fn run_call(fd: i32) -> Result<(), String> {
     let daemon = take_inherited(fd).map_err(|e| chain(&e))?;
     close_uninvited().map_err(|e| chain(&e))?;
     let setup = call::receive_setup(daemon).map_err(|e| chain(&e))?;
-    confine(&call::confinement(setup.domid)).map_err(|e| chain(&e))?;
+    confine(&call::confinement(setup.domid, setup.carrier)).map_err(|e| chain(&e))?;
     call::serve(setup).map_err(|e| chain(&e))
 }

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use bulkhead_sandbox::confine::Confinement;
 use bulkhead_vchan::seqpacket;
+use bulkhead_vchan::xen::handed::REQUESTS_OF_HANDED;
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::relay::{self, PACKET_MAX, PacketError, ToRelay};
 use thiserror::Error;
 
@@ -61,23 +63,25 @@ pub fn receive_setup(daemon: OwnedFd) -> Result<(Setup, Sockets), StartError> {
         domid,
         default_user,
         serve_clients,
+        carrier,
     } = message
     else {
         return Err(StartError::NotSetup);
     };
-    let (got, wanted) = (fds.len(), 1 + usize::from(serve_clients));
-    let mut fds = fds.into_iter();
-    let (Some(database), clients, None) = (fds.next(), fds.next(), fds.next()) else {
-        return Err(StartError::Descriptors { got, wanted });
-    };
+    let sockets = carrier == Carrier::Sockets;
+    let (got, wanted) = (fds.len(), usize::from(sockets) + usize::from(serve_clients));
     if got != wanted {
         return Err(StartError::Descriptors { got, wanted });
     }
+    let mut fds = fds.into_iter();
+    let database = if sockets { fds.next() } else { None };
+    let clients = fds.next();
     Ok((
         Setup {
             qube,
             domid,
             default_user,
+            carrier,
         },
         Sockets {
             daemon,
@@ -87,13 +91,22 @@ pub fn receive_setup(daemon: OwnedFd) -> Result<(Setup, Sockets), StartError> {
     ))
 }
 
+/// What a confined process may ask of devices where channels are of this kind.
+pub(crate) fn requests(carrier: Carrier) -> &'static [u32] {
+    match carrier {
+        Carrier::Sockets => &[],
+        Carrier::Rings => &REQUESTS_OF_HANDED,
+    }
+}
+
 /// How the relay of domain `domid` is confined.
 #[must_use]
-pub fn confinement(domid: u32) -> Confinement {
+pub fn confinement(domid: u32, carrier: Carrier) -> Confinement {
     let uid = UID_BASE + domid % UIDS;
     Confinement {
         uid,
         files_max: FILES_MAX,
         memory_max: MEMORY_MAX,
+        requests: requests(carrier),
     }
 }

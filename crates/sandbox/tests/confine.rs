@@ -24,6 +24,7 @@ const HOW: Confinement = Confinement {
     uid: 0x7000_1234,
     files_max: 64,
     memory_max: 64 << 20,
+    requests: &[libc::FIONREAD as u32],
 };
 
 /// Exit codes of a child that was not killed.
@@ -124,6 +125,20 @@ fn files_cannot_be_opened_made_or_removed() {
     assert_refused("looking at a file", || {
         code(std::fs::metadata("/").map(drop))
     });
+}
+
+#[test]
+fn devices_are_asked_for_what_was_named_and_nothing_else() {
+    let file = tempfile::tempfile().unwrap();
+    let ask = |request| {
+        let mut answer: libc::c_int = 0;
+        let fd = file.as_raw_fd();
+        // SAFETY: both requests take a pointer to one `int`.
+        check(unsafe { libc::ioctl(fd, request, &raw mut answer) }.into())
+    };
+    let named = in_confined_child(|| ask(libc::FIONREAD));
+    assert!(matches!(named, WaitStatus::Exited(_, DONE)), "{named:?}");
+    assert_refused("another request", || ask(libc::FIONBIO));
 }
 
 #[test]

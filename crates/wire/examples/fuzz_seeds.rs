@@ -7,6 +7,7 @@
 use std::error::Error;
 use std::path::Path;
 
+use bulkhead_wire::end::{Carrier, End};
 use bulkhead_wire::filecopy::offer::{self, Offer};
 use bulkhead_wire::filecopy::{Dialect, Encoder, Entry, Kind as Item, Stamp};
 use bulkhead_wire::qrexec::announced::Announced;
@@ -193,6 +194,19 @@ fn filecopy() -> Outcome<Seeds> {
     Ok(seeds)
 }
 
+const CLIENT: End = End::Client {
+    server: 7,
+    page: 8,
+    port: 9,
+};
+const SERVER: End = End::Server {
+    client: 7,
+    page: 8,
+    port: 9,
+    index: 4096,
+    orders: (12, 16),
+};
+
 fn packets() -> Outcome<Seeds> {
     let request = FromRelay::CallRequest {
         request: RequestId(7),
@@ -206,6 +220,7 @@ fn packets() -> Outcome<Seeds> {
         domid: 7,
         default_user: "user".into(),
         serve_clients: true,
+        carrier: Carrier::Sockets,
     };
     let write = ToRelay::DbWrite {
         path: "/name".into(),
@@ -215,6 +230,14 @@ fn packets() -> Outcome<Seeds> {
         ("relay_packets", relay::encode(&request)?),
         ("relay_packets", relay::encode(&setup)?),
         ("relay_packets", relay::encode(&write)?),
+        (
+            "relay_packets",
+            relay::encode(&ToRelay::AttachControl(CLIENT))?,
+        ),
+        (
+            "relay_packets",
+            relay::encode(&ToRelay::AttachDatabase(SERVER))?,
+        ),
     ])
 }
 
@@ -253,8 +276,12 @@ fn service_packets() -> Outcome<Seeds> {
         });
     }
     let mut packets = vec![
-        relay::encode(&ToPump::Setup { domid: 7 })?,
-        relay::encode(&ToPump::Channel)?,
+        relay::encode(&ToPump::Setup {
+            domid: 7,
+            carrier: Carrier::Rings,
+        })?,
+        relay::encode(&ToPump::Channel(End::Socket))?,
+        relay::encode(&ToPump::Channel(CLIENT))?,
         relay::encode(&connected)?,
     ];
     for report in [

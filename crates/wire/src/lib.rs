@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod causes;
+pub mod end;
 pub mod filecopy;
 pub mod qrexec;
 pub mod qubesdb;

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::end::{Carrier, End};
 use crate::qrexec::announced::Announced;
 
 pub use packet::{PacketError, decode, encode};
@@ -26,8 +27,8 @@ pub struct ClientId(pub u64);
 /// From `bulkheadd` to a relay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToRelay {
-    /// First message. Carries the listening QubesDB socket (vchan port 111) and, with
-    /// `serve_clients`, the listening `qrexec.<qube>` socket for dom0 clients.
+    /// First message. Carries, where channels are sockets, the listening QubesDB socket (vchan port
+    /// 111), and with `serve_clients` the listening `qrexec.<qube>` socket for dom0 clients.
     Setup {
         /// The qube's name, for logs and QubesDB.
         qube: String,
@@ -35,11 +36,16 @@ pub enum ToRelay {
         domid: u32,
         /// Replaces `DEFAULT` in command lines.
         default_user: String,
-        /// A second descriptor follows.
+        /// The descriptor for dom0 clients is there.
         serve_clients: bool,
+        /// What carries the qube's channels.
+        carrier: Carrier,
     },
-    /// The agent's control channel (vchan port 512) is connected. Carries its descriptor.
-    AttachControl,
+    /// The agent's control channel (vchan port 512): a connected socket, or the client of rings.
+    AttachControl(End),
+    /// The QubesDB channel (vchan port 111) where it is of rings, as their server. Replaces an
+    /// earlier one.
+    AttachDatabase(End),
     /// Run `cmdline` (`user:command`, no NUL) in the qube.
     Execute {
         /// Peer of the data connection: 0 for dom0, else the calling qube.

@@ -18,6 +18,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::end::{Carrier, End};
+
+/// Longest packet of a [`ToPump`], with some to spare.
+pub const TO_PUMP_MAX: usize = 64;
+
 /// From `bulkheadd` to the pump of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToPump {
@@ -26,9 +31,11 @@ pub enum ToPump {
     Setup {
         /// The calling qube.
         domid: u32,
+        /// What carries its channels.
+        carrier: Carrier,
     },
-    /// The caller is there. Carries the data channel.
-    Channel,
+    /// The caller is there: the data channel, a connected socket or the client of rings.
+    Channel(End),
 }
 
 /// From whoever starts the service to the pump of its call.
@@ -142,6 +149,20 @@ mod tests {
         let order = order(SERVICE_FIELD_MAX, 1000);
         let packet = encode(&order).unwrap();
         assert_eq!(decode::<Order>(&packet).unwrap(), order);
+    }
+
+    #[test]
+    fn the_longest_end_fits_what_a_pump_reads() {
+        let end = End::Server {
+            client: u32::MAX,
+            page: u32::MAX,
+            port: u32::MAX,
+            index: u64::MAX,
+            orders: (u16::MAX, u16::MAX),
+        };
+        let packet = encode(&ToPump::Channel(end)).unwrap();
+        assert!(packet.len() <= TO_PUMP_MAX, "{}", packet.len());
+        assert_eq!(decode::<ToPump>(&packet).unwrap(), ToPump::Channel(end));
     }
 
     #[test]

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use bulkhead_sandbox::inherit;
 use bulkhead_vchan::seqpacket;
+use bulkhead_wire::end::{Carrier, End};
 use bulkhead_wire::relay::{FromRelay, ToRelay};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -226,6 +227,7 @@ impl Keeper {
             domid: self.spec.domid,
             default_user: self.spec.default_user.clone(),
             serve_clients: true,
+            carrier: Carrier::Sockets,
         };
         let send = |message: &ToRelay, fds: Vec<OwnedFd>| {
             link.send(message, fds).map_err(io::Error::other)
@@ -301,7 +303,9 @@ impl Keeper {
         match self.spec.folder.connect(&self.control) {
             Ok(stream) => {
                 pace.attached(Instant::now());
-                if let Err(error) = link.send(&ToRelay::AttachControl, vec![stream.into()]) {
+                if let Err(error) =
+                    link.send(&ToRelay::AttachControl(End::Socket), vec![stream.into()])
+                {
                     tracing::warn!(qube = %self.spec.qube, %error, "agent is not attached");
                 }
                 None

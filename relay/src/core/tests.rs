@@ -15,6 +15,7 @@ fn core() -> Core {
         qube: "work".into(),
         domid: 7,
         default_user: "user".into(),
+        carrier: Carrier::Sockets,
     })
 }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use bulkhead_vchan::seqpacket::{pair, recv_packet, send_packet};
+use bulkhead_wire::end::{Carrier, End};
 use bulkhead_wire::qrexec::control::{AgentEvent, AgentLink};
 use bulkhead_wire::qrexec::trigger::Trigger;
 use bulkhead_wire::qrexec::{Ident, Version};
@@ -55,6 +56,7 @@ impl Relay {
             domid: 7,
             default_user: "user".into(),
             serve_clients: true,
+            carrier: Carrier::Sockets,
         };
         relay.send(&setup, &[database.as_fd(), clients.as_fd()]);
         let FromRelay::Ready { confinement } = relay.receive() else {
@@ -82,7 +84,7 @@ impl Relay {
     /// A control channel on which nothing was said.
     pub(crate) fn attach(&self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        self.send(&ToRelay::AttachControl, &[theirs.as_fd()]);
+        self.send(&ToRelay::AttachControl(End::Socket), &[theirs.as_fd()]);
         patient(ours)
     }
 

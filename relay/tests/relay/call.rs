@@ -8,11 +8,17 @@ use std::time::{Duration, Instant};
 
 use bulkhead_vchan::SocketChannel;
 use bulkhead_vchan::seqpacket::{pair, send_packet};
+use bulkhead_wire::end::{Carrier, End};
 use bulkhead_wire::relay::encode;
 use bulkhead_wire::service::{Report, ToPump};
 use serde::Serialize;
 
 use crate::bench::patient;
+
+const SETUP: ToPump = ToPump::Setup {
+    domid: 7,
+    carrier: Carrier::Sockets,
+};
 
 const STDIN: u32 = 0x190;
 const STDOUT: u32 = 0x191;
@@ -58,7 +64,7 @@ impl Pump {
             stdout_near.into(),
             stderr_near.into(),
         ];
-        send(&daemon, &ToPump::Setup { domid: 7 }, &near.each_ref());
+        send(&daemon, &SETUP, &near.each_ref());
         Self {
             child,
             daemon,
@@ -74,7 +80,7 @@ impl Pump {
     fn caller(&self) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let theirs = SocketChannel::new(theirs.into()).unwrap().into_inner();
-        send(&self.daemon, &ToPump::Channel, &[&theirs]);
+        send(&self.daemon, &ToPump::Channel(End::Socket), &[&theirs]);
         patient(ours)
     }
 

@@ -3,6 +3,7 @@ use std::os::fd::AsFd;
 use std::process::Command;
 
 use bulkhead_vchan::seqpacket::recv_packet;
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::qrexec::control::{AgentEvent, AgentLink};
 use bulkhead_wire::qrexec::local::{ClientCommand, ClientSide, DaemonAnswer};
 use bulkhead_wire::qrexec::{Endpoint, Ident, Version};
@@ -262,21 +263,23 @@ fn a_start_without_what_it_needs_is_refused() {
     assert_eq!(code(&["--fd", "x"]), Some(2));
     assert_eq!(code(&["--fd", "1"]), Some(1));
     assert_eq!(code(&["--fd", "77"]), Some(1));
-    let setup = |serve_clients| ToRelay::Setup {
+    let setup = |serve_clients, carrier| ToRelay::Setup {
         qube: "work".into(),
         domid: 7,
         default_user: "user".into(),
         serve_clients,
+        carrier,
     };
-    // Another message, no descriptor, one too few, hanging up.
+    // Another message, no descriptor, one too few, one too many, hanging up.
     let null = std::fs::File::open("/dev/null").unwrap();
     let none = ToRelay::CallRefused {
         request: RequestId(0),
     };
     for (message, fds) in [
         (Some(none), 0),
-        (Some(setup(false)), 0),
-        (Some(setup(true)), 1),
+        (Some(setup(false, Carrier::Sockets)), 0),
+        (Some(setup(true, Carrier::Sockets)), 1),
+        (Some(setup(true, Carrier::Rings)), 2),
         (None, 0),
     ] {
         let (daemon, mut child) = start();

@@ -170,15 +170,16 @@ const KILLED_OLD: &[i64] = &[
 #[cfg(not(target_arch = "x86_64"))]
 const KILLED_OLD: &[i64] = &[];
 
-/// Installs both filters for the calling thread. `no_new_privs` must be set.
-pub(super) fn install() -> Result<(), FilterError> {
+/// Installs both filters for the calling thread. `no_new_privs` must be set. `requests` are those
+/// that `ioctl` may make.
+pub(super) fn install(requests: &[u32]) -> Result<(), FilterError> {
     apply_filter(&compile(
         killed()?,
         SeccompAction::Allow,
         SeccompAction::KillProcess,
     )?)?;
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    apply_filter(&compile(allowed()?, refuse, SeccompAction::Allow)?)?;
+    apply_filter(&compile(allowed(requests)?, refuse, SeccompAction::Allow)?)?;
     Ok(())
 }
 
@@ -191,13 +192,20 @@ fn compile(
     SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
 }
 
-fn allowed() -> Result<Rules, BackendError> {
+fn allowed(requests: &[u32]) -> Result<Rules, BackendError> {
     let mut rules = unconditional(&[ALLOWED, ALLOWED_OLD]);
     let commands = FCNTL_ALLOWED.iter().map(|c| u64::from(c.unsigned_abs()));
     let commands = commands
         .map(|c| rule(1, SeccompCmpOp::Eq, c))
         .collect::<Result<_, _>>()?;
     rules.insert(libc::SYS_fcntl, commands);
+    // No rule at all would mean any request.
+    if !requests.is_empty() {
+        let requests = requests
+            .iter()
+            .map(|r| rule(1, SeccompCmpOp::Eq, (*r).into()));
+        rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    }
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![rule(2, SeccompCmpOp::MaskedEq(exec_bit()), 0)?]);
     }
@@ -259,11 +267,13 @@ mod tests {
             SeccompAction::KillProcess,
         )
         .unwrap();
-        compile(
-            allowed().unwrap(),
-            SeccompAction::Trap,
-            SeccompAction::Allow,
-        )
-        .unwrap();
+        for requests in [&[][..], &[1, 2]] {
+            compile(
+                allowed(requests).unwrap(),
+                SeccompAction::Trap,
+                SeccompAction::Allow,
+            )
+            .unwrap();
+        }
     }
 }

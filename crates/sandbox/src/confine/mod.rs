@@ -36,6 +36,8 @@ pub struct Confinement {
     pub files_max: u64,
     /// Most bytes of heap: a last resort, far above what the bounded queues can hold.
     pub memory_max: u64,
+    /// Requests that `ioctl` may make, whatever the descriptor is.
+    pub requests: &'static [u32],
 }
 
 /// Whether a layer holds.
@@ -152,7 +154,7 @@ pub fn confine(how: &Confinement) -> Result<Report, ConfineError> {
     rustix::thread::set_no_new_privs(true)
         .map_err(|e| ConfineError::GiveUp("new privileges", e.into()))?;
     let landlock = landlock();
-    filter::install().map_err(ConfineError::Seccomp)?;
+    filter::install(how.requests).map_err(ConfineError::Seccomp)?;
     Ok(Report {
         namespaces,
         empty_root,
@@ -213,6 +215,7 @@ mod tests {
             uid: 0x7000_0001,
             files_max: 64,
             memory_max: 1 << 26,
+            requests: &[],
         };
         // The test harness runs this beside its main thread.
         let e = confine(&how).unwrap_err();

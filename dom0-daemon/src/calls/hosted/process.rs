@@ -10,6 +10,7 @@ use std::time::Duration;
 use bulkhead_qrexec::launch::output_pipe;
 use bulkhead_sandbox::inherit;
 use bulkhead_vchan::{SocketChannel, seqpacket};
+use bulkhead_wire::end::{Carrier, End};
 use bulkhead_wire::relay::encode;
 use bulkhead_wire::service::{Order, Report, ToPump};
 use serde::Serialize;
@@ -93,7 +94,8 @@ impl Pump {
         command.arg("--call").arg("--fd").kill_on_drop(true);
         let (child, link) = spawn(command, Environment::None, errors)?;
         let near = [&report_near, &stdin_near, &stdout_near, &stderr_near];
-        send(&link, &ToPump::Setup { domid }, &near)?;
+        let carrier = Carrier::Sockets;
+        send(&link, &ToPump::Setup { domid, carrier }, &near)?;
         let far = FarEnds {
             stdin,
             stdout,
@@ -106,7 +108,7 @@ impl Pump {
     fn connected(&self, stream: UnixStream) -> io::Result<()> {
         // Made ready here: the pump has no calls for that.
         let channel = SocketChannel::new(stream.into())?.into_inner();
-        send(&self.link, &ToPump::Channel, &[&channel])
+        send(&self.link, &ToPump::Channel(End::Socket), &[&channel])
     }
 }
 
