@@ -72,6 +72,11 @@ pub(crate) fn build_xl(profile: Profile) -> Result<PathBuf> {
     Ok(target_dir().join(profile.folder()))
 }
 
+/// Where [`build`] leaves the agent.
+pub(crate) fn agent(profile: Profile) -> PathBuf {
+    target_dir().join(profile.folder()).join("qube-agent")
+}
+
 /// Builds every program into one folder and returns it.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     run(cargo().args(build_words()).args(profile.arguments()).args([

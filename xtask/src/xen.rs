@@ -40,6 +40,7 @@ pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tall
                 .env("BULKHEAD_PEER", programs.join("bulkhead-peer"))
                 .env("BULKHEAD_RECIPES", root().join("templates"))
                 .env("BULKHEAD_DEBS", deb::build(Profile::Dev)?)
+                .env("BULKHEAD_AGENT", images::agent(Profile::Dev))
                 .envs(build_xl()?)
         }
         Place::Embedded => command.env("BULKHEAD_HW_PLACE", "embedded"),

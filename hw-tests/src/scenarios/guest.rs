@@ -34,7 +34,7 @@ const DMSETUP: &[&str] = &["dmsetup", "libdevmapper1.02.1"];
 /// A private volume.
 const PRIVATE: &str = "/var/tmp/private.img";
 
-fn setting(name: &str) -> Result<PathBuf> {
+pub(super) fn setting(name: &str) -> Result<PathBuf> {
     let value = std::env::var_os(name);
     value
         .map(PathBuf::from)
@@ -45,7 +45,7 @@ fn recipe() -> Result<Recipe> {
     Recipe::read(&setting("BULKHEAD_RECIPES")?.join(RECIPE))
 }
 
-fn template() -> Result<Image> {
+pub(super) fn template() -> Result<Image> {
     Image::kept(
         &recipe()?,
         &setting("BULKHEAD_DEBS")?.join("bulkhead-guest.deb"),
@@ -53,7 +53,7 @@ fn template() -> Result<Image> {
 }
 
 /// Makes dom0 one that can lay a writable layer over a disk.
-fn with_snapshots(dom0: &dyn Line) -> Result<()> {
+pub(super) fn with_snapshots(dom0: &dyn Line) -> Result<()> {
     let tree = tools::unpacked(DMSETUP)?;
     let library = "usr/lib/x86_64-linux-gnu/libdevmapper.so.1.02.1";
     for file in ["usr/sbin/dmsetup", library] {
@@ -67,7 +67,7 @@ fn with_snapshots(dom0: &dyn Line) -> Result<()> {
 }
 
 /// Lays a new layer over the disk `base`: `/dev/mapper/NAME`, for a name that is not used yet.
-fn layer(dom0: &dyn Line, base: &str, name: &str) -> Result<String> {
+pub(super) fn layer(dom0: &dyn Line, base: &str, name: &str) -> Result<String> {
     dom0.sh(&format!(
         "truncate -s 1G /var/tmp/{name}.cow
          layer=$(losetup --find --show /var/tmp/{name}.cow)
@@ -103,7 +103,7 @@ fn console(dom0: &dyn Line, name: &str) -> Result<Running> {
 
 /// Lets the shell on the console run `script`, which must succeed; `what` it is about is a name that
 /// no other script here has.
-fn at_console(console: &mut Running, script: &str, what: &str) -> Result<()> {
+pub(super) fn at_console(console: &mut Running, script: &str, what: &str) -> Result<()> {
     // What is typed is shown too, and shall not look like the answer.
     let typed = format!("if {script}; then e=yes; else e=no; fi; echo \"==\"\"> {what}: $e\"\n");
     console.write(typed.as_bytes())?;
@@ -119,28 +119,39 @@ fn at_console(console: &mut Running, script: &str, what: &str) -> Result<()> {
 }
 
 /// Puts kernel and initrd into dom0 as `NAME` and `NAME.initrd`.
-fn put_kernel(dom0: &dyn Line, kernel: &Path, initrd: &Path, name: &str) -> Result<()> {
+pub(super) fn put_kernel(dom0: &dyn Line, kernel: &Path, initrd: &Path, name: &str) -> Result<()> {
     dom0.put_file(kernel, &format!("/var/tmp/{name}"))?;
     dom0.put_file(initrd, &format!("/var/tmp/{name}.initrd"))
 }
 
 /// A shell in the place of systemd, which takes long here and is not what this is about.
-const SHELL: &str = "loglevel=6 init=/bin/sh";
+pub(super) const SHELL: &str = "loglevel=6 init=/bin/sh";
 
 /// systemd with the agent's unit and what that needs, and a shell.
 const UNIT: &str = "loglevel=6 systemd.show_status=no systemd.unit=qube-agent.service \
                     systemd.debug_shell=hvc0";
 
-/// Boots the qube `work` on the disk `root` to a shell.
-fn boot(dom0: &dyn Line, root: &str, line: &str) -> Result<Running> {
-    let disks = [&*format!("{root},xvda,w"), &format!("{PRIVATE},xvdb,w")];
-    create(dom0, "work", "ours", line, &disks)?;
-    let mut console = console(dom0, "work")?;
+/// Boots the qube `name` on the disk `root`, and others, to a shell.
+pub(super) fn boot(
+    dom0: &dyn Line,
+    name: &str,
+    root: &str,
+    others: &[&str],
+    line: &str,
+) -> Result<Running> {
+    let root = format!("{root},xvda,w");
+    let disks = [&[&*root], others].concat();
+    create(dom0, name, "ours", line, &disks)?;
+    let mut console = console(dom0, name)?;
     console.wait_for("qube-boot: agent listens", PATIENCE)?;
     console.wait_for("# ", PATIENCE)?;
     at_console(&mut console, "export PATH=/usr/sbin:/usr/bin", "a shell")?;
     Ok(console)
 }
+
+/// Whether users may make channels. Whoever says so may not have come to it yet.
+const SHARED: &str = "udevadm settle; cd /dev/xen; \
+                      test \"$(stat -c %a%G evtchn gntalloc xenbus | uniq -c | tr -d ' \\n')\" = 3660qubes";
 
 fn root_forgets_and_private_stays(world: &World) -> Result<()> {
     let dom0 = world.dom0();
@@ -149,18 +160,25 @@ fn root_forgets_and_private_stays(world: &World) -> Result<()> {
     let base = world.attach(&image.file("root.ext4"), "template")?;
     put_kernel(dom0, &image.file("vmlinux"), &image.file("initrd"), "ours")?;
     dom0.sh(&format!("truncate -s 256M {PRIVATE}"))?;
-    let mut qube = boot(dom0, &layer(dom0, &base, "first")?, SHELL)?;
+    let private = &*format!("{PRIVATE},xvdb,w");
+    let first = layer(dom0, &base, "first")?;
+    let mut qube = boot(dom0, "work", &first, &[private], SHELL)?;
     let agent = "grep -x qube-agent /proc/$(cat /run/qubes/agent.pid)/comm";
     at_console(&mut qube, agent, "the agent runs")?;
     let mounted = "mountpoint /rw && mountpoint /home && test -d /home/user";
     at_console(&mut qube, mounted, "volumes")?;
     let devices = ["evtchn", "gntalloc", "gntdev"].map(|name| format!("test -c /dev/xen/{name}"));
     at_console(&mut qube, &devices.join(" && "), "devices")?;
+    let limit = "test $(cat /sys/module/xen_gntalloc/parameters/limit) = 16384";
+    at_console(&mut qube, limit, "memory for channels")?;
+    at_console(&mut qube, SHARED, "devices for users")?;
     let marks = "echo 1 > /mark && echo 2 > /rw/mark && echo 3 > /home/user/mark && sync";
     at_console(&mut qube, marks, "marks")?;
     destroy(dom0, "work")?;
-    let mut qube = boot(dom0, &layer(dom0, &base, "second")?, UNIT)?;
+    let second = layer(dom0, &base, "second")?;
+    let mut qube = boot(dom0, "work", &second, &[private], UNIT)?;
     at_console(&mut qube, "test ! -e /mark", "the root")?;
+    at_console(&mut qube, SHARED, "the same by udev")?;
     let kept = "test $(cat /rw/mark /home/user/mark | tr -d '\\n') = 23";
     at_console(&mut qube, kept, "private")?;
     let same =
@@ -172,7 +190,7 @@ fn root_forgets_and_private_stays(world: &World) -> Result<()> {
     destroy(dom0, "work")
 }
 
-fn destroy(dom0: &dyn Line, name: &str) -> Result<()> {
+pub(super) fn destroy(dom0: &dyn Line, name: &str) -> Result<()> {
     dom0.sh(&format!("xl destroy {name}"))?;
     dom0.wait_until(&format!("! xl domid {name}"), PATIENCE)
         .map(drop)

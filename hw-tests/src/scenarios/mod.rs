@@ -2,6 +2,7 @@
 
 use bulkhead_hw_tests::scenario::Scenario;
 
+mod calls;
 mod guest;
 mod harness;
 mod hcl;
@@ -13,6 +14,7 @@ mod xl;
 /// Every scenario there is.
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
     [
+        calls::SCENARIOS,
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,

@@ -1,11 +1,13 @@
 //! One end of a channel on Xen, for tests: in dom0 a program, in a guest the whole system.
 //!
-//! `bulkhead-peer serve:BYTES|join DOMAIN PORT ACTION [NUMBER]`. As the first process of a guest it
+//! `bulkhead-peer serve:BYTES|join DOMAIN PORT ACTION [NUMBER]`, or what dom0 is to agents
+//! ([`broker`]). As the first process of a guest it
 //! does what dom0 writes into the guest's xenstore instead ([`system`]).
 
 #![forbid(unsafe_code)]
 
 mod actions;
+mod broker;
 mod hostile;
 mod meet;
 mod system;
@@ -58,8 +60,10 @@ impl Task {
 }
 
 fn run(words: &[String]) -> Result<()> {
-    if words == ["confined"] {
-        return meet::confined();
+    match words {
+        [word] if word == "confined" => return meet::confined(),
+        [word, guests @ ..] if word == "broker" => return broker::run(guests),
+        _ => {}
     }
     let task = Task::parse(words)?;
     match task.action.as_str() {
