@@ -40,7 +40,10 @@ impl<K: Decode + Eq + Hash + Clone, V: Decode> Decode for Table<K, V> {
                 return None;
             }
         };
-        let mut table = Self::default();
+        // Entries are large where they are qubes, so that none is moved for the next.
+        let mut table = Self {
+            entries: Vec::with_capacity(entries.len()),
+        };
         // A lone entry, as most maps of a qube have, is the first of its name without a search.
         let many = entries.len() > 1;
         let room = if many { entries.len() } else { 0 };
@@ -62,7 +65,6 @@ impl<K: Decode + Eq + Hash + Clone, V: Decode> Decode for Table<K, V> {
             };
             table.entries.push((name, value));
         }
-        table.entries.shrink_to_fit();
         Some(table)
     }
 

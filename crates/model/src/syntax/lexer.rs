@@ -90,11 +90,7 @@ pub(crate) fn is_space(c: char) -> bool {
 
 /// Splits `source` into tokens; what is no token becomes [`TokenKind::Unknown`] and an error.
 pub(crate) fn tokenize(source: &str, errors: &mut SyntaxErrors) -> Vec<Token> {
-    let mut lexer = Lexer {
-        source,
-        at: 0,
-        errors,
-    };
+    let mut lexer = Lexer::new(source, errors);
     // A description has about one token for six bytes.
     let mut tokens = Vec::with_capacity(source.len() / 6);
     while let Some(token) = lexer.next() {
@@ -103,13 +99,31 @@ pub(crate) fn tokenize(source: &str, errors: &mut SyntaxErrors) -> Vec<Token> {
     tokens
 }
 
-struct Lexer<'s, 'e> {
+pub(crate) struct Lexer<'s, 'e> {
     source: &'s str,
     at: usize,
     errors: &'e mut SyntaxErrors,
 }
 
-impl<'s> Lexer<'s, '_> {
+impl<'s, 'e> Lexer<'s, 'e> {
+    pub(super) fn new(source: &'s str, errors: &'e mut SyntaxErrors) -> Self {
+        Self {
+            source,
+            at: 0,
+            errors,
+        }
+    }
+
+    /// The next token that is no comment.
+    pub(super) fn next_plain(&mut self) -> Option<Token> {
+        loop {
+            let token = self.next()?;
+            if !token.is_comment() {
+                return Some(token);
+            }
+        }
+    }
+
     fn rest(&self) -> &'s str {
         self.source.get(self.at..).unwrap_or_default()
     }

@@ -104,6 +104,12 @@ impl SyntaxErrors {
             self.omitted += 1;
         }
     }
+
+    /// Adds what `more` holds.
+    fn extend(&mut self, more: Self) {
+        self.omitted += more.omitted;
+        more.list.into_iter().for_each(|error| self.push(error));
+    }
 }
 
 #[cfg(test)]

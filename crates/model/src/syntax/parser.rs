@@ -1,6 +1,6 @@
 //! Tokens to tree, going on after every error.
 
-use super::lexer::{Bracket, Token, TokenKind, tokenize};
+use super::lexer::{Bracket, Lexer, Token, TokenKind};
 use super::tree::{Field, Node, Value, Word};
 use super::{Span, SyntaxError, SyntaxErrors, literal};
 
@@ -21,25 +21,29 @@ const EXTENSIONS: [&str; 4] = [
 /// [`Value::Broken`].
 pub(crate) fn parse(source: &str) -> (Node<'_>, SyntaxErrors) {
     let mut errors = SyntaxErrors::default();
-    let mut tokens = tokenize(source, &mut errors);
-    tokens.retain(|token| !token.is_comment());
-    let mut parser = Parser {
-        source,
-        tokens: &tokens,
-        at: 0,
-        open: Vec::new(),
-        errors,
-    };
+    let mut parser = Parser::new(source, &mut errors);
     parser.attributes();
     let node = parser.document();
-    let mut errors = parser.errors;
+    // What follows the document is searched too for what is no token.
+    while parser.peek().is_some() {
+        parser.bump();
+    }
+    let found = parser.errors;
+    errors.extend(found);
     errors.list.sort_by_key(|error| error.span);
     (node, errors)
 }
 
-struct Parser<'s, 't> {
+/// Takes tokens from the lexer as it needs them: those of a large file would take more room than
+/// its text.
+struct Parser<'s, 'e> {
     source: &'s str,
-    tokens: &'t [Token],
+    lexer: Lexer<'s, 'e>,
+    /// The token that is looked at, and the one behind it.
+    ahead: [Option<Token>; 2],
+    /// The last token that was consumed.
+    last: Option<Token>,
+    /// How many were consumed.
     at: usize,
     /// Brackets that are open, outermost first.
     open: Vec<Bracket>,
@@ -52,19 +56,46 @@ enum Next {
     End(Span),
 }
 
-impl<'s> Parser<'s, '_> {
-    fn peek(&self) -> Option<Token> {
-        self.tokens.get(self.at).copied()
+impl<'s, 'e> Parser<'s, 'e> {
+    /// `unreadable` gets what is no token.
+    fn new(source: &'s str, unreadable: &'e mut SyntaxErrors) -> Self {
+        let mut lexer = Lexer::new(source, unreadable);
+        let ahead = [lexer.next_plain(), lexer.next_plain()];
+        Self {
+            source,
+            lexer,
+            ahead,
+            last: None,
+            at: 0,
+            open: Vec::new(),
+            errors: SyntaxErrors::default(),
+        }
     }
 
-    fn peek_kind(&self, ahead: usize) -> Option<TokenKind> {
-        self.tokens.get(self.at + ahead).map(|token| token.kind)
+    fn peek(&self) -> Option<Token> {
+        self.ahead[0]
+    }
+
+    /// What the next token is, and what the one behind it.
+    fn kinds(&self) -> [Option<TokenKind>; 2] {
+        self.ahead.map(|token| token.map(|token| token.kind))
+    }
+
+    fn peek_kind(&self) -> Option<TokenKind> {
+        self.kinds()[0]
+    }
+
+    /// Consumes the next token.
+    fn bump(&mut self) {
+        self.last = self.ahead[0];
+        self.ahead = [self.ahead[1], self.lexer.next_plain()];
+        self.at += 1;
     }
 
     /// Consumes the next token if it is of this kind.
     fn accept(&mut self, kind: TokenKind) -> Option<Span> {
         let token = self.peek().filter(|token| token.kind == kind)?;
-        self.at += 1;
+        self.bump();
         Some(token.span)
     }
 
@@ -84,8 +115,7 @@ impl<'s> Parser<'s, '_> {
 
     /// Just behind the last token that was consumed.
     fn behind(&self) -> Span {
-        let last = self.at.checked_sub(1).and_then(|at| self.tokens.get(at));
-        last.map_or(Span::default(), |token| token.span.after())
+        (self.last).map_or(Span::default(), |token| token.span.after())
     }
 
     fn error(&mut self, span: Span, message: impl Into<String>) {
@@ -93,7 +123,7 @@ impl<'s> Parser<'s, '_> {
     }
 
     fn document(&mut self) -> Node<'s> {
-        if self.tokens.is_empty() {
+        if self.peek().is_none() && self.last.is_none() {
             let error = SyntaxError::new(Span::default(), "the file is empty");
             self.errors.push(error.help("an empty description is `()`"));
         }
@@ -128,7 +158,7 @@ impl<'s> Parser<'s, '_> {
                     .peek()
                     .is_some_and(|token| token.kind != TokenKind::Close(Bracket::Square))
                 {
-                    self.at += 1;
+                    self.bump();
                 }
                 self.accept(TokenKind::Close(Bracket::Square));
             }
@@ -211,11 +241,11 @@ impl<'s> Parser<'s, '_> {
                     // It belongs to the group around: the value is the nothing before it.
                     return self.broken(self.behind());
                 }
-                self.at += 1;
+                self.bump();
                 return self.broken(span);
             }
         };
-        self.at += 1;
+        self.bump();
         let value = literal.unwrap_or_else(|message| {
             self.error(span, message);
             Value::Broken
@@ -240,7 +270,7 @@ impl<'s> Parser<'s, '_> {
             if let Err(message) = value {
                 self.error(span, message);
             }
-            self.at += 1;
+            self.bump();
         } else if inclusive {
             self.error(dots, "`..=` is followed by a number");
         }
@@ -258,7 +288,7 @@ impl<'s> Parser<'s, '_> {
         let Some(token) = self.peek() else {
             return self.broken(Span::default());
         };
-        self.at += 1;
+        self.bump();
         let name = self.name_of(token);
         let span = token.span;
         let plain = token.kind == TokenKind::Word;
@@ -272,7 +302,7 @@ impl<'s> Parser<'s, '_> {
                 }
                 Value::Float(literal::named_float(text).unwrap_or(f64::NAN))
             }
-            text => match self.peek_kind(0) {
+            text => match self.peek_kind() {
                 Some(TokenKind::Open(Bracket::Round)) => {
                     let node = self.bracketed(Some(name), Bracket::Round);
                     return if text == "Some" && plain {
@@ -324,7 +354,7 @@ impl<'s> Parser<'s, '_> {
     fn bracketed(&mut self, name: Option<Word<'s>>, bracket: Bracket) -> Node<'s> {
         let open = self.here();
         let start = name.map_or(open, |name| name.span);
-        self.at += 1;
+        self.bump();
         if self.open.len() >= DEPTH_MAX {
             let message = format!("values nest deeper than {DEPTH_MAX} levels");
             self.error(open, message);
@@ -369,8 +399,8 @@ impl<'s> Parser<'s, '_> {
     /// Whether a field follows, also one that lacks its colon.
     fn at_field(&self) -> bool {
         use TokenKind::{Char, Colon, Equals, Number, Open, RawWord, Text, Word};
-        let behind = self.peek_kind(1);
-        matches!(self.peek_kind(0), Some(Word | RawWord))
+        let [first, behind] = self.kinds();
+        matches!(first, Some(Word | RawWord))
             && matches!(
                 behind,
                 Some(
@@ -411,7 +441,7 @@ impl<'s> Parser<'s, '_> {
     }
 
     fn at_foreign_close(&self, bracket: Bracket) -> bool {
-        matches!(self.peek_kind(0), Some(TokenKind::Close(close)) if close != bracket)
+        matches!(self.peek_kind(), Some(TokenKind::Close(close)) if close != bracket)
     }
 
     /// Consumes what stands between two elements, or the end of the sequence. `before` is where
@@ -423,27 +453,27 @@ impl<'s> Parser<'s, '_> {
             };
             match token.kind {
                 TokenKind::Comma => {
-                    self.at += 1;
+                    self.bump();
                     return match self.accept(TokenKind::Close(bracket)) {
                         Some(end) => Next::End(end),
                         None => Next::Element,
                     };
                 }
                 TokenKind::Close(close) if close == bracket => {
-                    self.at += 1;
+                    self.bump();
                     return Next::End(token.span);
                 }
                 TokenKind::Close(close) if self.open.contains(&close) => {
                     return self.unclosed(open, bracket, Some(token.span));
                 }
                 TokenKind::Close(close) => {
-                    self.at += 1;
+                    self.bump();
                     let message = format!("`{}` closes nothing that is open", close.close());
                     let error = SyntaxError::new(token.span, message);
                     self.errors
                         .push(error.related(open, "this is what is open"));
                     let more = [TokenKind::Comma, TokenKind::Close(bracket)];
-                    let next = self.peek_kind(0);
+                    let next = self.peek_kind();
                     if next.is_some_and(|kind| !more.contains(&kind))
                         && !self.at_foreign_close(bracket)
                     {
@@ -458,7 +488,7 @@ impl<'s> Parser<'s, '_> {
                         self.error(self.behind(), message);
                     }
                     if self.at == before {
-                        self.at += 1;
+                        self.bump();
                     }
                     return Next::Element;
                 }
@@ -495,7 +525,7 @@ impl<'s> Parser<'s, '_> {
             self.skip_element();
             return None;
         }
-        self.at += 1;
+        self.bump();
         let name = self.name_of(token);
         let value = self.after_colon(name.span);
         Some(Field { name, value })
@@ -507,10 +537,10 @@ impl<'s> Parser<'s, '_> {
         }
         let behind = key.after();
         self.error(behind, "expected `:` and a value");
-        match self.peek_kind(0) {
+        match self.peek_kind() {
             // `netvm = "x"` and `netvm "x"`: the value is there, only the colon is not.
             Some(TokenKind::Equals) => {
-                self.at += 1;
+                self.bump();
                 self.value()
             }
             Some(TokenKind::Comma | TokenKind::Close(_)) | None => self.broken(behind),
@@ -524,10 +554,10 @@ impl<'s> Parser<'s, '_> {
             match token.kind {
                 TokenKind::Comma | TokenKind::Close(_) => return,
                 TokenKind::Open(_) => {
-                    self.at += 1;
+                    self.bump();
                     self.skip_group();
                 }
-                _ => self.at += 1,
+                _ => self.bump(),
             }
         }
     }
@@ -536,7 +566,7 @@ impl<'s> Parser<'s, '_> {
     fn skip_group(&mut self) {
         let mut depth = 1_usize;
         while let Some(token) = self.peek() {
-            self.at += 1;
+            self.bump();
             match token.kind {
                 TokenKind::Open(_) => depth += 1,
                 TokenKind::Close(_) => depth -= 1,
