@@ -269,7 +269,7 @@ mod tests {
             "red",
         );
         qube.vcpus = vcpus;
-        description.qubes.insert(name, qube);
+        description.qubes.insert(name, Arc::new(qube));
         let texts = Texts::of(&description, &Lock::default()).unwrap();
         let candidate = Candidate {
             who: "alice".into(),

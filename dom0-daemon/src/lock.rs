@@ -119,7 +119,7 @@ mod tests {
         let mut add = |qube: &str, template: &str| {
             let mut made = Qube::new(name(qube), QubeKind::App, "red");
             made.template = Some(name(template));
-            description.qubes.insert(name(qube), made.clone());
+            description.qubes.insert(name(qube), made.clone().into());
             made
         };
         let app = add("dvm", "debian");

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use bulkhead_model::diff::diff;
 use bulkhead_model::format::format;
@@ -80,7 +81,7 @@ fn diff_qubes(bencher: divan::Bencher<'_, '_>, count: usize) {
     let old = loaded.description;
     let mut new = old.clone();
     for qube in new.qubes.values_mut().step_by(10) {
-        qube.vcpus += 1;
+        Arc::make_mut(qube).vcpus += 1;
     }
     bencher.bench(|| diff(&old, &new));
 }

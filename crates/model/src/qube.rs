@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -332,6 +333,11 @@ impl Description {
         names.sort();
         names
     }
+
+    /// A qube, to be changed; whoever else holds it keeps it as it is.
+    pub fn qube_mut(&mut self, name: &str) -> Option<&mut Qube> {
+        self.qubes.get_mut(name).map(Arc::make_mut)
+    }
 }
 
 /// A qube of another machine, which takes part in calls through one of this machine.
@@ -411,7 +417,7 @@ pub struct Description {
     /// Templates by name.
     pub templates: BTreeMap<QubeName, Template>,
     /// Qubes by name.
-    pub qubes: BTreeMap<QubeName, Qube>,
+    pub qubes: BTreeMap<QubeName, Arc<Qube>>,
     /// Qubes of other machines by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub remotes: BTreeMap<QubeName, Remote>,

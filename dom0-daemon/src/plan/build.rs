@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bulkhead_model::diff;
 use bulkhead_model::name::QubeName;
@@ -271,7 +272,7 @@ impl<'a> Draft<'a> {
         self.observed.machine.running.get(name)
     }
 
-    fn start(&mut self, name: &'a QubeName, qube: &'a Qube, reason: Cow<'static, str>) {
+    fn start(&mut self, name: &'a QubeName, qube: &'a Arc<Qube>, reason: Cow<'static, str>) {
         let template = template_of(self.desired, qube);
         let mut after = vec![Key::Declare, Key::Stop(name)];
         after.extend(template.map(|template| Key::Ensure(&template.name)));
@@ -279,7 +280,7 @@ impl<'a> Draft<'a> {
         after.extend(qube.volumes.keys().map(|volume| Key::Volume(name, volume)));
         let node = Node {
             action: Action::StartQube {
-                spec: Box::new(qube.clone()),
+                spec: Arc::clone(qube),
                 image: template.map_or(ImageRef::None, |template| {
                     ImageRef::Template(template.name.clone())
                 }),
@@ -310,7 +311,7 @@ impl<'a> Draft<'a> {
             },
             reason,
             inverse: Inverse::Action(Action::StartQube {
-                spec: Box::new(running.spec.clone()),
+                spec: Arc::new(running.spec.clone()),
                 image: image.map_or(ImageRef::None, ImageRef::Exact),
             }),
             effect: Effect::Now,

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bulkhead_model::diff::{EntryDiff, PropertyDiff, RuleDiff};
 use bulkhead_model::name::QubeName;
@@ -113,7 +114,7 @@ pub enum Action {
     /// Start a qube.
     StartQube {
         /// What is started, whole.
-        spec: Box<Qube>,
+        spec: Arc<Qube>,
         /// The image of its root.
         image: ImageRef,
     },

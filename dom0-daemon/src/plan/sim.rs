@@ -61,7 +61,7 @@ pub(crate) fn desktop() -> Description {
         qube.autostart = autostart;
         qube.volumes
             .insert("private".into(), Volume::private_default());
-        description.qubes.insert(qube.name.clone(), qube);
+        description.qubes.insert(qube.name.clone(), qube.into());
     };
     add("sys-net", "red", None, true);
     add("sys-firewall", "red", Some("sys-net"), true);

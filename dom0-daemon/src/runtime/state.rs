@@ -130,7 +130,7 @@ impl State {
 
     /// A qube as it is declared now.
     pub(crate) fn declared_qube(&self, name: &QubeName) -> Option<&Qube> {
-        self.description()?.qubes.get(name)
+        self.description()?.qubes.get(name).map(|qube| &**qube)
     }
 
     pub(crate) fn run(&self, name: &QubeName) -> Option<&Arc<Run>> {
@@ -174,7 +174,7 @@ impl State {
         }
         if let Some(description) = self.description() {
             // Tags and the like are those declared, not those it was started with.
-            specs.extend(description.qubes.iter());
+            specs.extend((description.qubes.iter()).map(|(name, qube)| (name, &**qube)));
         }
         let mut views: Vec<QubeView> = specs
             .iter()

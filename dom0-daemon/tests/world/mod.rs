@@ -223,7 +223,7 @@ impl World {
             qubes: self
                 .qubes
                 .iter()
-                .map(|q| (q.name.clone(), q.clone()))
+                .map(|q| (q.name.clone(), q.clone().into()))
                 .collect(),
             policy: vec![PolicyText {
                 origin: "test.policy".to_owned(),

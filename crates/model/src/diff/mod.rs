@@ -132,7 +132,7 @@ impl DescriptionDiff {
 pub fn diff(old: &Description, new: &Description) -> DescriptionDiff {
     DescriptionDiff {
         templates: entries(&old.templates, &new.templates, template_properties),
-        qubes: entries(&old.qubes, &new.qubes, qube_properties),
+        qubes: entries(&old.qubes, &new.qubes, |old, new| qube_properties(old, new)),
         ..diff_around_qubes(old, new)
     }
 }

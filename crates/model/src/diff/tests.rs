@@ -11,7 +11,7 @@ fn desktop() -> Description {
     let mut description = Description::default();
     for qube in ["sys-net", "work", "vault"] {
         let qube = Qube::new(name(qube), QubeKind::App, "blue");
-        description.qubes.insert(qube.name.clone(), qube);
+        description.qubes.insert(qube.name.clone(), qube.into());
     }
     description.policy.push(policy(
         "a.policy",
@@ -42,8 +42,8 @@ fn shows_what_came_went_and_changed() {
     let mut new = desktop();
     new.qubes.remove("vault");
     let personal = Qube::new(name("personal"), QubeKind::App, "yellow");
-    new.qubes.insert(personal.name.clone(), personal);
-    let work = new.qubes.get_mut("work").unwrap();
+    new.qubes.insert(personal.name.clone(), personal.into());
+    let work = new.qube_mut("work").unwrap();
     work.netvm = Some(name("sys-net"));
     work.memory.maximum = Mib(8192);
     work.tags.insert("office".into());
@@ -117,7 +117,7 @@ fn the_order_of_rules_is_part_of_the_meaning() {
 #[test]
 fn json_names_the_change_and_survives_the_way_back() {
     let mut new = desktop();
-    new.qubes.get_mut("work").unwrap().vcpus = 4;
+    new.qube_mut("work").unwrap().vcpus = 4;
     let found = diff(&desktop(), &new);
     let json = serde_json::to_string(&found).unwrap();
     insta::assert_snapshot!(json, @r#"{"labels":[],"templates":[],"qubes":[{"change":"changed","name":"work","properties":[{"property":"vcpus","old":2,"new":4}]}],"policy":[]}"#);
@@ -160,7 +160,7 @@ proptest! {
             for (text, vcpus) in qubes {
                 let mut qube = Qube::new(name(text), QubeKind::App, "red");
                 qube.vcpus = *vcpus;
-                description.qubes.insert(qube.name.clone(), qube);
+                description.qubes.insert(qube.name.clone(), qube.into());
             }
             description
         };

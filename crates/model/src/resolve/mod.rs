@@ -55,7 +55,7 @@ pub(crate) struct ResolvedTemplate {
 
 #[derive(Debug)]
 pub(crate) struct ResolvedQube {
-    pub(crate) qube: crate::qube::Qube,
+    pub(crate) qube: std::sync::Arc<crate::qube::Qube>,
     pub(crate) places: Places,
     /// Whether something in it could not be read, so that what is missing was reported.
     pub(crate) incomplete: bool,

@@ -1,6 +1,7 @@
 //! One qube from what is written about it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::catalog::WrittenQube;
 use super::layers::{Layers, Origin};
@@ -37,7 +38,7 @@ pub(super) fn resolve(
     resolver.collections();
     incomplete |= (resolver.layers.list.iter()).any(|(_, options)| options.incomplete);
     let resolved = ResolvedQube {
-        qube: resolver.qube,
+        qube: Arc::new(resolver.qube),
         places: resolver.places,
         incomplete,
     };

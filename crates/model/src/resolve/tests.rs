@@ -14,7 +14,9 @@ fn load_files(files: &[(&str, &str)]) -> Loaded {
 
 #[track_caller]
 fn qube(system: &str, name: &str) -> Qube {
-    load_files(&[("system.ron", system)]).description.qubes[name].clone()
+    load_files(&[("system.ron", system)]).description.qubes[name]
+        .as_ref()
+        .clone()
 }
 
 const LAYERS: &str = r#"(

@@ -1,6 +1,7 @@
 //! What happens to one qube.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bulkhead_model::diff::{PropertyDiff, qube_properties};
 use bulkhead_model::name::QubeName;
@@ -14,7 +15,7 @@ use crate::plan::lag::{Class, ExpectedImage, class, lag, live_value};
 use crate::plan::{Action, ChangeKind, Effect, Inverse, PropertyChange, QubeChange, RunChange};
 
 impl<'a> Draft<'a> {
-    pub(super) fn added(&mut self, name: &'a QubeName, qube: &'a Qube) {
+    pub(super) fn added(&mut self, name: &'a QubeName, qube: &'a Arc<Qube>) {
         let mut change = empty_change(name, ChangeKind::Add);
         change.properties = (telling(qube).into_iter())
             .map(|diff| PropertyChange {
@@ -31,9 +32,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn kept(&mut self, name: &'a QubeName, old: &'a Qube, qube: &'a Qube) {
+    pub(super) fn kept(&mut self, name: &'a QubeName, old: &'a Qube, qube: &'a Arc<Qube>) {
         let running = self.runs(name);
-        if self.changed && old != qube {
+        if self.changed && *old != **qube {
             let mut change = empty_change(name, ChangeKind::Change);
             change.properties = (qube_properties(old, qube).into_iter())
                 .filter(|diff| !is_volume_size(diff))
@@ -85,7 +86,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Brings a running qube up to its declaration, or says that it waits for its next start.
-    fn catch_up(&mut self, name: &'a QubeName, qube: &'a Qube, running: &'a RunningQube) {
+    fn catch_up(&mut self, name: &'a QubeName, qube: &'a Arc<Qube>, running: &'a RunningQube) {
         let image = self.expected_image(qube);
         let new_image = matches!(image, ExpectedImage::New);
         let lag = lag(running, qube, image, &self.observed.machine.live);
@@ -171,7 +172,7 @@ impl<'a> Draft<'a> {
         self.graph.insert(Key::Live(name, property), node);
     }
 
-    fn start_noted(&mut self, name: &'a QubeName, qube: &'a Qube, reason: Cow<'static, str>) {
+    fn start_noted(&mut self, name: &'a QubeName, qube: &'a Arc<Qube>, reason: Cow<'static, str>) {
         self.note_run(name, RunChange::Start, reason.clone());
         self.start(name, qube, reason);
     }

@@ -84,7 +84,7 @@ fn description() -> impl Strategy<Value = Description> {
                 let other = variants[index].as_ref()?;
                 (other.place < variant.place).then(|| name(NAMES[index]))
             });
-            description.qubes.insert(qube.name.clone(), qube);
+            description.qubes.insert(qube.name.clone(), qube.into());
         }
         description
     })
@@ -188,7 +188,7 @@ proptest! {
                 spec.tags.clone_from(&declared.tags);
                 spec.autostart = declared.autostart;
                 spec.volumes.clone_from(&declared.volumes);
-                prop_assert_eq!(&spec, declared);
+                prop_assert_eq!(&spec, &**declared);
             }
             let starts = plan.steps.iter().any(|step| {
                 matches!(&step.action, Action::StartQube { spec, .. } if spec.name == *qube)

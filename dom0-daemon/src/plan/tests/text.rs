@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bulkhead_model::qube::{Mib, PolicyText, Qube, QubeKind, TemplateSource, Volume};
 use insta::assert_snapshot;
@@ -24,7 +25,7 @@ fn a_new_machine() {
     let mut description = desktop();
     description.qubes.remove("vault");
     description.qubes.remove("sys-firewall");
-    description.qubes.get_mut("work").unwrap().netvm = Some(name("sys-net"));
+    description.qube_mut("work").unwrap().netvm = Some(name("sys-net"));
     description.policy.push(PolicyText {
         origin: "system.ron".into(),
         first_line: 1,
@@ -118,7 +119,7 @@ fn the_user_of_dom0s_services_alone() {
 fn properties_that_change_now_and_at_the_next_start() {
     let before = desktop();
     let mut after = desktop();
-    let work = after.qubes.get_mut("work").unwrap();
+    let work = after.qube_mut("work").unwrap();
     work.memory.maximum = Mib(8192);
     work.netvm = None;
     work.label = "black".into();
@@ -161,7 +162,7 @@ fn properties_that_change_now_and_at_the_next_start() {
 fn a_qube_that_waits_for_its_restart_is_not_planned_again() {
     let before = desktop();
     let mut after = desktop();
-    after.qubes.get_mut("work").unwrap().kernelopts = "quiet".into();
+    after.qube_mut("work").unwrap().kernelopts = "quiet".into();
     let mut sim = Sim::new(applied(&before), &after);
     sim.run(&planned(
         &after,
@@ -239,7 +240,7 @@ fn a_volume_left_by_an_earlier_qube_is_used() {
 #[test]
 fn a_volume_never_shrinks_and_every_problem_is_told_at_once() {
     let mut before = desktop();
-    let vault = before.qubes.get_mut("vault").unwrap();
+    let vault = before.qube_mut("vault").unwrap();
     vault.volumes.insert(
         "data".into(),
         Volume {
@@ -248,10 +249,9 @@ fn a_volume_never_shrinks_and_every_problem_is_told_at_once() {
         },
     );
     let mut after = desktop();
-    after.qubes.get_mut("work").unwrap().volumes.clear();
+    after.qube_mut("work").unwrap().volumes.clear();
     after
-        .qubes
-        .get_mut("vault")
+        .qube_mut("vault")
         .unwrap()
         .volumes
         .get_mut("private")
@@ -329,10 +329,10 @@ fn what_a_person_stopped_stays_stopped() {
 fn a_qube_that_starts_takes_its_network_along() {
     let mut before = desktop();
     for qube in before.qubes.values_mut() {
-        qube.autostart = false;
+        Arc::make_mut(qube).autostart = false;
     }
     let mut after = before.clone();
-    after.qubes.get_mut("work").unwrap().autostart = true;
+    after.qube_mut("work").unwrap().autostart = true;
     let plan = planned(&after, &applied(&before), PlanOptions::default());
     assert_snapshot!(shown(&plan), @r"
     From generation 1 to a new one:
@@ -390,7 +390,7 @@ fn colours_only_where_asked_for() {
     let mut after = desktop();
     after.qubes.insert(
         name("new"),
-        Qube::new(name("new"), QubeKind::Standalone, "red"),
+        Qube::new(name("new"), QubeKind::Standalone, "red").into(),
     );
     let plan = planned(&after, &applied(&before), PlanOptions::default());
     assert!(!render(&plan, Colour::Off).contains('\x1b'));
