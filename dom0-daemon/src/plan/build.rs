@@ -19,7 +19,7 @@ use super::graph::{Graph, Key, Node};
 use super::lag::ExpectedImage;
 use super::{Action, ChangeKind, Effect, ImageRef, Inverse, Plan, QubeChange, TemplateChange};
 use crate::lock::{Lock, template_of};
-use crate::machine::RunningQube;
+use crate::machine::{LiveProperty, RunningQube};
 use crate::observe::Observed;
 use crate::storage::VolumeId;
 
@@ -325,15 +325,14 @@ impl<'a> Draft<'a> {
     /// however long the chain is.
     fn start_needed_netvms(&mut self) {
         let desired = self.desired;
-        let starting: Vec<&'a QubeName> = (self.graph.keys())
+        let mut starting: Vec<_> = (self.graph.keys())
             .filter_map(|key| match key {
-                Key::Start(name) | Key::Live(name, crate::machine::LiveProperty::NetVm) => {
-                    Some(name)
-                }
+                Key::Start(name) | Key::Live(name, LiveProperty::NetVm) => Some((key, name)),
                 _ => None,
             })
             .collect();
-        for client in starting {
+        starting.sort();
+        for (_, client) in starting {
             let mut user = client;
             while let Some(netvm) = desired.qubes.get(user).and_then(|qube| qube.netvm.as_ref()) {
                 let Some(qube) = desired.qubes.get(netvm) else {
@@ -409,7 +408,7 @@ impl<'a> Draft<'a> {
             self.graph
                 .add_dependency(&Key::Stop(netvm), Key::Stop(client));
             if !restarts {
-                let moves = Key::Live(client, crate::machine::LiveProperty::NetVm);
+                let moves = Key::Live(client, LiveProperty::NetVm);
                 self.graph.add_dependency(&Key::Stop(netvm), moves);
             }
         }

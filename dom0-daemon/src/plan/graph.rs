@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BinaryHeap, HashMap};
 
 use bulkhead_model::name::QubeName;
 
@@ -38,68 +38,96 @@ pub(super) struct Node<'a> {
 /// Steps under construction.
 #[derive(Debug, Default)]
 pub(super) struct Graph<'a> {
-    nodes: BTreeMap<Key<'a>, Node<'a>>,
+    /// Where each is in the lists below.
+    places: HashMap<Key<'a>, usize>,
+    keys: Vec<Key<'a>>,
+    /// What each waits for.
+    after: Vec<Vec<Key<'a>>>,
+    /// Without their numbers, and without what they wait for.
+    steps: Vec<Step>,
 }
 
 impl<'a> Graph<'a> {
+    /// Adds a step that is not there yet.
     pub(super) fn insert(&mut self, key: Key<'a>, node: Node<'a>) {
-        self.nodes.insert(key, node);
+        let known = self.places.insert(key, self.steps.len());
+        debug_assert!(known.is_none(), "two steps are about {key:?}");
+        self.keys.push(key);
+        self.after.push(node.after);
+        self.steps.push(Step {
+            id: StepId(u32::MAX),
+            after: Vec::new(),
+            action: node.action,
+            reason: node.reason,
+            inverse: node.inverse,
+            effect: node.effect,
+            destroys_data: node.destroys_data,
+        });
     }
 
     pub(super) fn contains(&self, key: &Key<'a>) -> bool {
-        self.nodes.contains_key(key)
+        self.places.contains_key(key)
     }
 
+    /// What there are steps about, in the order in which they came.
     pub(super) fn keys(&self) -> impl Iterator<Item = Key<'a>> {
-        self.nodes.keys().copied()
+        self.keys.iter().copied()
     }
 
     pub(super) fn add_dependency(&mut self, key: &Key<'a>, after: Key<'a>) {
-        if let Some(node) = self.nodes.get_mut(key) {
-            node.after.push(after);
+        let place = self.places.get(key);
+        if let Some(list) = place.and_then(|place| self.after.get_mut(*place)) {
+            list.push(after);
         }
     }
 
     /// Numbers the steps so that each stands after everything it depends on. The second value is
     /// how many could not be placed because they wait for each other; always 0 for a graph that
     /// [`super::build`] makes, which a property test holds it to.
-    pub(super) fn into_steps(self) -> (Vec<Step>, usize) {
-        let afters = self.afters();
+    pub(super) fn into_steps(mut self) -> (Vec<Step>, usize) {
+        let order = self.order();
+        let afters = self.afters(&order);
         let numbers = numbers(&afters);
-        let mut steps: Vec<Step> = Vec::with_capacity(afters.len());
-        let number = |place: &usize| numbers.get(*place).copied().flatten();
-        for ((place, node), after) in self.nodes.into_values().enumerate().zip(&afters) {
-            let Some(id) = number(&place) else {
-                continue;
-            };
-            let mut after: Vec<StepId> = after.iter().filter_map(number).collect();
-            after.sort_unstable();
-            steps.push(Step {
-                id,
-                after,
-                action: node.action,
-                reason: node.reason,
-                inverse: node.inverse,
-                effect: node.effect,
-                destroys_data: node.destroys_data,
-            });
+        let number = |rank: &usize| numbers.get(*rank).copied().flatten();
+        for (rank, (place, after)) in order.iter().zip(&afters).enumerate() {
+            if let (Some(id), Some(step)) = (number(&rank), self.steps.get_mut(*place)) {
+                step.id = id;
+                step.after = after.iter().filter_map(number).collect();
+                step.after.sort_unstable();
+            }
         }
-        steps.sort_unstable_by_key(|step| step.id);
-        let stuck = afters.len() - steps.len();
-        (steps, stuck)
+        // Those without a number are last.
+        self.steps.sort_by_cached_key(|step| step.id);
+        let numbered = numbers.iter().flatten().count();
+        let stuck = self.steps.len() - numbered;
+        self.steps.truncate(numbered);
+        (self.steps, stuck)
     }
 
-    /// Which nodes each one waits for, all by their place in the order of keys.
-    fn afters(&self) -> Vec<Vec<usize>> {
-        let keys: Vec<&Key<'a>> = self.nodes.keys().collect();
-        let places = |node: &Node<'a>| {
-            let found = (node.after.iter()).filter_map(|key| keys.binary_search(&key).ok());
-            let mut after: Vec<usize> = found.collect();
+    /// The places of all steps in the order of their keys.
+    fn order(&self) -> Vec<usize> {
+        let mut keys: Vec<_> = self.keys.iter().zip(0..).collect();
+        keys.sort();
+        keys.into_iter().map(|(_, place)| place).collect()
+    }
+
+    /// Which steps each one waits for, all by their rank in the order of keys.
+    fn afters(&self, order: &[usize]) -> Vec<Vec<usize>> {
+        let mut ranks = vec![0; order.len()];
+        for (rank, place) in order.iter().enumerate() {
+            if let Some(at) = ranks.get_mut(*place) {
+                *at = rank;
+            }
+        }
+        let rank = |key: &Key<'a>| ranks.get(*self.places.get(key)?).copied();
+        let waits = |place: &usize| {
+            let found = self.after.get(*place).into_iter().flatten();
+            let mut after: Vec<usize> = found.filter_map(rank).collect();
             after.sort_unstable();
             after.dedup();
             after
         };
-        self.nodes.values().map(places).collect()
+        order.iter().map(waits).collect()
     }
 }
 
