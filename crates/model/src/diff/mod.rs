@@ -267,21 +267,26 @@ fn values<P: Clone>(property: P, old: PropertyValue, new: PropertyValue) -> Vec<
 
 fn keys<P: Clone>(
     property: P,
-    mut old: BTreeMap<String, PropertyValue>,
+    old: BTreeMap<String, PropertyValue>,
     mut new: BTreeMap<String, PropertyValue>,
 ) -> Vec<PropertyDiff<P>> {
-    let mut names: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
-    names.sort();
-    names.dedup();
-    (names.into_iter())
-        .map(|key| PropertyDiff {
-            property: property.clone(),
-            old: old.remove(&key).unwrap_or(PropertyValue::None),
-            new: new.remove(&key).unwrap_or(PropertyValue::None),
-            key: Some(key),
-        })
-        .filter(|diff| diff.old != diff.new)
-        .collect()
+    let diff = |key, old, new| PropertyDiff {
+        property: property.clone(),
+        key: Some(key),
+        old,
+        new,
+    };
+    let mut found = Vec::new();
+    for (key, old) in old {
+        let new = new.remove(&key).unwrap_or(PropertyValue::None);
+        if old != new {
+            found.push(diff(key, old, new));
+        }
+    }
+    let added = new.into_iter();
+    found.extend(added.map(|(key, new)| diff(key, PropertyValue::None, new)));
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    found
 }
 
 #[cfg(test)]
