@@ -2,6 +2,10 @@ use std::io::{Read as _, Write as _};
 use std::thread;
 
 use super::*;
+use crate::id::Port;
+use crate::xen::XenError;
+use crate::xen::device::GrantDevice;
+use crate::xen::store::connect;
 
 /// A xenstore that expects these requests, as kind, transaction and text, and replies so.
 type Script = Vec<(Kind, u32, &'static str, Kind, &'static str)>;
@@ -218,8 +222,7 @@ fn keys_appear_in_one_step_with_permissions_and_after_the_old_ones_went() {
         page: crate::xen::layout::GrantRef(8),
         port: crate::xen::device::EventPort(21),
     };
-    let _published =
-        super::super::publish(&mut store, DomId::DOM0, crate::Port::new(513), offer).unwrap();
+    let _published = super::super::publish(&mut store, DomId::DOM0, Port::new(513), offer).unwrap();
     serving.join().unwrap();
 }
 
@@ -294,8 +297,7 @@ fn keys_of_a_successor_are_left_alone() {
         page: crate::xen::layout::GrantRef(8),
         port: crate::xen::device::EventPort(21),
     };
-    let published =
-        super::super::publish(&mut store, DomId::DOM0, crate::Port::new(1), offer).unwrap();
+    let published = super::super::publish(&mut store, DomId::DOM0, Port::new(1), offer).unwrap();
     published.withdraw(&mut store).unwrap();
     serving.join().unwrap();
 }
@@ -324,7 +326,7 @@ fn seeking(after: Script) -> Result<Option<crate::xen::Offer>, StoreError> {
     ];
     script.extend(after);
     let (mut store, serving) = scripted(script, &[("x", "vchan.5.513"), ("y", "of another")]);
-    let mut seeker = super::super::seek(&mut store, DomId::new(5).unwrap(), crate::Port::new(513))?;
+    let mut seeker = super::super::seek(&mut store, DomId::new(5).unwrap(), Port::new(513))?;
     let found = seeker.next(&mut store, Instant::now());
     let other = store.next_event(Some(Instant::now()))?;
     assert_eq!(other.map(|e| e.token).as_deref(), Some("of another"));
@@ -378,6 +380,32 @@ fn numbers_that_are_none_are_errors() {
     }
 }
 
+/// Who only wants to know whether a server is there sets no watches.
+#[test]
+fn a_client_that_will_not_wait_looks_once() {
+    let (mut store, serving) = scripted(
+        vec![
+            (Kind::Read, 0, "domid\0", Kind::Read, "3"),
+            (
+                Kind::TransactionStart,
+                0,
+                "\0",
+                Kind::TransactionStart,
+                "4\0",
+            ),
+            (Kind::Read, 4, RING, Kind::Error, "ENOENT\0"),
+            (Kind::Read, 4, EVENTS, Kind::Error, "EACCES\0"),
+            ENDED,
+        ],
+        &[],
+    );
+    let memory = GrantDevice::adopt(std::fs::File::open("/dev/null").unwrap().into());
+    let (server, port) = (DomId::new(5).unwrap(), Port::new(513));
+    let found = connect(&mut store, &memory, server, port, Instant::now());
+    assert!(matches!(found, Err(XenError::NoServer { .. })), "{found:?}");
+    serving.join().unwrap();
+}
+
 /// However often the keys change: what is stale at the deadline ends the search.
 #[test]
 fn an_offer_that_is_stale_is_not_found_again_after_the_deadline() {
@@ -416,7 +444,7 @@ fn an_offer_that_is_stale_is_not_found_again_after_the_deadline() {
     script.extend(look);
     let (mut store, serving) = scripted(script, &[("x", "vchan.5.513")]);
     let mut seeker =
-        super::super::seek(&mut store, DomId::new(5).unwrap(), crate::Port::new(513)).unwrap();
+        super::super::seek(&mut store, DomId::new(5).unwrap(), Port::new(513)).unwrap();
     assert!(seeker.next(&mut store, Instant::now()).unwrap().is_some());
     assert!(seeker.next(&mut store, Instant::now()).unwrap().is_none());
     serving.join().unwrap();
@@ -441,9 +469,7 @@ fn finding(first: Script) -> (super::super::Finder, thread::JoinHandle<()>) {
     script.extend(first);
     let (store, serving) = scripted(script, &[("x", "found.5.513"), ("y", "of another")]);
     let mut finder = super::super::Finder::new(store).unwrap();
-    finder
-        .seek(DomId::new(5).unwrap(), crate::Port::new(513))
-        .unwrap();
+    finder.seek(DomId::new(5).unwrap(), Port::new(513)).unwrap();
     (finder, serving)
 }
 
