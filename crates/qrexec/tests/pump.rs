@@ -7,7 +7,8 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use std::io::{IoSlice, PipeReader, Read, Write};
+use std::io::{self, IoSlice, PipeReader, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,10 +17,14 @@ use bulkhead_qrexec::launch::{Diagnostics, Program, start};
 use bulkhead_qrexec::pump::{
     Ending, Errors, Input, Options, Output, PumpError, Streams, Switch, exit_code, run,
 };
+use bulkhead_vchan::channel::Wants;
+use bulkhead_vchan::xen::channel::RingChannel;
+use bulkhead_vchan::xen::pair::PairedBell;
 use bulkhead_vchan::xen::{RingSizes, pair};
 use bulkhead_vchan::{Channel, SocketChannel};
 use bulkhead_wire::qrexec::data::{Role, eof, exit_code as exit_message};
 use bulkhead_wire::qrexec::{Header, Kind, Version, hello};
+use rustix::event::PollFlags;
 
 type Served = Result<Ending, PumpError>;
 
@@ -44,8 +49,8 @@ fn caller(
     options: Options,
 ) -> (UnixStream, PipeReader, thread::JoinHandle<Served>) {
     let (near, far) = UnixStream::pair().unwrap();
-    let (stdin, mut feed) = std::io::pipe().unwrap();
-    let (out, stdout) = std::io::pipe().unwrap();
+    let (stdin, mut feed) = io::pipe().unwrap();
+    let (out, stdout) = io::pipe().unwrap();
     thread::spawn(move || feed.write_all(input));
     let served = thread::spawn(move || {
         let streams = Streams {
@@ -304,8 +309,8 @@ fn a_call_over_rings_gets_its_input_and_tells_everything() {
                 Options::new(Role::Service),
             )
         });
-        let (stdin, mut feed) = std::io::pipe().unwrap();
-        let (mut out, stdout) = std::io::pipe().unwrap();
+        let (stdin, mut feed) = io::pipe().unwrap();
+        let (mut out, stdout) = io::pipe().unwrap();
         let data: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
         let sent = data.clone();
         let feeding = thread::spawn(move || feed.write_all(&sent));
@@ -354,4 +359,67 @@ fn a_caller_that_leaves_a_ring_hangs_up_on_a_service_that_does_not_read() {
     drop(server);
     let ending = served.join().unwrap().unwrap();
     assert!(ending.cut, "{ending:?}");
+}
+
+/// A ring of whose peer's end nothing tells: one has to look, and then finds it.
+#[derive(Debug)]
+struct Untold<C> {
+    ring: C,
+    due: Instant,
+}
+
+impl Channel for Untold<RingChannel<PairedBell>> {
+    fn fd(&self) -> BorrowedFd<'_> {
+        self.ring.fd()
+    }
+
+    fn poll_flags(&self, wants: Wants) -> PollFlags {
+        self.ring.poll_flags(wants)
+    }
+
+    fn acknowledge(&mut self) -> io::Result<()> {
+        if self.patience() == Some(Duration::ZERO) {
+            self.ring.peer_died();
+        }
+        self.ring.acknowledge()
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        Some(self.due.saturating_duration_since(Instant::now()))
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.ring.read(buffer)
+    }
+
+    fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.ring.write(parts)
+    }
+
+    fn hung_up(&self, reported: PollFlags) -> bool {
+        self.ring.hung_up(reported)
+    }
+}
+
+#[test]
+fn a_peer_of_whose_end_nothing_tells_is_looked_for() {
+    // One service waits for more, the other does not even read.
+    for (script, bytes) in [("cat", 0), ("exec sleep 1000", 250_000)] {
+        let (mut server, ring, _memory) = pair::pair(RingSizes::both(512 * 1024)).unwrap();
+        let mut say = |bytes: &[u8]| {
+            assert_eq!(server.write(&[IoSlice::new(bytes)]).unwrap(), bytes.len());
+        };
+        say(&hello(Version::V4));
+        for _ in 0..bytes / 50_000 {
+            say(&message(Kind::Stdin, &[7; 50_000]));
+        }
+        let mut command = Program::new("/bin/sh");
+        command.args(["-c", script]);
+        let (streams, child) = start(&command, Diagnostics::Stream).unwrap();
+        let mut options = Options::new(Role::Service);
+        options.hang_up = Some(Duration::from_millis(100));
+        let due = Instant::now() + Duration::from_millis(300);
+        let ending = run(&mut Untold { ring, due }, streams, Some(child), options).unwrap();
+        assert!(ending.cut, "{script}: {ending:?}");
+    }
 }

@@ -26,6 +26,12 @@ pub trait Channel: Debug + Send {
     /// The transport's.
     fn acknowledge(&mut self) -> io::Result<()>;
 
+    /// How long a wait may last until [`Self::acknowledge`] must be called without anything that
+    /// poll reported: where nothing tells that a peer is gone, one has to look. Forever without.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
     /// Reads what is there; 0 means that the peer is gone and everything was read.
     ///
     /// # Errors

@@ -248,6 +248,13 @@ impl Channel for AnyChannel {
         }
     }
 
+    fn patience(&self) -> Option<Duration> {
+        match self {
+            Self::Socket(channel) => channel.patience(),
+            Self::Xen(channel) => channel.patience(),
+        }
+    }
+
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Socket(channel) => channel.read(buffer),

@@ -192,7 +192,7 @@ fn agent_dies(guests: &mut Guests<'_>) -> Result<()> {
 }
 
 fn one_calls_another(world: &World) -> Result<()> {
-    let guests = Guests::boot(world, &["one", "two"])?;
+    let mut guests = Guests::boot(world, &["one", "two"])?;
     // As a user, who may do less than root.
     let inner = |script: &str| format!("qrexec-client-vm two {}", service(script));
     let as_user = |line: &str| format!("setpriv --reuid user --regid user --init-groups {line}");
@@ -214,5 +214,27 @@ fn one_calls_another(world: &World) -> Result<()> {
     let said = guests.ask("one", &same)?;
     let sums: Vec<&str> = said.lines().collect();
     ensure!(matches!(*sums, [a, b] if a == b), "{said}");
+    // A caller whom nobody tells that the other qube is no more.
+    let caller = format!(
+        "{} >/dev/null 2>/tmp/caller",
+        as_user(&inner("cat /dev/zero"))
+    );
+    guests.ask(
+        "one",
+        &format!("({caller}; echo $? > /tmp/code) >/dev/null 2>&1 &"),
+    )?;
+    let dom0 = world.dom0();
+    let left = |what: &str| format!("{CLIENT} one {}", service(what));
+    dom0.wait_until(&left("pgrep -f '[q]rexec-client-vm two'"), PATIENCE)?;
+    dom0.sh("xl destroy two")?;
+    guests.all.retain(|(name, _)| name == "one");
+    // Of the old one the memory of two's line would stay mapped.
+    guests.replace_broker()?;
+    let code = dom0.wait_until(&left("cat /tmp/code"), PATIENCE)?;
+    ensure!(code == "255\n", "{code}");
+    let said = guests.ask("one", "cat /tmp/caller")?;
+    ensure!(said.contains("went away"), "{said}");
+    let list = dom0.sh("xl list")?;
+    ensure!(!list.contains("(null)"), "{list}");
     Ok(())
 }

@@ -583,8 +583,13 @@ impl Pump {
             fds.push(PollFd::new(switch, PollFlags::IN));
             fds.len() - 1
         });
-        let now = Timespec::default();
-        match poll(&mut fds, more.then_some(&now)) {
+        let timeout = if more {
+            Some(Duration::ZERO)
+        } else {
+            channel.patience()
+        };
+        let timeout = timeout.map(|timeout| Timespec::try_from(timeout).unwrap_or_default());
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(e) => return Err(PumpError::Poll(e.into())),
         }
@@ -594,13 +599,14 @@ impl Pump {
         };
         let output_gone = seen(output_at).intersects(PollFlags::HUP | PollFlags::ERR);
         let switched = !seen(switch_at).is_empty();
-        let on_channel = !seen(channel_at).is_empty();
+        let on_channel = seen(channel_at);
         let left = PollFlags::HUP | PollFlags::ERR;
-        self.hung_up = !asks && on_channel && channel.hung_up(seen(channel_at));
-        self.hung_up |= seen(life_at).intersects(left);
+        self.hung_up = seen(life_at).intersects(left);
         drop(fds);
-        if on_channel {
+        let is_due = channel.patience().is_some_and(|left| left.is_zero());
+        if !on_channel.is_empty() || is_due {
             channel.acknowledge().map_err(PumpError::Channel)?;
+            self.hung_up |= !asks && channel.hung_up(on_channel);
         }
         if output_gone {
             self.close_output();

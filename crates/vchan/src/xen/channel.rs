@@ -8,16 +8,17 @@
 //! - There is no half close: [`Channel::finish`] does nothing, and the peer sees an end when the
 //!   channel is dropped. Protocols that need the end of a stream say it themselves, as qrexec does.
 //! - A domain that is destroyed signals nobody. Who knows of it says so
-//!   ([`XenChannel::peer_died`]).
+//!   ([`XenChannel::peer_died`]); channels that [`super::Home`] makes look by themselves.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use thiserror::Error;
 
+use super::alive::Watch;
 use super::device::{AllocDevice, EventChannel, EventDevice, EventPort, GrantDevice, OnUnmap};
 use super::layout::{
     CLIENT_LIVE, Described, GrantRef, LayoutError, Orders, RingSizes, SERVER_LIVE, SizeError,
@@ -300,6 +301,17 @@ pub trait Bell: AsFd + Debug + Send {
     /// # Errors
     /// The transport's.
     fn acknowledge(&self) -> io::Result<()>;
+
+    /// How long a wait may last until one has to look whether the peer is there; forever if
+    /// somebody tells.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Whether one looked, because it was time to, and the peer is gone.
+    fn finds_peer_gone(&mut self) -> bool {
+        false
+    }
 }
 
 impl Bell for EventChannel {
@@ -309,6 +321,14 @@ impl Bell for EventChannel {
 
     fn acknowledge(&self) -> io::Result<()> {
         EventChannel::acknowledge(self)
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        EventChannel::patience(self)
+    }
+
+    fn finds_peer_gone(&mut self) -> bool {
+        EventChannel::finds_peer_gone(self)
     }
 }
 
@@ -374,6 +394,13 @@ impl XenChannel {
     }
 }
 
+impl XenChannel {
+    /// Looks after the peer's domain from now on.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        self.bell.watch(watch);
+    }
+}
+
 impl<B: Bell> RingChannel<B> {
     pub(super) fn new(end: End, bell: B) -> Self {
         Self { end, bell }
@@ -426,7 +453,15 @@ impl<B: Bell> Channel for RingChannel<B> {
     }
 
     fn acknowledge(&mut self) -> io::Result<()> {
-        self.bell.acknowledge()
+        self.bell.acknowledge()?;
+        if self.bell.finds_peer_gone() {
+            self.peer_died();
+        }
+        Ok(())
+    }
+
+    fn patience(&self) -> Option<Duration> {
+        self.bell.patience()
     }
 
     fn hung_up(&self, _: PollFlags) -> bool {

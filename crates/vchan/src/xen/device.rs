@@ -13,12 +13,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::ioctl::{Direction, Ioctl, IoctlOutput, Opcode, opcode};
 use rustix::mm::{MapFlags, ProtFlags};
 
+use super::alive::Watch;
 use super::layout::{GrantRef, RING_PAGES_MAX};
 use super::memory::{PAGE, Region};
 use crate::id::DomId;
@@ -144,10 +146,7 @@ impl EventDevice {
     /// The kernel's.
     pub fn offer(self, peer: DomId) -> io::Result<EventChannel> {
         let port = call(&self.0, BIND_UNBOUND, &mut peer.number())?;
-        Ok(EventChannel {
-            device: self.0,
-            port,
-        })
+        Ok(EventChannel::adopt(self.0, EventPort(port)))
     }
 
     /// Binds to the channel that `peer` offers as `port`.
@@ -160,10 +159,7 @@ impl EventDevice {
             remote_port: port.0,
         };
         let port = call(&self.0, BIND_INTERDOMAIN, &mut bind)?;
-        Ok(EventChannel {
-            device: self.0,
-            port,
-        })
+        Ok(EventChannel::adopt(self.0, EventPort(port)))
     }
 }
 
@@ -178,6 +174,8 @@ impl AsFd for EventDevice {
 pub struct EventChannel {
     device: OwnedFd,
     port: u32,
+    /// Of who is not told that the peer's domain was destroyed.
+    watch: Option<Box<Watch>>,
 }
 
 impl EventChannel {
@@ -187,7 +185,38 @@ impl EventChannel {
         Self {
             device: fd,
             port: port.0,
+            watch: None,
         }
+    }
+
+    /// Looks after the peer from now on.
+    pub(super) fn watch(&mut self, watch: Watch) {
+        self.watch = Some(Box::new(watch));
+    }
+
+    /// How long a wait may last until one has to look again.
+    pub(super) fn patience(&self) -> Option<Duration> {
+        self.watch.as_ref().map(|watch| watch.patience())
+    }
+
+    /// Whether one looked and found the peer's domain gone.
+    pub(super) fn finds_peer_gone(&mut self) -> bool {
+        let Some(mut watch) = self.watch.take() else {
+            return false;
+        };
+        let gone = watch.finds_it_gone(self);
+        self.watch = Some(watch);
+        gone
+    }
+
+    /// Whether there is this domain: one cannot bind to its port 0, which is never offered.
+    pub(super) fn has_domain(&self, domain: DomId) -> bool {
+        let mut bind = BindInterdomain {
+            remote_domain: domain.number(),
+            remote_port: 0,
+        };
+        let bound = call(&self.device, BIND_INTERDOMAIN, &mut bind);
+        !bound.is_err_and(|e| e.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
     }
 
     /// The descriptor that it is bound on.

@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::alive::Watch;
 use super::channel::{Server, XenChannel, XenError};
 use super::device::{AllocDevice, EventDevice, GrantDevice};
 use super::layout::RingSizes;
@@ -112,7 +113,11 @@ impl Home {
             store,
             published: Some(published),
         });
-        Ok(Listener { server, keys })
+        Ok(Listener {
+            client,
+            server,
+            keys,
+        })
     }
 
     /// Becomes client of the channel that `server` offers, waiting for it until `deadline`; looks
@@ -146,6 +151,7 @@ fn event_device() -> Result<EventDevice, XenError> {
 pub struct Listener {
     server: Server,
     keys: Box<Keys>,
+    client: DomId,
 }
 
 impl Listener {
@@ -160,10 +166,21 @@ impl Listener {
     /// # Errors
     /// The listener with `WouldBlock` if nobody is there, or with what the device said.
     pub fn try_accept(self) -> Result<XenChannel, (Self, io::Error)> {
-        let Self { server, keys } = self;
+        let Self {
+            server,
+            keys,
+            client,
+        } = self;
         match server.try_accept() {
-            Ok(channel) => Ok(channel),
-            Err((server, e)) => Err((Self { server, keys }, e)),
+            Ok(channel) => Ok(watched(channel, client)),
+            Err((server, e)) => {
+                let back = Self {
+                    server,
+                    keys,
+                    client,
+                };
+                Err((back, e))
+            }
         }
     }
 
@@ -172,8 +189,17 @@ impl Listener {
     /// # Errors
     /// [`XenError::Timeout`] or [`XenError::Wait`].
     pub fn accept(self, deadline: Option<Instant>) -> Result<XenChannel, XenError> {
-        self.server.accept(deadline)
+        let channel = self.server.accept(deadline)?;
+        Ok(watched(channel, self.client))
     }
+}
+
+/// Looks after a peer of whose end nobody tells us. dom0 does not end before us.
+fn watched(mut channel: XenChannel, client: DomId) -> XenChannel {
+    if client != DomId::DOM0 {
+        channel.watch(Watch::new(client));
+    }
+    channel
 }
 
 impl AsFd for Listener {

@@ -8,6 +8,7 @@
 //!
 //! The format is that of Xen's libxenvchan, with which it works in both roles.
 
+mod alive;
 pub mod channel;
 pub mod device;
 pub mod handed;
