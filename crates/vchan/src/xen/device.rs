@@ -130,14 +130,13 @@ impl EventDevice {
         Ok(Self(fd))
     }
 
-    /// Lets it bind channels with this domain only, from now on, whoever has it.
+    /// Lets it bind channels that this domain offers only, from now on, whoever has it. It can
+    /// offer none any more.
     ///
     /// # Errors
     /// The kernel's.
     pub fn restrict(&self, to: DomId) -> io::Result<()> {
-        // Checked by the type: domain ids have 15 bits.
-        let mut domain = u16::try_from(to.number()).unwrap_or_default();
-        call(&self.0, RESTRICT, &mut domain).map(drop)
+        restrict(&self.0, to)
     }
 
     /// Makes a channel that `peer` may bind to.
@@ -167,6 +166,12 @@ impl AsFd for EventDevice {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+fn restrict(device: &OwnedFd, to: DomId) -> io::Result<()> {
+    // Checked by the type: domain ids have 15 bits.
+    let mut domain = u16::try_from(to.number()).unwrap_or_default();
+    call(device, RESTRICT, &mut domain).map(drop)
 }
 
 /// A bound event channel. Its descriptor is readable once a signal came.
@@ -217,6 +222,14 @@ impl EventChannel {
         };
         let bound = call(&self.device, BIND_INTERDOMAIN, &mut bind);
         !bound.is_err_and(|e| e.raw_os_error() == Some(Errno::SRCH.raw_os_error()))
+    }
+
+    /// As [`EventDevice::restrict`], for what may be bound beside it.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub fn restrict(&self, to: DomId) -> io::Result<()> {
+        restrict(&self.device, to)
     }
 
     /// The descriptor that it is bound on.

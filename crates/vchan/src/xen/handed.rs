@@ -107,8 +107,9 @@ impl ServerEnd {
             source,
         };
         let events = EventDevice::open().map_err(missing("evtchn"))?;
-        events.restrict(client).map_err(failed)?;
         let events = events.offer(client).map_err(failed)?;
+        // Not before: a restricted device offers nothing at all.
+        events.restrict(client).map_err(failed)?;
         let memory = AllocDevice::open().map_err(missing("gntalloc"))?;
         let then = OnUnmap {
             byte: SERVER_LIVE,

@@ -16,6 +16,9 @@ use crate::xen::channel::Offer;
 /// A peer and a port.
 type Place = (DomId, Port);
 
+/// Who offers what as which port.
+pub type FoundOffer = (DomId, Port, Offer);
+
 /// Searches and offers of one domain.
 #[derive(Debug)]
 pub struct Finder {
@@ -70,12 +73,15 @@ impl Finder {
         }
     }
 
-    /// What is offered where something changed since the last time, each once. Does not wait.
-    /// Whoever publishes nonsense offers nothing.
+    /// What is offered where something changed since the last time, each once; none if nothing
+    /// changed. Does not wait. Whoever publishes nonsense offers nothing.
+    ///
+    /// Only after none may one wait for the descriptor: what changes during a look is heard with
+    /// it, and told the next time.
     ///
     /// # Errors
     /// [`StoreError`], after which the connection is of no use.
-    pub fn found(&mut self) -> Result<Vec<(DomId, Port, Offer)>, StoreError> {
+    pub fn found(&mut self) -> Result<Option<Vec<FoundOffer>>, StoreError> {
         let mut changed = Vec::new();
         while let Some(event) = self.store.next_event(Some(Instant::now()))? {
             if let Some(place) = self.searches.get(&event.token)
@@ -83,6 +89,9 @@ impl Finder {
             {
                 changed.push(*place);
             }
+        }
+        if changed.is_empty() {
+            return Ok(None);
         }
         let mut found = Vec::new();
         for (server, port) in changed {
@@ -94,7 +103,7 @@ impl Finder {
                 Err(e) => return Err(e),
             }
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     /// Publishes an offer, in place of an earlier one.
@@ -135,7 +144,7 @@ impl Finder {
 }
 
 impl AsFd for Finder {
-    /// Readable when [`Finder::found`] may have something.
+    /// Readable when [`Finder::found`] may have something, after it had nothing.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.store.as_fd()
     }

@@ -11,5 +11,5 @@ mod rendezvous;
 pub mod wire;
 
 pub use connection::{Access, Permission, Store, StoreError, Transaction, Tree, Watched};
-pub use finder::Finder;
+pub use finder::{Finder, FoundOffer};
 pub use rendezvous::{Published, Seeker, connect, publish, seek};
