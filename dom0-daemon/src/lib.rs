@@ -26,6 +26,7 @@ pub mod journal;
 mod link;
 pub mod lock;
 pub mod machine;
+mod meeting;
 pub mod observe;
 pub mod ops;
 pub mod plan;

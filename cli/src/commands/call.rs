@@ -11,10 +11,11 @@ use bulkhead_api::call::{COMMAND_MAX, CallRequest, DataConnection, RunRequest};
 use bulkhead_api::client::{Incoming, Signals};
 use bulkhead_api::event::{Event, Topic};
 use bulkhead_qrexec::pump::{self, Errors, Input, Options, Output, Streams};
-use bulkhead_vchan::{Listener, SocketChannel};
+use bulkhead_vchan::AnyChannel;
 use bulkhead_wire::qrexec::data::Role;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::listener::Listener;
 use crate::args::{CallArgs, Filter, Global, RunArgs};
 use crate::client::{self, Client};
 use crate::exit::Exit;
@@ -194,7 +195,9 @@ fn relay(data: DataConnection, filter: &Filter) -> Result<Exit, Failure> {
         let failure = Failure::io(format!("cannot reach qube `{qube}`"), error);
         failure.exit(Exit::Remote(UNREACHED))
     };
-    let listener = Listener::adopt(data.listener.into()).map_err(|error| broken(&error))?;
+    let of_rings = !data.rings.is_empty();
+    let listener = Listener::of(data.domain, data.listener.into(), data.rings);
+    let listener = listener.map_err(|error| broken(&error))?;
     let mut channel = match accept(listener, &life).map_err(|error| broken(&error))? {
         Some(channel) => channel,
         None => return Err(never_came(&qube, life)),
@@ -206,6 +209,9 @@ fn relay(data: DataConnection, filter: &Filter) -> Result<Exit, Failure> {
     let mut options = Options::new(Role::Caller);
     options.filter_main = wants_filter(filter, io::stdout().is_terminal());
     options.filter_errors = wants_filter(filter, io::stderr().is_terminal());
+    if of_rings {
+        options.peer = Some(life.try_clone().map_err(|error| broken(&error))?);
+    }
     let ending = pump::run(&mut channel, streams, None, options).map_err(|error| {
         Failure::new(format!("the connection to qube `{qube}` failed"))
             .because(&error)
@@ -225,7 +231,7 @@ fn wants_filter(filter: &Filter, terminal: bool) -> bool {
 }
 
 /// Waits for the qube to connect; none if the daemon says that it will not.
-fn accept(listener: Listener, life: &OwnedFd) -> io::Result<Option<SocketChannel>> {
+fn accept(listener: Listener, life: &OwnedFd) -> io::Result<Option<AnyChannel>> {
     let mut listener = listener;
     loop {
         let over = ready(life, Some(Duration::ZERO))?;

@@ -12,6 +12,7 @@ mod hcl;
 mod info;
 mod init;
 mod lifecycle;
+mod listener;
 mod logs;
 mod ls;
 mod meta;

@@ -225,6 +225,7 @@ impl Manager {
             domain: 7,
             port: 600,
             listener: OwnedFd::from(listener).into(),
+            rings: Vec::new(),
             life: OwnedFd::from(life).into(),
         }
     }

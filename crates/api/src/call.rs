@@ -53,11 +53,28 @@ pub struct DataConnection {
     pub domain: u32,
     /// Port of the connection.
     pub port: u32,
-    /// A listening Unix stream socket.
+    /// A listening Unix stream socket; with `rings`, their event channel instead.
     pub listener: OwnedFd,
+    /// Where the channel is of rings on Xen, the server's end of it, once; else nothing.
+    pub rings: Vec<RingEnd>,
     /// Readable end of a pipe: a text saying why, then end of file, when the connection is over
     /// and a disposable that was made for it is gone.
     pub life: OwnedFd,
+}
+
+/// The server's end of rings that a qube is to come to, prepared by the daemon.
+#[derive(Debug, Serialize, Deserialize, Type)]
+pub struct RingEnd {
+    /// `/dev/xen/gntalloc`, which shares the memory.
+    pub memory: OwnedFd,
+    /// Where on it the memory is.
+    pub index: u64,
+    /// Grant reference of the shared page.
+    pub page: u32,
+    /// Number of the event channel.
+    pub event_port: u32,
+    /// Logarithms of the sizes of the rings: from the qube, and to it.
+    pub orders: (u16, u16),
 }
 
 /// A call that waits for the person's answer. Every text is sanitised by the daemon.

@@ -7,7 +7,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use std::io::{self, IoSlice, PipeReader, Read, Write};
+use std::io::{self, IoSlice, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -422,4 +422,64 @@ fn a_peer_of_whose_end_nothing_tells_is_looked_for() {
         let ending = run(&mut Untold { ring, due }, streams, Some(child), options).unwrap();
         assert!(ending.cut, "{script}: {ending:?}");
     }
+}
+
+/// A caller over rings whose peer never signals its end; what it hears of the peer by, and its
+/// far end after it was told hello and `sent`.
+fn caller_of_a_domain(
+    sent: &[u8],
+) -> (
+    PipeWriter,
+    impl Channel,
+    PipeReader,
+    thread::JoinHandle<Served>,
+) {
+    let (near, mut far, _memory) = pair::pair(RingSizes::DATA).unwrap();
+    let (peer, told) = io::pipe().unwrap();
+    let (out, stdout) = io::pipe().unwrap();
+    far.write(&[IoSlice::new(&hello(Version::V3)), IoSlice::new(sent)])
+        .unwrap();
+    let served = thread::spawn(move || {
+        let mut near = near;
+        let mut options = Options::new(Role::Caller);
+        options.peer = Some(peer.into());
+        let streams = Streams {
+            input: None,
+            output: Some(Output::new(stdout.into()).unwrap()),
+            errors: Errors::None,
+        };
+        run(&mut near, streams, None, options)
+    });
+    (told, far, out, served)
+}
+
+#[test]
+fn what_a_domain_sent_before_it_was_gone_arrives_and_then_the_call_is_cut() {
+    let mut message = Header {
+        kind: Kind::Stdout,
+        len: 4,
+    }
+    .encode()
+    .to_vec();
+    message.extend(b"last");
+    let (mut told, far, mut out, served) = caller_of_a_domain(&message);
+    told.write_all(b"its domain is gone").unwrap();
+    let mut said = String::new();
+    out.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "last");
+    let ending = served.join().unwrap().unwrap();
+    assert!(ending.cut && ending.remote.is_none());
+    drop(far);
+}
+
+#[test]
+fn who_would_tell_of_a_domain_may_go_and_the_call_goes_on() {
+    let (told, mut far, mut out, served) = caller_of_a_domain(&[]);
+    drop(told);
+    for message in [eof(Kind::Stdout).to_vec(), exit_message(7).to_vec()] {
+        far.write(&[IoSlice::new(&message)]).unwrap();
+    }
+    let mut said = String::new();
+    out.read_to_string(&mut said).unwrap();
+    assert_eq!(served.join().unwrap().unwrap().remote, Some(7));
 }

@@ -49,6 +49,10 @@ pub trait Channel: Debug + Send {
     /// so a protocol that needs the end of one direction says it by a message.
     fn finish(&mut self) {}
 
+    /// Takes note that the peer's domain was destroyed, where the transport cannot tell. What it
+    /// wrote can still be read, and then the end.
+    fn peer_died(&mut self) {}
+
     /// Whether the peer is gone, by what poll reported and by what else the transport knows.
     fn hung_up(&self, reported: PollFlags) -> bool {
         reported.contains(PollFlags::HUP)

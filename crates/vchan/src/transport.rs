@@ -204,14 +204,6 @@ impl AnyChannel {
     pub fn linger(self, at_most: Duration) {
         linger(self, at_most);
     }
-
-    /// Takes note that the peer's domain was destroyed, which nothing else tells on Xen. With
-    /// sockets it has no effect: the kernel tells.
-    pub fn peer_died(&mut self) {
-        if let Self::Xen(channel) = self {
-            channel.peer_died();
-        }
-    }
 }
 
 impl From<SocketChannel> for AnyChannel {
@@ -273,6 +265,13 @@ impl Channel for AnyChannel {
         match self {
             Self::Socket(channel) => channel.finish(),
             Self::Xen(channel) => channel.finish(),
+        }
+    }
+
+    fn peer_died(&mut self) {
+        match self {
+            Self::Socket(channel) => channel.peer_died(),
+            Self::Xen(channel) => channel.peer_died(),
         }
     }
 

@@ -108,6 +108,7 @@ impl Backend for Fake {
             domain: 7,
             port: 513,
             listener: OwnedFd::from(life.try_clone().unwrap()).into(),
+            rings: Vec::new(),
             life: OwnedFd::from(life).into(),
         })
     }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::{Connection, DATA_PORTS, Key, parse_socket_name};
+use crate::relays::Named;
 use crate::runtime::{Inner, Run};
 
 impl Inner {
@@ -15,7 +16,7 @@ impl Inner {
     pub(crate) fn adopt_connections(&self) {
         let runs: Vec<Arc<Run>> = self.state().domains.values().cloned().collect();
         for run in &runs {
-            for name in run.folder.names().unwrap_or_default() {
+            for name in run.place.names().unwrap_or_default() {
                 let Some(key @ (_, client, port)) = parse_socket_name(&name) else {
                     continue;
                 };
@@ -25,7 +26,7 @@ impl Inner {
                 if self.is_of_dom0(key, run, &name) {
                     self.calls.reserve(key);
                 } else {
-                    run.folder.remove(&name);
+                    run.place.remove(&Named { key, name });
                 }
             }
         }
@@ -43,7 +44,7 @@ impl Inner {
             return true;
         }
         let caller = self.state().domains.get(&server).cloned();
-        caller.is_some_and(|caller| caller.folder.shares(&run.folder, name))
+        caller.is_some_and(|caller| caller.place.shares(&run.place, name))
     }
 }
 

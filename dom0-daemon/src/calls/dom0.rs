@@ -1,12 +1,14 @@
 //! dom0 as the caller: commands and services in qubes, with a client of the daemon at this end.
 
-use bulkhead_api::call::{AuditRecord, CallRequest, DataConnection, RunRequest};
+use bulkhead_api::call::{AuditRecord, CallRequest, DataConnection, RingEnd, RunRequest};
 use bulkhead_model::name::QubeName;
+use bulkhead_wire::end::End;
 use bulkhead_wire::relay::ToRelay;
 use std::os::fd::OwnedFd;
 
-use super::{Connection, socket_name};
+use super::{Connection, named};
 use crate::machine::{MachineError, Reason};
+use crate::relays::Handed;
 use crate::runtime::{Life, Runtime, RuntimeError};
 
 /// Longest command: the wire has 65,535 bytes for `user:command` and its NUL.
@@ -207,10 +209,9 @@ impl Runtime {
             connections.open.remove(&(0, domid, port));
             error
         };
-        let listener = run
-            .folder
-            .listen(&socket_name((0, domid, port)))
-            .map_err(|e| give_up(io(e).into()))?;
+        let connection = named((0, domid, port));
+        let handed = run.place.listen(&connection).await;
+        let handed = handed.map_err(|e| give_up(io(e).into()))?;
         let user = if user.is_empty() {
             &run.default_user
         } else {
@@ -227,14 +228,41 @@ impl Runtime {
         let relay = run.relay.get();
         let sent = relay.map_or(Err(crate::link::LinkError::Gone), |r| r.send(&execute));
         sent.map_err(|error| give_up(RuntimeError::link(name, error)))?;
+        let (listener, rings) = end_of(handed)
+            .ok_or_else(|| give_up(io(std::io::ErrorKind::InvalidData.into()).into()))?;
         Ok(DataConnection {
             qube: name.to_string(),
             domain: domid,
             port,
             listener: listener.into(),
+            rings,
             life: OwnedFd::from(life).into(),
         })
     }
+}
+
+/// The end of a connection as clients are told of it.
+fn end_of(handed: Handed) -> Option<(OwnedFd, Vec<RingEnd>)> {
+    let mut fds = handed.fds.into_iter();
+    let first = fds.next()?;
+    let rings = match handed.end {
+        End::Socket => Vec::new(),
+        End::Client { .. } => return None,
+        End::Server {
+            page,
+            port,
+            index,
+            orders,
+            ..
+        } => vec![RingEnd {
+            memory: fds.next()?.into(),
+            index,
+            page,
+            event_port: port,
+            orders,
+        }],
+    };
+    Some((first, rings))
 }
 
 #[cfg(test)]

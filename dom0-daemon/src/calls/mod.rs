@@ -36,6 +36,7 @@ use self::hosted::{Handle, Hosted};
 pub use self::ports::DATA_PORTS;
 use self::ports::Ports;
 use crate::machine::Reason;
+use crate::relays::Named;
 use crate::runtime::{Agent, Inner, Life, Run, RuntimeError};
 
 mod adopt;
@@ -160,6 +161,11 @@ pub(crate) struct Calls {
 
 fn socket_name((server, client, port): Key) -> String {
     format!("vchan.{server}.{client}.{port}.sock")
+}
+
+fn named(key: Key) -> Named {
+    let name = socket_name(key);
+    Named { key, name }
 }
 
 /// Reads the name of a data socket, in its one canonical form.
@@ -565,8 +571,7 @@ impl Inner {
                 return;
             }
         };
-        // Else the target's agent may meet its own litter there before the caller's socket comes.
-        target.folder.remove(&socket_name((from, to, port)));
+        target.place.expect(&named((from, to, port)));
         let cmdline = command_line(allow, &request.service, &target.default_user);
         let execute = ToRelay::Execute {
             connect_domain: from,
@@ -634,7 +639,7 @@ impl Inner {
         let Some(target) = self.state().domains.get(&client).cloned() else {
             return;
         };
-        if let Err(error) = run.folder.share(&target.folder, name) {
+        if let Err(error) = run.place.share(&target.place, name) {
             tracing::warn!(source = %run.name, target = %target.name, %error, "no connection");
         }
     }
@@ -653,12 +658,12 @@ impl Inner {
 
     /// Clears up behind a connection.
     fn close(&self, key: Key, connection: Connection, why: &str) {
-        let name = socket_name(key);
+        let connection_named = named(key);
         let (server, client, _) = key;
         for domid in [server, client] {
             let run = self.state().domains.get(&domid).cloned();
             if let Some(run) = run {
-                run.folder.remove(&name);
+                run.place.remove(&connection_named);
             }
         }
         let last_words = connection.life.map(|life| (life, why.to_owned()));

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 pub use bulkhead_api::host::{HostMachine, HostReport};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Memory, Mib, Qube, VirtMode};
+use bulkhead_wire::end::Carrier;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use uuid::Uuid;
@@ -197,6 +198,10 @@ pub enum HypervisorError {
 pub trait Hypervisor: Send + Sync + Debug {
     /// Short name for messages (`embedded`, `xen`).
     fn name(&self) -> &'static str;
+    /// What carries the channels of its domains.
+    fn carrier(&self) -> Carrier {
+        Carrier::Sockets
+    }
     /// Checks that domains can run here; refuses with the remedy.
     async fn probe(&self) -> Result<HostReport, HypervisorError>;
     /// Creates a domain. It runs when this returns; if it fails nothing of it is left.

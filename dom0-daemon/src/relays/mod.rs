@@ -20,10 +20,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bulkhead_sandbox::inherit;
+use bulkhead_vchan::Port;
 use bulkhead_vchan::seqpacket;
-use bulkhead_wire::end::{Carrier, End};
+use bulkhead_vchan::xen::Offer;
+use bulkhead_wire::causes::chain;
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::relay::{FromRelay, ToRelay};
 use tokio::process::{Child, Command};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::link::{LinkError, ReceiveError};
@@ -33,12 +37,14 @@ pub(crate) use self::folder::{Folder, listen_at};
 use self::litter::Litter;
 pub(crate) use self::litter::Misuse;
 use self::pace::Pace;
+pub(crate) use self::place::{Handed, Named, Place, Rings};
 pub(crate) use self::said::Shared as SharedLines;
 
 mod check;
 mod folder;
 mod litter;
 mod pace;
+mod place;
 mod said;
 
 /// Pause before a relay that died is replaced; doubled each time up to [`RESPAWN_MAX`].
@@ -56,6 +62,11 @@ const NAMES_AT_ONCE: usize = 32;
 /// Pause before the next try to connect to an agent that does not accept.
 const ATTACH_RETRY: Duration = Duration::from_millis(50);
 
+/// Where agents offer their control lines.
+const CONTROL: Port = Port::new(512);
+/// Where dom0 offers QubesDB.
+const DATABASE: Port = Port::new(111);
+
 /// The line to a relay.
 type Link = crate::link::Link<ToRelay, FromRelay>;
 
@@ -70,8 +81,8 @@ pub(crate) struct RelaySpec {
     pub(crate) domid: u32,
     /// Replaces `DEFAULT` in command lines.
     pub(crate) default_user: String,
-    /// Its folder of sockets.
-    pub(crate) folder: Arc<Folder>,
+    /// How its channels are reached.
+    pub(crate) place: Arc<Place>,
     /// Where dom0's qrexec clients connect.
     pub(crate) clients: PathBuf,
 }
@@ -104,7 +115,7 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts to keep a relay running, until the value is dropped.
     pub(crate) fn keep(spec: RelaySpec, events: Arc<dyn RelayEvents>) -> io::Result<Arc<Self>> {
-        let watch = spec.folder.watch()?;
+        let signs = Signs::of(&spec.place)?;
         let relay = Arc::new(Self {
             link: Mutex::default(),
             task: Mutex::default(),
@@ -114,7 +125,7 @@ impl Relay {
             control: format!("vchan.{}.0.512.sock", spec.domid),
             spec,
             events,
-            watch,
+            signs,
         };
         let task = tokio::spawn(keeper.run());
         *relay.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
@@ -154,19 +165,90 @@ struct Keeper {
     control: String,
     spec: RelaySpec,
     events: Arc<dyn RelayEvents>,
-    watch: folder::Watch,
+    signs: Signs,
+}
+
+/// By what a keeper learns that an agent is there.
+enum Signs {
+    Folder(folder::Watch),
+    Offers {
+        offers: mpsc::Receiver<Offer>,
+        /// What the agent offers, and nobody has tried.
+        last: Option<Offer>,
+    },
+}
+
+impl Signs {
+    fn of(place: &Place) -> io::Result<Self> {
+        Ok(match place {
+            Place::Sockets(folder) => Self::Folder(folder.watch()?),
+            Place::Rings(rings) => Self::Offers {
+                offers: rings.meeting().seek(rings.domain(), CONTROL),
+                last: None,
+            },
+        })
+    }
+
+    async fn next(&mut self) -> Sign {
+        match self {
+            Self::Folder(watch) => Sign::Names(watch.next().await),
+            Self::Offers { offers, last } => match offers.recv().await {
+                Some(offer) => {
+                    *last = Some(offer);
+                    Sign::Offer
+                }
+                // Another keeper of the same qube looks now, and this one ends.
+                None => std::future::pending().await,
+            },
+        }
+    }
+}
+
+enum Sign {
+    Names(io::Result<folder::News>),
+    Offer,
 }
 
 /// What wakes a keeper.
 enum Event {
     Message(Result<Option<FromRelay>, ReceiveError>),
-    Names(io::Result<folder::News>),
+    Sign(Sign),
     WriteFailed(io::Error),
     TryAttach,
+    TryDatabase,
+}
+
+/// What is to be done about one relay, and when.
+struct Agenda {
+    /// Connect to the agent.
+    attach_at: Option<Instant>,
+    pace: Pace,
+    /// Offer the QubesDB channel, where the relay has no socket for it.
+    database_at: Option<Instant>,
+    database: Pace,
+    litter: Litter,
+}
+
+impl Agenda {
+    fn new(place: &Place) -> Self {
+        let now = Instant::now();
+        Self {
+            // The agent may have been there before this relay.
+            attach_at: Some(now),
+            pace: Pace::new(now),
+            database_at: (place.carrier() == Carrier::Rings).then_some(now),
+            database: Pace::new(now),
+            litter: Litter::default(),
+        }
+    }
+}
+
+async fn until(when: Option<Instant>) {
+    tokio::time::sleep_until(when.unwrap_or_else(Instant::now)).await;
 }
 
 impl Keeper {
-    async fn run(self) {
+    async fn run(mut self) {
         let mut pause = RESPAWN_FIRST;
         for epoch in 0.. {
             let began = Instant::now();
@@ -199,11 +281,11 @@ impl Keeper {
 
     fn spawn(&self) -> io::Result<(Link, Child)> {
         let (near, far) = seqpacket::pair()?;
-        let database = self
-            .spec
-            .folder
-            .listen(&format!("vchan.0.{}.111.sock", self.spec.domid))?;
-        let clients = listen_at(&self.spec.clients)?;
+        let mut inherited = Vec::with_capacity(2);
+        if let Place::Sockets(folder) = &*self.spec.place {
+            inherited.push(folder.listen(&format!("vchan.0.{}.111.sock", self.spec.domid))?);
+        }
+        inherited.push(listen_at(&self.spec.clients)?);
         let mut command = Command::new(&self.spec.program);
         let number = inherit::pass_on(command.as_std_mut(), far);
         let mut child = command
@@ -227,12 +309,12 @@ impl Keeper {
             domid: self.spec.domid,
             default_user: self.spec.default_user.clone(),
             serve_clients: true,
-            carrier: Carrier::Sockets,
+            carrier: self.spec.place.carrier(),
         };
         let send = |message: &ToRelay, fds: Vec<OwnedFd>| {
             link.send(message, fds).map_err(io::Error::other)
         };
-        send(&setup, vec![database, clients])?;
+        send(&setup, inherited)?;
         for (path, value) in self.events.keys() {
             send(&ToRelay::DbWrite { path, value }, Vec::new())?;
         }
@@ -240,41 +322,27 @@ impl Keeper {
     }
 
     /// Serves one relay; returns why it is over.
-    async fn serve(&self, epoch: u64, link: &Arc<Link>) -> String {
-        // The agent may have been there before this relay.
-        let mut attach_at = Some(Instant::now());
-        let mut pace = Pace::new(Instant::now());
-        let mut litter = Litter::default();
+    async fn serve(&mut self, epoch: u64, link: &Arc<Link>) -> String {
+        let mut agenda = Agenda::new(&self.spec.place);
         // Made while nobody looked.
-        self.look(&mut litter, &folder::News::default());
+        self.look(&mut agenda.litter, &folder::News::default());
         let flush = link.flush();
         tokio::pin!(flush);
         loop {
-            let retry = attach_at.unwrap_or_else(Instant::now);
+            let (attach_at, database_at) = (agenda.attach_at, agenda.database_at);
             let event = tokio::select! {
                 message = link.receive() => Event::Message(message),
-                news = self.watch.next() => Event::Names(news),
+                sign = self.signs.next() => Event::Sign(sign),
                 error = &mut flush => Event::WriteFailed(error),
-                () = tokio::time::sleep_until(retry), if attach_at.is_some() => Event::TryAttach,
+                () = until(attach_at), if attach_at.is_some() => Event::TryAttach,
+                () = until(database_at), if database_at.is_some() => Event::TryDatabase,
             };
             match event {
                 Event::Message(Ok(Some(message))) => {
-                    if let Err(why) = check::check(&message) {
-                        return format!("it sent what it could not have: {why}");
-                    }
-                    let wait = match pace.message(&message, Instant::now()) {
+                    let wait = match self.hear(epoch, message, &mut agenda) {
                         Ok(wait) => wait,
-                        Err(why) => return format!("it sent what it could not have: {why}"),
+                        Err(why) => return why,
                     };
-                    match &message {
-                        FromRelay::Failed { reason } => return printable(reason),
-                        FromRelay::AgentConnected { .. } => attach_at = None,
-                        FromRelay::AgentLost { .. } => {
-                            attach_at = Some(pace.attach_at(Instant::now()));
-                        }
-                        _ => {}
-                    }
-                    self.events.message(epoch, message);
                     // Even a sleep of nothing lasts a tick of the clock, and a socket that the caller
                     // has bound meanwhile would wait for it.
                     if !wait.is_zero() {
@@ -283,53 +351,132 @@ impl Keeper {
                 }
                 Event::Message(Ok(None)) => return "it ended".to_owned(),
                 Event::Message(Err(error)) => return error.to_string(),
-                Event::Names(Ok(news)) => {
-                    self.look(&mut litter, &news);
+                Event::Sign(Sign::Names(Ok(news))) => {
+                    self.look(&mut agenda.litter, &news);
                     if self.names(news).await {
                         // At once, unless it is made anew in a loop.
-                        attach_at = Some(pace.attach_at(Instant::now()));
+                        agenda.attach_at = Some(agenda.pace.attach_at(Instant::now()));
                     }
                 }
-                Event::Names(Err(error)) => return format!("its folder is gone: {error}"),
+                Event::Sign(Sign::Names(Err(error))) => {
+                    return format!("its folder is gone: {error}");
+                }
+                Event::Sign(Sign::Offer) => {
+                    agenda.attach_at = Some(agenda.pace.attach_at(Instant::now()));
+                }
                 Event::WriteFailed(error) => return error.to_string(),
-                Event::TryAttach => attach_at = self.attach(link, &mut pace),
+                Event::TryAttach => agenda.attach_at = self.attach(link, &mut agenda.pace),
+                Event::TryDatabase => {
+                    agenda.database_at = self.offer_database(link, &mut agenda.database);
+                }
             }
         }
+    }
+
+    /// Takes a message; returns how long to wait before the next, or why the relay is over.
+    fn hear(
+        &self,
+        epoch: u64,
+        message: FromRelay,
+        agenda: &mut Agenda,
+    ) -> Result<Duration, String> {
+        let made_up = |why| format!("it sent what it could not have: {why}");
+        check::check(&message).map_err(made_up)?;
+        let wait = agenda.pace.message(&message, Instant::now());
+        let wait = wait.map_err(made_up)?;
+        match (&message, &*self.spec.place) {
+            (FromRelay::Failed { reason }, _) => return Err(printable(reason)),
+            (FromRelay::AgentConnected { .. }, _) => agenda.attach_at = None,
+            (FromRelay::AgentLost { .. }, _) => {
+                agenda.attach_at = Some(agenda.pace.attach_at(Instant::now()));
+            }
+            // Its keys lead nowhere any more.
+            (FromRelay::DbSynchronised, Place::Rings(rings)) => {
+                rings.meeting().withdraw(rings.domain(), DATABASE);
+            }
+            (FromRelay::DbLost { .. }, Place::Rings(_)) => {
+                agenda.database_at = Some(agenda.database.attach_at(Instant::now()));
+            }
+            _ => {}
+        }
+        self.events.message(epoch, message);
+        Ok(wait)
     }
 
     /// Connects to the agent, if it is there, and hands the connection over. Returns when to try
     /// again, if that can be known.
-    fn attach(&self, link: &Link, pace: &mut Pace) -> Option<Instant> {
-        match self.spec.folder.connect(&self.control) {
-            Ok(stream) => {
-                pace.attached(Instant::now());
-                if let Err(error) =
-                    link.send(&ToRelay::AttachControl(End::Socket), vec![stream.into()])
+    fn attach(&mut self, link: &Link, pace: &mut Pace) -> Option<Instant> {
+        let handed = match (&*self.spec.place, &mut self.signs) {
+            (Place::Sockets(folder), _) => match folder.connect(&self.control) {
+                Ok(stream) => Handed::socket(stream.into()),
+                // Bound but not yet listening, or its queue is full.
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
+                    ) =>
                 {
-                    tracing::warn!(qube = %self.spec.qube, %error, "agent is not attached");
+                    return Some(Instant::now() + ATTACH_RETRY);
                 }
-                None
+                // It is told when it appears.
+                Err(_) => return None,
+            },
+            (Place::Rings(rings), Signs::Offers { offers, last }) => {
+                let Some(offer) = last.take() else {
+                    // Told what is there now: one that was tried is a leftover, or was left too
+                    // lately to be used again.
+                    *offers = rings.meeting().seek(rings.domain(), CONTROL);
+                    return None;
+                };
+                match rings.join(offer) {
+                    Ok(handed) => handed,
+                    Err(error) => {
+                        tracing::debug!(qube = %self.spec.qube, error = %chain(&error), "no agent");
+                        let now = Instant::now();
+                        pace.tried(now);
+                        return Some(pace.attach_at(now));
+                    }
+                }
             }
-            // Bound but not yet listening, or its queue is full.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::ConnectionRefused | io::ErrorKind::WouldBlock
-                ) =>
-            {
-                Some(Instant::now() + ATTACH_RETRY)
-            }
-            // It is told when it appears.
-            Err(_) => None,
+            (Place::Rings(_), Signs::Folder(_)) => return None,
+        };
+        pace.attached(Instant::now());
+        if let Err(error) = link.send(&ToRelay::AttachControl(handed.end), handed.fds) {
+            tracing::warn!(qube = %self.spec.qube, %error, "agent is not attached");
         }
+        None
+    }
+
+    /// Offers the QubesDB channel and hands dom0's end over. Returns when to try again, if it failed.
+    fn offer_database(&self, link: &Link, pace: &mut Pace) -> Option<Instant> {
+        let Place::Rings(rings) = &*self.spec.place else {
+            return None;
+        };
+        let now = Instant::now();
+        pace.tried(now);
+        let (handed, offer) = match rings.serve_control() {
+            Ok(served) => served,
+            Err(error) => {
+                tracing::warn!(qube = %self.spec.qube, error = %chain(&error), "no QubesDB");
+                return Some(pace.attach_at(now));
+            }
+        };
+        if let Err(error) = link.send(&ToRelay::AttachDatabase(handed.end), handed.fds) {
+            tracing::warn!(qube = %self.spec.qube, %error, "QubesDB is not offered");
+            return None;
+        }
+        rings.meeting().publish(rings.domain(), DATABASE, offer);
+        None
     }
 
     /// Looks at what the qube has left in its folder, where that is due.
     fn look(&self, litter: &mut Litter, news: &folder::News) {
+        let Place::Sockets(folder) = &*self.spec.place else {
+            return;
+        };
         if !litter.is_due(news) {
             return;
         }
-        let folder = &self.spec.folder;
         let left = folder.names().unwrap_or_default();
         let own = format!("vchan.0.{}.111.sock", self.spec.domid);
         let unknown =
@@ -343,7 +490,7 @@ impl Keeper {
     /// Looks at new names; true if the agent's control socket is among them.
     async fn names(&self, news: folder::News) -> bool {
         let names = if news.overflow {
-            self.spec.folder.names().unwrap_or_default()
+            self.spec.place.names().unwrap_or_default()
         } else {
             news.names
         };

@@ -66,6 +66,13 @@ impl Pace {
 
     /// A connection to the agent was handed over.
     pub(super) fn attached(&mut self, now: Instant) {
+        self.tried(now);
+        self.silent = self.silent.saturating_add(1);
+        self.open = self.open.saturating_add(1);
+    }
+
+    /// A connection was tried, of which the relay will say nothing.
+    pub(super) fn tried(&mut self, now: Instant) {
         let calm = self.attached.is_none_or(|at| now - at >= ATTACH_CALM);
         self.pause = if calm {
             ATTACH_FIRST
@@ -73,8 +80,6 @@ impl Pace {
             (self.pause * 2).min(ATTACH_MAX)
         };
         self.attached = Some(now);
-        self.silent = self.silent.saturating_add(1);
-        self.open = self.open.saturating_add(1);
     }
 
     /// When the next connection may be made.
@@ -144,6 +149,12 @@ mod tests {
             now = next;
         }
         assert_eq!(pauses, [50, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
+        assert!(
+            pace.message(&lost(), now).is_ok(),
+            "each may be told of as lost"
+        );
+        pace.tried(now);
+        assert_eq!(pace.attach_at(now), now + ATTACH_MAX);
         now += ATTACH_CALM;
         assert_eq!(pace.attach_at(now), now);
         pace.attached(now);

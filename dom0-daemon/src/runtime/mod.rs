@@ -15,6 +15,7 @@ use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Qube;
+use bulkhead_wire::end::Carrier;
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 
 pub use self::error::RuntimeError;
@@ -28,6 +29,7 @@ use crate::calls::{Calls, ServicesConfig};
 use crate::db::Database;
 use crate::hypervisor::{DomainEvent, Ending, Hypervisor};
 use crate::machine::{MachineError, Reason, Stopped};
+use crate::meeting::Meeting;
 use crate::policy::Policy;
 use crate::storage::{ImageDigest, Storage};
 
@@ -86,6 +88,8 @@ pub(crate) struct Inner {
     pub(crate) audit: Audit,
     pub(crate) calls: Calls,
     pub(crate) policy: Policy,
+    /// Where qubes are found that are domains of Xen.
+    pub(crate) meeting: Option<Arc<Meeting>>,
     state: Mutex<State>,
     pub(crate) own: Weak<Inner>,
 }
@@ -235,6 +239,7 @@ impl Inner {
     fn run_ended(&self, run: &Arc<Run>, stopped: Option<Stopped>) {
         run.agent.send_replace(Agent::Gone);
         self.calls.domain_gone(self, run);
+        run.place.gone();
         let mut state = self.state();
         state.domains.remove(&run.domid.0);
         if run.life.is_disposable() {
@@ -345,6 +350,13 @@ impl Runtime {
             .map_err(io("opening the audit log"))?;
         let uuids = identity::load(&config.state_dir).map_err(io("reading the qubes' UUIDs"))?;
         let deaths = hypervisor.subscribe();
+        let meeting = match hypervisor.carrier() {
+            Carrier::Sockets => None,
+            Carrier::Rings => {
+                let meeting = Meeting::start().map_err(io("connecting to xenstore"))?;
+                Some(Arc::new(meeting))
+            }
+        };
         let inner = Arc::new_cyclic(|own| Inner {
             config,
             hypervisor,
@@ -354,6 +366,7 @@ impl Runtime {
             audit,
             calls: Calls::new(),
             policy: Policy::default(),
+            meeting,
             state: Mutex::new(State::new(uuids)),
             own: own.clone(),
         });

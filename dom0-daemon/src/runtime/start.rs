@@ -20,7 +20,7 @@ use super::lifecycle::Places;
 use super::{Agent, Inner, Life, Run};
 use crate::hypervisor::{Boot, DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
 use crate::machine::{LiveChange, MachineError, Reason};
-use crate::relays::{Folder, Relay, RelaySpec};
+use crate::relays::{Folder, Place, Relay, RelaySpec, Rings};
 use crate::storage::{ImageDigest, VolumeId};
 use crate::whole_file::{self, Lasting};
 
@@ -92,7 +92,7 @@ impl Inner {
         let prepared = folder(&places.vchan(), 0o700)
             .and_then(|()| folder(&places.own(), 0o700))
             .and_then(|()| folder(&places.overlay(), 0o700))
-            .and_then(|()| Folder::open(&places.vchan(), &places.own()))
+            .and_then(|()| self.place(&places, spec.domid))
             .map_err(io_error(&qube.name));
         let record = RunRecord {
             qube: qube.clone(),
@@ -102,7 +102,7 @@ impl Inner {
             started: crate::audit::now_ms() / 1000,
         };
         let brought = match prepared {
-            Ok(folder) => self.create(&spec, record, folder, &places).await,
+            Ok(place) => self.create(&spec, record, place, &places).await,
             Err(error) => Err(error),
         };
         if brought.is_err() {
@@ -116,13 +116,13 @@ impl Inner {
         &self,
         spec: &DomainSpec,
         record: RunRecord,
-        folder: Folder,
+        place: Place,
         places: &Places,
     ) -> Result<Arc<Run>, MachineError> {
         let name = &spec.name;
         write_record(&places.record(), &record).map_err(io_error(name))?;
         // The relay comes first: it starts while the domain does.
-        let run = self.register(record, spec.uuid, folder, false)?;
+        let run = self.register(record, spec.uuid, place, false)?;
         self.hypervisor
             .create(spec)
             .await
@@ -131,6 +131,14 @@ impl Inner {
                 source,
             })?;
         Ok(run)
+    }
+
+    /// How a qube is reached whose folders are there.
+    fn place(&self, places: &Places, domid: DomId) -> io::Result<Place> {
+        Ok(match &self.meeting {
+            None => Place::Sockets(Folder::open(&places.vchan(), &places.own())?),
+            Some(meeting) => Place::Rings(Rings::new(Arc::clone(meeting), domid.0, &places.own())?),
+        })
     }
 
     async fn netvm_of(&self, qube: &Qube) -> Result<Option<DomId>, MachineError> {
@@ -212,11 +220,11 @@ impl Inner {
         &self,
         record: RunRecord,
         uuid: Uuid,
-        folder: Folder,
+        place: Place,
         paused: bool,
     ) -> Result<Arc<Run>, MachineError> {
         let name = record.qube.name.clone();
-        let folder = Arc::new(folder);
+        let place = Arc::new(place);
         let run = Arc::new(Run {
             name: name.clone(),
             domid: record.domid,
@@ -225,7 +233,7 @@ impl Inner {
             life: record.life,
             started: record.started,
             default_user: record.qube.default_user.clone(),
-            folder: Arc::clone(&folder),
+            place: Arc::clone(&place),
             relay: OnceLock::new(),
             agent: watch::Sender::new(Agent::Absent),
             epoch: AtomicU64::new(0),
@@ -254,7 +262,7 @@ impl Inner {
                 qube: name.to_string(),
                 domid: run.domid.0,
                 default_user: run.default_user.clone(),
-                folder,
+                place,
                 clients: clients_socket(&self.config.runtime_dir, &name),
             },
             Arc::new(GuestEvents::new(self.own.clone(), Arc::downgrade(&run))),
@@ -268,7 +276,9 @@ impl Inner {
     /// Undoes [`Self::register`] for a start that failed.
     fn forget_run(&self, domid: DomId, name: &QubeName) {
         let mut state = self.state();
-        state.domains.remove(&domid.0);
+        if let Some(run) = state.domains.remove(&domid.0) {
+            run.place.gone();
+        }
         if let Some(entry) = state.qubes.get_mut(name) {
             entry.run = None;
             entry.spec = None;
@@ -305,9 +315,9 @@ impl Inner {
         if record.domid != info.spec.domid || record.qube.name != info.spec.name {
             return Err(io::Error::other("its record is another domain's"));
         }
-        let folder = Folder::open(&places.vchan(), &places.own())?;
+        let place = self.place(&places, info.spec.domid)?;
         let paused = info.state == DomainState::Paused;
-        self.register(record, info.spec.uuid, folder, paused)
+        self.register(record, info.spec.uuid, place, paused)
             .map(|_| ())
             .map_err(|e| io::Error::other(chain(&e)))
     }

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::lifecycle::Command;
 use crate::hypervisor::DomId;
 use crate::machine::{Declared, Stopped};
-use crate::relays::{Folder, Relay};
+use crate::relays::{Place, Relay};
 use crate::storage::ImageDigest;
 
 /// Longest chain from a qube to the template its root comes from: disposable, its disposable
@@ -66,7 +66,7 @@ pub(crate) struct Run {
     /// Seconds since the epoch.
     pub(crate) started: u64,
     pub(crate) default_user: String,
-    pub(crate) folder: Arc<Folder>,
+    pub(crate) place: Arc<Place>,
     pub(crate) relay: std::sync::OnceLock<Arc<Relay>>,
     pub(crate) agent: watch::Sender<Agent>,
     /// Counts its relays: what an earlier one asked cannot be answered any more.

@@ -3,6 +3,7 @@
 use bulkhead_hw_tests::scenario::Scenario;
 
 mod calls;
+mod daemon;
 mod guest;
 mod harness;
 mod hcl;
@@ -15,6 +16,7 @@ mod xl;
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
     [
         calls::SCENARIOS,
+        daemon::SCENARIOS,
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,

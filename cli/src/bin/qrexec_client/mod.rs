@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use bulkhead_qrexec::pump::PumpError;
-use bulkhead_vchan::{IdError, VchanError};
+use bulkhead_vchan::{IdError, TransportError};
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
 use bulkhead_wire::qrexec::command::CommandError;
@@ -95,7 +95,7 @@ enum ClientError {
     #[error("the daemon named no usable domain")]
     Domain(#[from] IdError),
     #[error("the data channel cannot be opened")]
-    Channel(#[from] VchanError),
+    Channel(#[from] TransportError),
     #[error("the standard streams cannot be used")]
     Streams(#[source] io::Error),
     #[error("standard input is no stream socket")]

@@ -10,7 +10,8 @@ use bulkhead_qrexec::launch::{self, Diagnostics};
 use bulkhead_qrexec::lookup::Service;
 use bulkhead_qrexec::pump::{self, LocalChild, Options, Streams, Switch};
 use bulkhead_qrexec::serve::{Host, LINGER, Run, serve};
-use bulkhead_vchan::{DomId, Port, SocketDir};
+use bulkhead_vchan::xen::Rings;
+use bulkhead_vchan::{DomId, Port, SocketDir, Transport};
 use bulkhead_wire::qrexec::command::{Command, What};
 use bulkhead_wire::qrexec::data::Role;
 use bulkhead_wire::qrexec::local::ClientCommand;
@@ -88,14 +89,15 @@ fn runtime_dir() -> PathBuf {
         .join("bulkhead")
 }
 
-fn vchans(qube: &str) -> Result<SocketDir, ClientError> {
-    if std::env::var_os("VCHAN_SOCKET_DIR").is_some() {
-        return Ok(SocketDir::from_env()?);
-    }
-    Ok(SocketDir::new(
-        runtime_dir().join("qubes").join(qube).join("vchan"),
-        DomId::DOM0,
-    ))
+/// Channels of `qube`: as the environment says, on Xen, or by the sockets in its folder.
+fn channels(qube: &str) -> Result<Transport, ClientError> {
+    Ok(match Transport::from_env()? {
+        Transport::Neither(_) => Transport::Sockets(SocketDir::new(
+            runtime_dir().join("qubes").join(qube).join("vchan"),
+            DomId::DOM0,
+        )),
+        chosen => chosen,
+    })
 }
 
 fn deadline(arguments: &Arguments) -> Instant {
@@ -142,9 +144,9 @@ fn qube_to_dom0(arguments: &Arguments, request: &Request) -> Result<i32, ClientE
     };
     let mut source = Daemon::send(&sockets(arguments), &request.qube, &answer)?;
     let endpoint = source.endpoint()?;
-    let dir = vchans(&request.qube)?;
+    let channels = channels(&request.qube)?;
     let (domain, port) = (DomId::new(endpoint.domain)?, Port::new(endpoint.port));
-    let mut channel = dir.connect(domain, port, deadline(arguments))?;
+    let mut channel = channels.connect(domain, port, deadline(arguments))?;
     let ending = serve(&mut channel, command, arguments.detach, &Dom0::new())?;
     channel.linger(LINGER);
     Ok(ending.local.unwrap_or(0))
@@ -194,8 +196,8 @@ fn dom0_to_qube(arguments: &Arguments) -> Result<i32, ClientError> {
         &execute(arguments, 0),
     )?;
     let endpoint = daemon.endpoint()?;
-    let dir = vchans(&arguments.domain)?;
-    let listener = dir.listen(DomId::new(endpoint.domain)?, Port::new(endpoint.port))?;
+    let (domain, port) = (DomId::new(endpoint.domain)?, Port::new(endpoint.port));
+    let listener = channels(&arguments.domain)?.listen(domain, port, Rings::DATA)?;
     let mut options = Options::new(Role::Caller);
     options.filter_main = arguments.filter_stdout;
     options.filter_errors = arguments.filter_stderr;

@@ -52,6 +52,9 @@ pub struct Options {
     pub copy_errors: Option<Output>,
     /// The call is over when the other end of this is closed.
     pub life: Option<OwnedFd>,
+    /// Readable when the peer is gone, of which its domain's end is a case that rings cannot tell.
+    /// What it had sent is still taken. One that only hangs up tells nothing.
+    pub peer: Option<OwnedFd>,
 }
 
 impl Options {
@@ -73,6 +76,7 @@ impl Options {
             reports: None,
             copy_errors: None,
             life: None,
+            peer: None,
         }
     }
 }
@@ -579,6 +583,10 @@ impl Pump {
             fds.push(PollFd::new(life, PollFlags::empty()));
             fds.len() - 1
         });
+        let peer_at = self.options.peer.as_ref().map(|peer| {
+            fds.push(PollFd::new(peer, PollFlags::IN));
+            fds.len() - 1
+        });
         let switch_at = self.options.switch.as_ref().map(|switch| {
             fds.push(PollFd::new(switch, PollFlags::IN));
             fds.len() - 1
@@ -602,7 +610,14 @@ impl Pump {
         let on_channel = seen(channel_at);
         let left = PollFlags::HUP | PollFlags::ERR;
         self.hung_up = seen(life_at).intersects(left);
+        let on_peer = seen(peer_at);
         drop(fds);
+        if on_peer.contains(PollFlags::IN) {
+            channel.peer_died();
+        }
+        if !on_peer.is_empty() {
+            self.options.peer = None;
+        }
         let is_due = channel.patience().is_some_and(|left| left.is_zero());
         if !on_channel.is_empty() || is_due {
             channel.acknowledge().map_err(PumpError::Channel)?;

@@ -8,7 +8,7 @@
 //! - There is no half close: [`Channel::finish`] does nothing, and the peer sees an end when the
 //!   channel is dropped. Protocols that need the end of a stream say it themselves, as qrexec does.
 //! - A domain that is destroyed signals nobody. Who knows of it says so
-//!   ([`XenChannel::peer_died`]); channels that [`super::Home`] makes look by themselves.
+//!   ([`Channel::peer_died`]); channels that [`super::Home`] makes look by themselves.
 
 use std::fmt::Debug;
 use std::io::{self, IoSlice};
@@ -406,11 +406,6 @@ impl<B: Bell> RingChannel<B> {
         Self { end, bell }
     }
 
-    /// Takes note that the peer's domain was destroyed. What it wrote can still be read.
-    pub fn peer_died(&mut self) {
-        self.end.peer_died();
-    }
-
     /// Whether the peer is gone. There may be bytes to read nevertheless.
     #[must_use]
     pub fn is_gone(&self) -> bool {
@@ -462,6 +457,10 @@ impl<B: Bell> Channel for RingChannel<B> {
 
     fn patience(&self) -> Option<Duration> {
         self.bell.patience()
+    }
+
+    fn peer_died(&mut self) {
+        self.end.peer_died();
     }
 
     fn hung_up(&self, _: PollFlags) -> bool {

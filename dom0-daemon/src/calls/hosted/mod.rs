@@ -30,7 +30,7 @@ pub use self::limits::{HOSTED_MAX, HOSTED_PER_QUBE};
 use self::limits::{Place, Places};
 pub use self::process::CONNECT_TIMEOUT;
 use self::process::{Caller, FarEnds, Pump, Starter, Streams, Went, log_pipe, see_through};
-use super::{Connection, Key, Request, Verdict, socket_name};
+use super::{Connection, Key, Request, Verdict, named};
 use crate::policy::PolicyService;
 use crate::relays::SharedLines;
 use crate::runtime::{Inner, Run};
@@ -197,11 +197,11 @@ impl Inner {
             port.ok_or("no port is free between it and dom0")?
         };
         let key = (from, 0, port);
-        // A leftover of the qube's own would be taken for the caller.
-        run.folder.remove(&socket_name(key));
+        let connection = named(key);
+        run.place.expect(&connection);
         let caller = Caller {
-            folder: Arc::clone(&run.folder),
-            socket: socket_name(key),
+            place: Arc::clone(&run.place),
+            connection,
             news,
         };
         let mut verdict = Verdict::allow(by, allow);
@@ -244,7 +244,7 @@ impl Inner {
             Found::Policy(_) => Streams::Sockets,
             Found::Service(_) | Found::Nothing { .. } => Streams::Pipes,
         };
-        let (pump, ends) = Pump::start(&self.config, run.domid.0, streams, &errors)?;
+        let (pump, ends) = Pump::start(&self.config, run, streams, &errors)?;
         let mut starter = None;
         let mut own = None;
         match found {

@@ -9,18 +9,19 @@ use std::time::Duration;
 
 use bulkhead_qrexec::launch::output_pipe;
 use bulkhead_sandbox::inherit;
-use bulkhead_vchan::{SocketChannel, seqpacket};
-use bulkhead_wire::end::{Carrier, End};
+use bulkhead_vchan::xen::Offer;
+use bulkhead_vchan::{Port, SocketChannel, seqpacket};
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::relay::encode;
 use bulkhead_wire::service::{Order, Report, ToPump};
 use serde::Serialize;
 use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::relays::Folder;
-use crate::runtime::RuntimeConfig;
+use crate::relays::{Folder, Handed, Named, Place, Rings};
+use crate::runtime::{Run, RuntimeConfig};
 
 /// How long a caller may take to offer its data channel, once it was told to: as the reference.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -79,10 +80,10 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Starts one for a caller in domain `domid`.
+    /// Starts one for a call of `caller`.
     pub(super) fn start(
         config: &RuntimeConfig,
-        domid: u32,
+        caller: &Run,
         streams: Streams,
         errors: &OwnedFd,
     ) -> io::Result<(Self, FarEnds)> {
@@ -94,8 +95,11 @@ impl Pump {
         command.arg("--call").arg("--fd").kill_on_drop(true);
         let (child, link) = spawn(command, Environment::None, errors)?;
         let near = [&report_near, &stdin_near, &stdout_near, &stderr_near];
-        let carrier = Carrier::Sockets;
-        send(&link, &ToPump::Setup { domid, carrier }, &near)?;
+        let setup = ToPump::Setup {
+            domid: caller.domid.0,
+            carrier: caller.place.carrier(),
+        };
+        send(&link, &setup, &near)?;
         let far = FarEnds {
             stdin,
             stdout,
@@ -105,10 +109,9 @@ impl Pump {
         Ok((Self { child, link }, far))
     }
 
-    fn connected(&self, stream: UnixStream) -> io::Result<()> {
-        // Made ready here: the pump has no calls for that.
-        let channel = SocketChannel::new(stream.into())?.into_inner();
-        send(&self.link, &ToPump::Channel(End::Socket), &[&channel])
+    fn connected(&self, channel: &Handed) -> io::Result<()> {
+        let fds: Vec<_> = channel.fds.iter().collect();
+        send(&self.link, &ToPump::Channel(channel.end), &fds)
     }
 }
 
@@ -169,18 +172,52 @@ pub(super) fn log_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
     Ok((reader, writer.into()))
 }
 
-/// The caller's end of a call: a socket that is to appear in its folder.
+/// The caller's end of a call, which is to appear: a socket in its folder, or an offer.
 #[derive(Debug)]
 pub(super) struct Caller {
-    pub(super) folder: Arc<Folder>,
-    pub(super) socket: String,
-    /// Says when something of that name appeared; closed when the call is over.
+    pub(super) place: Arc<Place>,
+    pub(super) connection: Named,
+    /// Says when a socket of that name appeared; closed when the call is over.
     pub(super) news: mpsc::Receiver<()>,
 }
 
 impl Caller {
     /// Connects as soon as that can be; nothing where it could not be in time, or the call is over.
-    async fn connect(&mut self) -> Option<UnixStream> {
+    async fn connect(&mut self) -> Option<Handed> {
+        let place = Arc::clone(&self.place);
+        match &*place {
+            Place::Sockets(folder) => {
+                let stream = self.connect_in(folder).await?;
+                // Made ready here: the pump has no calls for that.
+                let channel = SocketChannel::new(stream.into()).ok()?;
+                Some(Handed::socket(channel.into_inner()))
+            }
+            Place::Rings(rings) => {
+                let (_, _, port) = self.connection.key;
+                let (caller, port) = (rings.domain(), Port::new(port));
+                let offers = rings.meeting().seek(caller, port);
+                let joined = timeout(CONNECT_TIMEOUT, self.join(rings, offers)).await;
+                rings.meeting().end(caller, port);
+                joined.ok().flatten()
+            }
+        }
+    }
+
+    async fn join(&mut self, rings: &Rings, mut offers: mpsc::Receiver<Offer>) -> Option<Handed> {
+        loop {
+            let offer = tokio::select! {
+                offer = offers.recv() => offer?,
+                () = closed(&mut self.news) => return None,
+            };
+            match rings.join(offer) {
+                Ok(handed) => return Some(handed),
+                // What a caller of before left behind.
+                Err(error) => tracing::debug!(error = %chain(&error), "a channel is no more"),
+            }
+        }
+    }
+
+    async fn connect_in(&mut self, folder: &Folder) -> Option<UnixStream> {
         let deadline = Instant::now() + CONNECT_TIMEOUT;
         let mut listens_soon = false;
         loop {
@@ -196,7 +233,7 @@ impl Caller {
                 Err(_) if Instant::now() >= deadline => return None,
                 Err(_) => {}
             }
-            match self.folder.connect(&self.socket) {
+            match folder.connect(&self.connection.name) {
                 Ok(stream) => return Some(stream),
                 Err(e) => {
                     let soon = [io::ErrorKind::ConnectionRefused, io::ErrorKind::WouldBlock];
@@ -223,10 +260,12 @@ pub(super) async fn see_through(
     mut caller: Caller,
 ) -> Went {
     let mut went = Went::NobodyCame;
-    if let Some(stream) = caller.connect().await
-        && pump.connected(stream).is_ok()
+    if let Some(channel) = caller.connect().await
+        && pump.connected(&channel).is_ok()
     {
         went = Went::Served;
+        // The pump has it alone: else it would outlive the pump.
+        drop(channel);
         // Either tells that it is over.
         tokio::select! {
             _ = pump.child.wait() => {}

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bulkhead_model::qube::{Mib, Qube};
 use bulkhead_wire::causes;
+use bulkhead_wire::end::Carrier;
 use bulkhead_wire::xl::{self, Answer, Operation};
 use tokio::sync::{broadcast, mpsc, watch};
 
@@ -255,6 +256,10 @@ fn unsupported(error: &AskError) -> HypervisorError {
 impl Hypervisor for Xen {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn carrier(&self) -> Carrier {
+        Carrier::Rings
     }
 
     async fn probe(&self) -> Result<HostReport, HypervisorError> {

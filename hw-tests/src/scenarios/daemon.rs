@@ -1,0 +1,255 @@
+//! The daemon on Xen: what is declared runs, and calls reach it.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_hw_tests::line::{Ended, Line, PATIENCE};
+use bulkhead_hw_tests::scenario::{Need, Scenario, World};
+use bulkhead_templates::tools::run;
+
+use super::guest::{template, with_snapshots};
+use super::packages;
+
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "daemon::two_qubes_run_call_and_outlive_the_daemon",
+    needs: &[Need::Xen, Need::Throwaway],
+    run: two_qubes_run_call_and_outlive_the_daemon,
+}];
+
+/// Longer than two qubes take to start under emulation.
+const STARTS: Duration = Duration::from_secs(300);
+
+/// Bytes of the disk of the template here: the daemon reads all of it, which takes its time under
+/// emulation, and what is written goes elsewhere.
+const ROOT_MIB: u64 = 512;
+
+const TEMPLATE: &str = "/var/tmp/template";
+
+const SYSTEM: &str = r#"(
+    defaults: (
+        template: "debian",
+        vcpus: 1,
+        memory: (initial: 300, maximum: 300),
+        netvm: None,
+        // The rest of systemd takes long under emulation, and is not what this is about.
+        kernelopts: "systemd.unit=qube-agent.service systemd.show_status=no",
+    ),
+    templates: {"debian": (source: Image("/var/tmp/template"))},
+    qubes: {
+        "work": (label: "blue", autostart: true, volumes: {"private": (size: 64)}),
+        "vault": (label: "black", autostart: true, volumes: {"private": (size: 64)}),
+    },
+    policy: [
+        "test.Echo * work vault allow",
+        "test.Dom0 * work @adminvm allow user=root",
+        "qubes.Filecopy * work vault allow",
+    ],
+)"#;
+
+/// Puts the template into dom0, as a folder that a description can name.
+fn put_template(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let image = template()?;
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let small = folder.path().join("root.ext4");
+    shrink(&image.file("root.ext4"), &small)?;
+    let device = world.attach(&small, "template")?;
+    dom0.sh(&format!(
+        "mkdir {TEMPLATE}; dd if={device} of={TEMPLATE}/root.ext4 bs=1M conv=sparse status=none"
+    ))?;
+    for file in ["vmlinux", "initrd"] {
+        dom0.put_file(&image.file(file), &format!("{TEMPLATE}/{file}"))?;
+    }
+    Ok(())
+}
+
+fn shrink(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp")
+        .args(["--sparse=always", "--"])
+        .args([from, to]))?;
+    let size = format!("{ROOT_MIB}M");
+    run(Command::new("e2fsck").args(["-fp"]).arg(to))?;
+    run(Command::new("resize2fs").arg(to).arg(size))?;
+    std::fs::File::options()
+        .write(true)
+        .open(to)?
+        .set_len(ROOT_MIB << 20)
+        .context("cannot cut the disk")
+}
+
+/// Starts the daemon on Xen.
+fn start(dom0: &dyn Line) -> Result<()> {
+    dom0.sh("mkdir -p /etc/systemd/system/bulkheadd.service.d
+         printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen\n' \
+           > /etc/systemd/system/bulkheadd.service.d/xen.conf
+         systemctl daemon-reload")?;
+    dom0.sh("systemctl start bulkheadd || { journalctl -u bulkheadd --no-pager; false; }")
+        .map(drop)
+}
+
+/// Runs a command in a qube.
+fn in_qube(dom0: &dyn Line, qube: &str, command: &str) -> Result<Ended> {
+    dom0.run(&["timeout", "100", "bulkhead", "run", qube, "--", command])
+}
+
+/// Runs a command in a qube, which must succeed.
+fn sh(dom0: &dyn Line, qube: &str, command: &str) -> Result<String> {
+    let ended = in_qube(dom0, qube, command)?;
+    if ended.code != 0 {
+        let log = dom0.sh("journalctl -u bulkheadd --no-pager | tail -40")?;
+        anyhow::bail!("`{command}` in {qube}: {ended:?}\n{log}");
+    }
+    Ok(ended.out)
+}
+
+/// Both qubes run, by what the daemon says and by what Xen says.
+fn both_run(dom0: &dyn Line) -> Result<()> {
+    let rows = "bulkhead ls --json | tr -d ' \n'";
+    let done = dom0.wait_until(
+        &format!("test $({rows} | grep -o '\"state\":\"running\"' | wc -l) = 2"),
+        STARTS,
+    );
+    if let Err(error) = done {
+        let log = dom0.sh(
+            "bulkhead ls; xl list; tail -30 /var/lib/bulkhead/log/qubes/*.log;
+             journalctl -u bulkheadd --no-pager | tail -60; xenstore-ls -p /local/domain/0/data || true",
+        )?;
+        return Err(error.context(log));
+    }
+    let listed = dom0.sh("xl list")?;
+    for name in ["work", "vault"] {
+        ensure!(listed.contains(name), "{listed}");
+    }
+    Ok(())
+}
+
+fn two_qubes_run_call_and_outlive_the_daemon(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    with_snapshots(dom0)?;
+    packages::install(dom0)?;
+    put_template(world)?;
+    dom0.put(SYSTEM.as_bytes(), "/etc/bulkhead/system.ron")?;
+    start(dom0)?;
+    dom0.sh("bulkhead apply --yes 2>&1")?;
+    both_run(dom0)?;
+    run_in_qubes(dom0)?;
+    calls_between_qubes(dom0)?;
+    calls_to_dom0(dom0)?;
+    copies_files(dom0)?;
+    outlives_a_relay(dom0)?;
+    outlives_the_daemon(dom0)?;
+    stops(dom0)
+}
+
+fn run_in_qubes(dom0: &dyn Line) -> Result<()> {
+    let said =
+        dom0.sh("printf 'to and fro' | timeout 100 bulkhead run work -- 'cat; echo x >&2' 2>&1")?;
+    ensure!(said == "to and frox\n", "{said:?}");
+    let ended = in_qube(dom0, "vault", "exit 3")?;
+    ensure!(ended.code == 3, "{ended:?}");
+    // More than all rings hold.
+    let sum = dom0.sh("head -c 2000000 /dev/zero | timeout 100 bulkhead run vault -- 'wc -c'")?;
+    ensure!(sum.trim() == "2000000", "{sum}");
+    let back = dom0.sh("timeout 100 bulkhead run vault -- 'head -c 2000000 /dev/zero' | wc -c")?;
+    ensure!(back.trim() == "2000000", "{back}");
+    Ok(())
+}
+
+/// Makes a service in a qube.
+const SERVICE: &str = "mkdir -p /usr/local/etc/qubes-rpc
+printf '#!/bin/sh\\necho from $QREXEC_REMOTE_DOMAIN; cat; exit 5\\n' \
+  > /usr/local/etc/qubes-rpc/test.Echo
+chmod +x /usr/local/etc/qubes-rpc/test.Echo
+";
+
+fn calls_between_qubes(dom0: &dyn Line) -> Result<()> {
+    dom0.put(SERVICE.as_bytes(), "/tmp/service")?;
+    for qube in ["work", "vault"] {
+        dom0.sh(&format!(
+            "timeout 100 bulkhead run --user root {qube} -- 'sh -eus' < /tmp/service"
+        ))?;
+    }
+    let call = |from, to| {
+        let command = format!("echo hello | qrexec-client-vm {to} test.Echo");
+        in_qube(dom0, from, &command)
+    };
+    let allowed = call("work", "vault")?;
+    ensure!(
+        allowed.code == 5 && allowed.out == "from work\nhello\n",
+        "{allowed:?}"
+    );
+    let denied = call("vault", "work")?;
+    ensure!(denied.code == 126 && denied.out.is_empty(), "{denied:?}");
+    Ok(())
+}
+
+fn calls_to_dom0(dom0: &dyn Line) -> Result<()> {
+    dom0.sh(
+        "mkdir -p /etc/qubes-rpc; printf '#!/bin/sh\nread line; echo dom0 got $line\n' \
+         > /etc/qubes-rpc/test.Dom0; chmod +x /etc/qubes-rpc/test.Dom0",
+    )?;
+    let said = sh(dom0, "work", "echo this | qrexec-client-vm dom0 test.Dom0")?;
+    ensure!(said == "dom0 got this\n", "{said:?}");
+    let client = dom0.run(&["qrexec-client", "-d", "work", "user:exit 4"])?;
+    ensure!(client.code == 4, "{client:?}");
+    Ok(())
+}
+
+fn copies_files(dom0: &dyn Line) -> Result<()> {
+    let digest = |said: String| said.split(' ').next().map(str::to_owned);
+    let sent = sh(
+        dom0,
+        "work",
+        "head -c 3000000 /dev/urandom > /tmp/file; sha256sum /tmp/file; qvm-copy-to-vm vault /tmp/file",
+    )?;
+    let got = sh(dom0, "vault", "sha256sum ~/QubesIncoming/work/file")?;
+    ensure!(digest(sent) == digest(got), "the copy differs");
+    Ok(())
+}
+
+fn outlives_a_relay(dom0: &dyn Line) -> Result<()> {
+    dom0.sh("kill -9 $(pgrep -x bulkhead-relay)")?;
+    dom0.wait_until(
+        "journalctl -u bulkheadd --no-pager | grep -c 'is replaced' | grep -qx 2",
+        PATIENCE,
+    )?;
+    both_run(dom0)?;
+    sh(dom0, "vault", "true").map(drop)
+}
+
+fn outlives_the_daemon(dom0: &dyn Line) -> Result<()> {
+    let before = dom0.sh("xl list | awk '{print $1, $2}'")?;
+    dom0.sh("systemctl restart bulkheadd")?;
+    both_run(dom0)?;
+    let after = dom0.sh("xl list | awk '{print $1, $2}'")?;
+    ensure!(before == after, "{before}{after}");
+    let said = sh(
+        dom0,
+        "work",
+        "echo hello | qrexec-client-vm vault test.Echo; echo $?",
+    )?;
+    ensure!(said == "from work\nhello\n5\n", "{said:?}");
+    Ok(())
+}
+
+fn stops(dom0: &dyn Line) -> Result<()> {
+    let mut running = dom0.start(&["bulkhead", "run", "vault", "--", "echo begun; sleep 1000"])?;
+    running.wait_for("begun", PATIENCE)?;
+    dom0.sh("bulkhead kill vault")?;
+    // Nothing but the daemon can tell of a domain that is gone.
+    let cut = running.wait(PATIENCE)?;
+    ensure!(
+        cut.code == 255 && cut.err.contains("qube vault ended"),
+        "{cut:?}"
+    );
+    dom0.sh("bulkhead stop work")?;
+    for qube in ["work", "vault"] {
+        // Xen takes a moment to give its memory back.
+        dom0.wait_until(&format!("! xl domid {qube}"), PATIENCE)?;
+    }
+    let left = dom0.sh("xenstore-ls /local/domain/0/data/vchan; ls /run/bulkhead/qubes")?;
+    ensure!(left.is_empty(), "left behind: {left}");
+    Ok(())
+}
