@@ -21,6 +21,9 @@ const BOOTS: Duration = Duration::from_secs(420);
 /// For a resumed dom0 to answer.
 const ANSWERS: Duration = Duration::from_secs(60);
 
+/// What Xen and dom0 say.
+const CONSOLE: &str = "console";
+
 /// What is kept of a machine's memory.
 const STATE: &str = "memory";
 
@@ -87,7 +90,7 @@ fn boot(tools: &Tools, image: &Image, dir: &Path) -> Result<()> {
     match booted {
         Ok(qemu) => qemu.save(&dir.join(STATE)),
         Err(error) => {
-            let console = fs::read_to_string(folder.path().join("console")).unwrap_or_default();
+            let console = fs::read_to_string(folder.path().join(CONSOLE)).unwrap_or_default();
             let last: Vec<&str> = console.lines().rev().take(40).collect();
             let last: Vec<&str> = last.into_iter().rev().collect();
             Err(error.context(format!("dom0 does not come up\n{}", last.join("\n"))))
@@ -125,10 +128,18 @@ impl Machine {
         Ok(found.trim().to_owned())
     }
 
+    /// Whether a domain ended by a triple fault. No kernel of ours does that; QEMU's nested SVM does,
+    /// rarely: Xen then shows the domain with registers that are Xen's own, or in the middle of what
+    /// cannot fault.
+    pub fn lost_domain(&self) -> bool {
+        let console = fs::read(self.folder.path().join(CONSOLE)).unwrap_or_default();
+        String::from_utf8_lossy(&console).contains("Triple fault")
+    }
+
     /// Puts what the machine wrote into `folder`; what cannot be had is said there.
     pub fn keep_logs(&mut self, folder: &Path) -> Result<PathBuf> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for name in ["console", "qemu.log"] {
+        for name in [CONSOLE, "qemu.log"] {
             // Nothing was written if the machine never ran.
             let _ = fs::copy(self.folder.path().join(name), folder.join(name));
         }

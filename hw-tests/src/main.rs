@@ -4,7 +4,7 @@
 
 mod scenarios;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -12,13 +12,16 @@ use anyhow::{Context, Result, bail};
 use bulkhead_hw_tests::machine::Saved;
 use bulkhead_hw_tests::scenario::{Place, Scenario, World};
 use bulkhead_hw_tests::spawned::Spawned;
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 /// What is missing where somebody starts this by hand.
 const BY_XTASK: &str = "run this by `cargo xtask test --xen`";
 
 /// What begins so takes minutes and says how long things take; it runs where it is asked for.
 const MEASURES: &str = "measure::";
+
+/// Times that a scenario may begin: QEMU's emulation of nested domains loses one now and then.
+const TRIES: u32 = 3;
 
 fn main() -> ExitCode {
     match run() {
@@ -96,7 +99,7 @@ fn setting(name: &str) -> Option<PathBuf> {
 fn trial(
     scenario: Scenario,
     place: Place,
-    world: impl FnOnce() -> Result<World> + Send + 'static,
+    world: impl Fn() -> Result<World> + Send + 'static,
     logs: PathBuf,
 ) -> Trial {
     let measures = scenario.name.starts_with(MEASURES);
@@ -104,15 +107,45 @@ fn trial(
         if let Some(why) = scenario.needs.iter().find_map(|&need| place.lacks(need)) {
             return Ok(Completion::ignored_with(why));
         }
-        let mut world = world().map_err(|error| Failed::from(format!("{error:?}")))?;
-        (scenario.run)(&world).map_err(|error| {
-            let kept = match world.keep_logs(&logs) {
-                Ok(()) => format!("logs are in {}", logs.display()),
-                Err(error) => format!("logs could not be kept: {error:#}"),
-            };
-            Failed::from(format!("{error:?}\n{kept}"))
-        })?;
-        Ok(Completion::Completed)
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            match attempt(scenario, &world, &logs) {
+                Ok(()) => return Ok(Completion::Completed),
+                Err(lost) if lost.by_emulator && left > 0 => {
+                    eprintln!("{}: the emulator lost a domain; again", scenario.name);
+                }
+                Err(lost) => return Err(lost.told.into()),
+            }
+        }
     })
     .with_ignored_flag(measures)
+}
+
+/// A scenario that did not come to its end.
+struct Lost {
+    told: String,
+    by_emulator: bool,
+}
+
+fn attempt(
+    scenario: Scenario,
+    world: &impl Fn() -> Result<World>,
+    logs: &Path,
+) -> Result<(), Lost> {
+    let mut world = world().map_err(|error| Lost {
+        told: format!("{error:?}"),
+        by_emulator: false,
+    })?;
+    (scenario.run)(&world).map_err(|error| {
+        let by_emulator = world.lost_by_emulator();
+        let kept = match world.keep_logs(logs) {
+            Ok(()) => format!("logs are in {}", logs.display()),
+            Err(error) => format!("logs could not be kept: {error:#}"),
+        };
+        Lost {
+            told: format!("{error:?}\n{kept}"),
+            by_emulator,
+        }
+    })
 }

@@ -105,6 +105,14 @@ impl World {
         }
     }
 
+    /// Whether what went wrong was the emulator's doing.
+    pub fn lost_by_emulator(&self) -> bool {
+        match &self.at {
+            At::Machine(machine) => machine.lost_domain(),
+            At::Line(_) => false,
+        }
+    }
+
     /// Keeps what is left of a scenario that failed, where there is something to keep.
     pub fn keep_logs(&mut self, folder: &Path) -> Result<()> {
         match &mut self.at {
