@@ -123,6 +123,11 @@ pub(crate) const APPLETS: &[Applet] = &[
         run: crate::qubesdb::daemon::main,
     },
     Applet {
+        name: "qube-network",
+        installed: LIB,
+        run: crate::network::main,
+    },
+    Applet {
         name: "qvm-open-in-vm",
         installed: BIN,
         run: open::qvm_open_in_vm,

@@ -16,6 +16,7 @@ mod client_vm;
 mod guard;
 mod init;
 mod install_root;
+mod network;
 mod options;
 mod qubesdb;
 mod report;

@@ -30,7 +30,7 @@ const CLIENT: &str = "/tmp/qube-agent qrexec-client-vm --agent-socket=/run/bulkh
 const BULK: &str = "16M";
 
 /// Guests from the template, and what stands in for dom0.
-struct Guests<'a> {
+pub(super) struct Guests<'a> {
     dom0: &'a dyn Line,
     /// With their consoles, which end with them.
     all: Vec<(String, Running)>,
@@ -43,7 +43,7 @@ fn service(script: &str) -> String {
 }
 
 impl<'a> Guests<'a> {
-    fn boot(world: &'a World, names: &[&str]) -> Result<Self> {
+    pub(super) fn boot(world: &'a World, names: &[&str]) -> Result<Self> {
         let dom0 = world.dom0();
         let image = template()?;
         with_snapshots(dom0)?;
@@ -80,7 +80,7 @@ impl<'a> Guests<'a> {
     }
 
     /// What a guest says to a script.
-    fn ask(&self, name: &str, script: &str) -> Result<String> {
+    pub(super) fn ask(&self, name: &str, script: &str) -> Result<String> {
         self.shell("CALL", name, script)
     }
 }

@@ -7,6 +7,7 @@ mod daemon;
 mod guest;
 mod harness;
 mod hcl;
+mod network;
 mod packages;
 mod vchan;
 mod xen;
@@ -20,6 +21,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,
+        network::SCENARIOS,
         packages::SCENARIOS,
         vchan::SCENARIOS,
         xen::SCENARIOS,

@@ -14,7 +14,7 @@ use super::{SOCKET, SOCKET_READ_ONLY, socket_dirs};
 
 /// Why a request has no answer.
 #[derive(Debug, Error)]
-pub(super) enum RequestError {
+pub(crate) enum RequestError {
     #[error("no QubesDB daemon answers")]
     Connect(#[source] io::Error),
     #[error("`{0}` names no other qube")]
@@ -32,7 +32,7 @@ pub(super) enum RequestError {
 }
 
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: UnixStream,
     client: Client,
     answers: VecDeque<ClientEvent>,
@@ -42,7 +42,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Connects to the daemon of this qube, or where there is one to that of `domain`: read-write
     /// if that is allowed, else read-only.
-    pub(super) fn open(domain: Option<&str>) -> Result<Self, RequestError> {
+    pub(crate) fn open(domain: Option<&str>) -> Result<Self, RequestError> {
         let names = match domain {
             None => [SOCKET.to_owned(), SOCKET_READ_ONLY.to_owned()],
             Some(name) if name.is_empty() || name.contains('/') => {
@@ -75,7 +75,7 @@ impl Connection {
     }
 
     /// The value of a key.
-    pub(super) fn read(&mut self, path: &[u8]) -> Result<Value, RequestError> {
+    pub(crate) fn read(&mut self, path: &[u8]) -> Result<Value, RequestError> {
         self.request(Kind::Read, path, b"")?;
         match self.answer()? {
             ClientEvent::Value(value) => Ok(value),
@@ -84,7 +84,7 @@ impl Connection {
     }
 
     /// WRITE, RM or WATCH.
-    pub(super) fn act(&mut self, kind: Kind, path: &[u8], data: &[u8]) -> Result<(), RequestError> {
+    pub(crate) fn act(&mut self, kind: Kind, path: &[u8], data: &[u8]) -> Result<(), RequestError> {
         self.request(kind, path, data)?;
         match self.answer()? {
             ClientEvent::Done => Ok(()),
@@ -110,7 +110,7 @@ impl Connection {
     }
 
     /// The next change of a watched key.
-    pub(super) fn changed(&mut self) -> Result<DbPath, RequestError> {
+    pub(crate) fn changed(&mut self) -> Result<DbPath, RequestError> {
         loop {
             if let Some(path) = self.changes.pop_front() {
                 return Ok(path);

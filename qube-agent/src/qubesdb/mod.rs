@@ -10,6 +10,8 @@ mod connection;
 pub(crate) mod daemon;
 mod options;
 
+pub(crate) use connection::{Connection, RequestError};
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;

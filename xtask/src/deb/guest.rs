@@ -43,6 +43,14 @@ const FILES: &[File] = &[
         "usr/lib/systemd/system/sysinit.target.wants/qube-agent.service",
     ),
     file(
+        From::Source("qube-agent/dist/qube-network.service"),
+        "usr/lib/systemd/system/qube-network.service",
+    ),
+    file(
+        From::Link("../qube-network.service"),
+        "usr/lib/systemd/system/sysinit.target.wants/qube-network.service",
+    ),
+    file(
         From::Source("qube-agent/dist/modules-load.conf"),
         "usr/lib/modules-load.d/bulkhead-guest.conf",
     ),
