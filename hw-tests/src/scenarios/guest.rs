@@ -34,6 +34,9 @@ const DMSETUP: &[&str] = &["dmsetup", "libdevmapper1.02.1"];
 /// A private volume.
 const PRIVATE: &str = "/var/tmp/private.img";
 
+/// A volume that is gone with the qube.
+const VOLATILE: &str = "/var/tmp/volatile.img";
+
 pub(super) fn setting(name: &str) -> Result<PathBuf> {
     let value = std::env::var_os(name);
     value
@@ -176,8 +179,15 @@ fn root_forgets_and_private_stays(world: &World) -> Result<()> {
     at_console(&mut qube, marks, "marks")?;
     destroy(dom0, "work")?;
     let second = layer(dom0, &base, "second")?;
-    let mut qube = boot(dom0, "work", &second, &[private], UNIT)?;
+    // Both larger and new to it.
+    dom0.sh(&format!("truncate -s 512M {PRIVATE} {VOLATILE}"))?;
+    let volatile = &*format!("{VOLATILE},xvdc,w");
+    let mut qube = boot(dom0, "work", &second, &[private, volatile], UNIT)?;
     at_console(&mut qube, "test ! -e /mark", "the root")?;
+    let large = "systemctl start qube-grow && test $(df --output=size -m /rw | tail -n 1) -gt 400";
+    at_console(&mut qube, large, "private grew")?;
+    let swap = "systemctl start qube-swap && grep -q ^/dev/xvdc /proc/swaps";
+    at_console(&mut qube, swap, "swap")?;
     at_console(&mut qube, SHARED, "the same by udev")?;
     let kept = "test $(cat /rw/mark /home/user/mark | tr -d '\\n') = 23";
     at_console(&mut qube, kept, "private")?;

@@ -51,6 +51,22 @@ const FILES: &[File] = &[
         "usr/lib/systemd/system/sysinit.target.wants/qube-network.service",
     ),
     file(
+        From::Source("qube-agent/dist/qube-swap.service"),
+        "usr/lib/systemd/system/qube-swap.service",
+    ),
+    file(
+        From::Link("../qube-swap.service"),
+        "usr/lib/systemd/system/swap.target.wants/qube-swap.service",
+    ),
+    file(
+        From::Source("qube-agent/dist/qube-grow.service"),
+        "usr/lib/systemd/system/qube-grow.service",
+    ),
+    file(
+        From::Link("../qube-grow.service"),
+        "usr/lib/systemd/system/sysinit.target.wants/qube-grow.service",
+    ),
+    file(
         From::Source("qube-agent/dist/modules-load.conf"),
         "usr/lib/modules-load.d/bulkhead-guest.conf",
     ),
