@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod bare;
 pub mod hand;
 pub mod image;
 pub mod line;

@@ -177,7 +177,8 @@ pub enum TemplateSource {
     /// A folder that already holds a root tree.
     Folder(String),
     /// A folder that holds a disk image of a root (`root.ext4`), its kernel (`vmlinuz`, or
-    /// `vmlinux` unpacked) and perhaps an initrd (`initrd`); Xen only.
+    /// `vmlinux` unpacked) and perhaps an initrd (`initrd`); or a kernel alone, which is a unikernel.
+    /// Xen only.
     Image(String),
 }
 

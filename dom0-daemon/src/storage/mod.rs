@@ -123,12 +123,12 @@ pub enum ImageRoot {
     Disk(DiskRoot),
 }
 
-/// A root on a disk, and what it boots.
+/// What a domain boots, with a root on a disk or, as a unikernel, without.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskRoot {
-    /// The disk itself: one file system, without partitions.
-    pub disk: PathBuf,
-    /// The image's own kernel, where it has one.
+    /// The disk itself: one file system, without partitions. None where the kernel is all there is.
+    pub disk: Option<PathBuf>,
+    /// The image's own kernel; there is one where there is no disk.
     pub kernel: Option<PathBuf>,
     /// The initrd that goes with it.
     pub initrd: Option<PathBuf>,
@@ -240,13 +240,11 @@ pub enum StorageError {
         missing: &'static str,
     },
     /// The folder of a template is no disk image.
-    #[error("template folder `{}` holds no disk image: it has no `{missing}`", .path.display())]
-    NotADisk {
-        /// The folder.
-        path: PathBuf,
-        /// What is missing in it.
-        missing: &'static str,
-    },
+    #[error(
+        "template folder `{}` holds no image: it has neither `root.ext4` nor a kernel (`vmlinuz`, `vmlinux`)",
+        .0.display()
+    )]
+    NotADisk(PathBuf),
     /// A template source that this kind of storage has no use for.
     #[error("a template with `source: {given}` cannot be used here: {why}")]
     NotUsable {

@@ -10,8 +10,8 @@ section! {
         /// Where its root comes from: `Host` (this machine's own root, read-only; embedded
         /// hypervisor only), `Debian(suite: "trixie", packages: ["git"])` (a tree built by
         /// mmdebstrap), `Folder("path")` (a folder that holds a root tree, relative to this
-        /// file), or `Image("path")` (a folder that holds a disk image of a root with its kernel;
-        /// Xen only).
+        /// file), or `Image("path")` (a folder that holds a disk image of a root with its kernel, or
+        /// a kernel alone, which is a unikernel; Xen only).
         source: Source = "must be given", "0.1";
         /// Its label.
         label: String = "black", "0.1";

@@ -18,18 +18,18 @@ const VOLATILE: &str = "xvdc";
 /// Qubes guests expect kernel modules on `xvdd`, and what is attached later from `xvdi` on.
 const OTHERS: [&str; 4] = ["xvde", "xvdf", "xvdg", "xvdh"];
 
-/// What every kernel is told: where its root is, and where to speak.
+/// What a kernel with a root is told: where that is, and where to speak. One without knows itself.
 const OPTIONS: &str = "root=/dev/xvda rw console=hvc0";
 
 /// The disks of one start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Disks {
-    /// This start's own layer over the image's root.
-    pub(super) root: PathBuf,
+    /// This start's own layer over the image's root; none where the image is a kernel alone.
+    pub(super) root: Option<PathBuf>,
     /// Persistent, or gone with this start.
-    pub(super) private: PathBuf,
+    pub(super) private: Option<PathBuf>,
     /// For what is too large for memory; gone with this start.
-    pub(super) volatile: PathBuf,
+    pub(super) volatile: Option<PathBuf>,
     /// Other volumes, by name.
     pub(super) others: BTreeMap<String, PathBuf>,
 }
@@ -116,7 +116,8 @@ fn mode(spec: &DomainSpec) -> Result<xl::Mode, HypervisorError> {
         })?;
         // The image's initrd goes with the image's kernel and with no other.
         let initrd = image.initrd.as_ref().filter(|_| own.is_none());
-        let line = format!("{OPTIONS} {}", spec.boot.options);
+        let root = image.disk.as_ref().map_or("", |_| OPTIONS);
+        let line = format!("{root} {}", spec.boot.options);
         let line = checked(
             spec,
             "its kernel command line",
@@ -170,6 +171,7 @@ fn all_disks(spec: &DomainSpec, disks: &Disks) -> Result<Vec<xl::Disk>, Hypervis
         (VOLATILE, &disks.volatile),
     ];
     own.into_iter()
+        .filter_map(|(vdev, path)| Some((vdev, path.as_ref()?)))
         .chain(OTHERS.into_iter().zip(disks.others.values()))
         .map(|(vdev, path)| {
             Ok(xl::Disk {
@@ -213,7 +215,7 @@ mod tests {
             uuid: Uuid::from_bytes([7; 16]),
             name: QubeName::new("work").unwrap(),
             root: ImageRoot::Disk(DiskRoot {
-                disk: "/images/root.ext4".into(),
+                disk: Some("/images/root.ext4".into()),
                 kernel: Some("/images/vmlinuz".into()),
                 initrd: Some("/images/initrd".into()),
             }),
@@ -235,9 +237,9 @@ mod tests {
 
     fn disks() -> Disks {
         Disks {
-            root: "/dev/mapper/root".into(),
-            private: "/volumes/private.img".into(),
-            volatile: "/run/volatile.img".into(),
+            root: Some("/dev/mapper/root".into()),
+            private: Some("/volumes/private.img".into()),
+            volatile: Some("/run/volatile.img".into()),
             others: BTreeMap::from([("data".to_owned(), "/volumes/data.img".into())]),
         }
     }
@@ -290,11 +292,38 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_alone_is_a_whole_qube() {
+        let mut spec = spec();
+        spec.root = ImageRoot::Disk(DiskRoot {
+            disk: None,
+            kernel: Some("/images/vmlinux".into()),
+            initrd: None,
+        });
+        spec.boot.options = "-l debug".into();
+        let disks = Disks {
+            root: None,
+            private: None,
+            volatile: None,
+            others: BTreeMap::new(),
+        };
+        let config = config(&spec, &disks, 2).unwrap();
+        assert!(config.disks.is_empty());
+        let xl::Mode::Pvh {
+            kernel, cmdline, ..
+        } = config.mode
+        else {
+            panic!("it is PVH");
+        };
+        assert_eq!(kernel.as_str(), "/images/vmlinux");
+        assert_eq!(cmdline.as_str(), "-l debug");
+    }
+
+    #[test]
     fn what_does_not_fit_is_refused_by_name() {
         let found = [
             refusal(|spec, _| {
                 spec.root = ImageRoot::Disk(DiskRoot {
-                    disk: "/d".into(),
+                    disk: Some("/d".into()),
                     kernel: None,
                     initrd: None,
                 });

@@ -64,14 +64,21 @@ pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
         .iter()
         .map(|volume| (volume.name.clone(), volume.path.clone()))
         .collect();
-    let private = match others.remove(PRIVATE) {
-        Some(path) => path,
-        None => blank("private.img")?,
+    let private = others.remove(PRIVATE);
+    let Some(image) = &super::domain::root(spec)?.disk else {
+        // A bare kernel gets what was declared for it and nothing else.
+        return Ok(Disks {
+            root: None,
+            private,
+            volatile: None,
+            others,
+        });
     };
+    let private = private.map_or_else(|| blank("private.img"), Ok)?;
     Ok(Disks {
-        root: root(&super::domain::root(spec)?.disk, spec).await?,
-        private,
-        volatile: blank("volatile.img")?,
+        root: Some(root(image, spec).await?),
+        private: Some(private),
+        volatile: Some(blank("volatile.img")?),
         others,
     })
 }

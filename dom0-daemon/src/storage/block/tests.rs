@@ -153,9 +153,12 @@ async fn a_disk_is_taken_under_the_digest_of_its_content() {
     assert_eq!(locked, one);
     let two = storage.renew_image(&source, &|_| {}).await.unwrap();
     assert_ne!(one.digest, two.digest);
-    assert_eq!(fs::read(root(&storage, &one).await.disk).unwrap(), b"one");
+    assert_eq!(
+        fs::read(root(&storage, &one).await.disk.unwrap()).unwrap(),
+        b"one"
+    );
     let root = root(&storage, &two).await;
-    assert_eq!(fs::read(root.disk).unwrap(), b"two");
+    assert_eq!(fs::read(root.disk.unwrap()).unwrap(), b"two");
     assert_eq!((root.kernel.is_some(), root.initrd), (true, None));
     // An unpacked kernel does as well.
     let folder = dir.path().join("disk");
@@ -185,18 +188,18 @@ async fn a_tree_gets_a_disk_that_follows_from_it() {
     let mut show = Command::new("/usr/sbin/debugfs");
     let shown = show
         .args(["-R", "cat /etc/hostname"])
-        .arg(&root.disk)
+        .arg(root.disk.as_ref().unwrap())
         .output()
         .unwrap();
     assert_eq!(shown.stdout, b"guest\n");
     let check = Command::new("/usr/sbin/e2fsck")
         .args(["-fn"])
-        .arg(&root.disk)
+        .arg(root.disk.as_ref().unwrap())
         .output()
         .unwrap();
     assert!(check.status.success(), "{check:?}");
     assert!(
-        fs::metadata(&root.disk).unwrap().blocks() * 512 < 256 << 20,
+        fs::metadata(root.disk.as_ref().unwrap()).unwrap().blocks() * 512 < 256 << 20,
         "it is not sparse"
     );
 }
@@ -226,7 +229,7 @@ async fn sources_that_are_no_disk_are_refused_with_the_reason() {
     }
     insta::assert_snapshot!(said.join("\n"), @r"
     a template with `source: Host` cannot be used here: a qube on Xen boots a disk of its own; use `Debian(…)` or `Image(…)`
-    template folder `DIR/empty` holds no disk image: it has no `root.ext4`
+    template folder `DIR/empty` holds no image: it has neither `root.ext4` nor a kernel (`vmlinuz`, `vmlinux`)
     template folder `/no/such` does not exist
     ");
     let left = fs::read_dir(dir.path().join("state/templates")).unwrap();

@@ -23,14 +23,15 @@ const ALL: [&str; 4] = [ROOT, KERNEL, UNPACKED_KERNEL, INITRD];
 /// Bytes of a file that are hashed at a time.
 const PART: usize = 1 << 20;
 
-/// What there is in `folder`; none without a root.
+/// What there is in `folder`; none without a root and without a kernel.
 pub(super) fn find(folder: &Path) -> Option<DiskRoot> {
     let file = |name| Some(folder.join(name)).filter(|path| is_file(path));
-    Some(DiskRoot {
-        disk: file(ROOT)?,
+    let found = DiskRoot {
+        disk: file(ROOT),
         kernel: file(KERNEL).or_else(|| file(UNPACKED_KERNEL)),
         initrd: file(INITRD),
-    })
+    };
+    (found.disk.is_some() || found.kernel.is_some()).then_some(found)
 }
 
 /// A file and not a link, which may lead anywhere.
@@ -44,10 +45,7 @@ pub(super) async fn take(from: &Path, to: &Path) -> Result<(), StorageError> {
         return Err(StorageError::FolderVanished(from.to_owned()));
     }
     if find(from).is_none() {
-        return Err(StorageError::NotADisk {
-            path: from.to_owned(),
-            missing: ROOT,
-        });
+        return Err(StorageError::NotADisk(from.to_owned()));
     }
     fs::create_dir_all(to).map_err(|error| failed(to, "creating folder", error))?;
     for name in ALL {
