@@ -86,7 +86,7 @@ pub(super) fn runtime(error: &RuntimeError) -> ApiError {
     let kind = match error {
         RuntimeError::Machine(error) => return machine(error),
         RuntimeError::AgentTimeout { .. } => ErrorKind::Timeout,
-        RuntimeError::Ended(_) => ErrorKind::WrongState,
+        RuntimeError::Ended(_) | RuntimeError::NoAgent(_) => ErrorKind::WrongState,
         RuntimeError::NoFreePort(_) | RuntimeError::TooManyDisposables => ErrorKind::Limit,
         RuntimeError::Unreachable(..) => ErrorKind::Host,
         RuntimeError::NoSuchAsk(_) => ErrorKind::NotFound,
@@ -101,6 +101,7 @@ pub(super) fn runtime(error: &RuntimeError) -> ApiError {
         RuntimeError::AgentTimeout { name, .. } | RuntimeError::Ended(name) => {
             made.hint(format!("its console: `bulkhead logs {name}`"))
         }
+        RuntimeError::NoAgent(_) => made.hint("If it has one, set its feature `qrexec` to `1`."),
         RuntimeError::NoSuchAsk(_) => made.hint("List what waits with `bulkhead ask list`."),
         RuntimeError::TargetMissing(_) => made.hint("Name one with --target."),
         _ => made,

@@ -19,6 +19,9 @@ pub enum RuntimeError {
         /// How long was waited.
         seconds: u64,
     },
+    /// It runs, and has none to call.
+    #[error("qube `{0}` has no agent that could be called")]
+    NoAgent(QubeName),
     /// It ended while somebody waited for its agent.
     #[error("qube `{0}` ended while it was starting")]
     Ended(QubeName),

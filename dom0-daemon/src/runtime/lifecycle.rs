@@ -190,6 +190,9 @@ impl Owner {
         match self.inner.bring_up(&qube, image, life).await {
             Ok(run) => {
                 self.began = Instant::now();
+                if run.expects_no_agent() {
+                    self.inner.set_state(&self.name, QubeState::Running);
+                }
                 self.run = Some(run);
                 Ok(())
             }

@@ -184,18 +184,15 @@ impl Inner {
     }
 
     fn set_paused(&self, name: &QubeName, paused: bool) {
-        let connected = {
+        let up = {
             let mut state = self.state();
             let Some(entry) = state.qubes.get_mut(name) else {
                 return;
             };
             entry.paused = paused;
-            entry
-                .run
-                .as_ref()
-                .is_some_and(|run| matches!(*run.agent.borrow(), Agent::Connected(_)))
+            entry.run.as_ref().is_some_and(|run| run.is_up())
         };
-        let to = match (paused, connected) {
+        let to = match (paused, up) {
             (true, _) => QubeState::Paused,
             (false, true) => QubeState::Running,
             (false, false) => QubeState::Starting,
@@ -315,6 +312,9 @@ impl Inner {
             Ok(Ok(agent)) if matches!(*agent, Agent::Connected(_)) => {
                 drop(agent);
                 Ok(run)
+            }
+            Ok(Ok(agent)) if *agent == Agent::NotExpected => {
+                Err(RuntimeError::NoAgent(name.clone()))
             }
             Ok(_) => Err(RuntimeError::Ended(name.clone())),
         }

@@ -43,7 +43,7 @@ impl Runtime {
         });
         let agent_version = run.and_then(|run| match *run.agent.borrow() {
             Agent::Connected(version) => Some(version),
-            Agent::Absent | Agent::Gone => None,
+            Agent::NotExpected | Agent::Absent | Agent::Gone => None,
         });
         let shown = declared.or(running);
         Ok(QubeInfo {
@@ -84,7 +84,7 @@ impl Runtime {
         }
     }
 
-    /// Starts a declared qube; returns once its agent has connected.
+    /// Starts a declared qube; returns once its agent has connected, if it is to have one.
     ///
     /// # Errors
     /// Where it cannot be started or its agent does not come up.
@@ -92,7 +92,11 @@ impl Runtime {
         if self.inner.state().run(name).is_none() || self.inner.declared(name).is_some() {
             self.inner.start_declared(name, Reason::Person).await?;
         }
-        self.inner.wait_agent(name).await.map(|_| ())
+        match self.inner.wait_agent(name).await {
+            // It runs, and nobody will say so.
+            Ok(_) | Err(RuntimeError::NoAgent(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether a qube may go that there is: it, or those that have their network from it.

@@ -21,7 +21,7 @@ use super::{Agent, Inner, Life, Run};
 use crate::hypervisor::{Boot, DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
 use crate::machine::{LiveChange, MachineError, Reason};
 use crate::relays::{Folder, Place, Relay, RelaySpec, Rings};
-use crate::storage::{ImageDigest, VolumeId};
+use crate::storage::{DiskRoot, ImageDigest, ImageRoot, VolumeId};
 use crate::whole_file::{self, Lasting};
 
 /// What a running qube was started from, for a daemon that starts again.
@@ -77,6 +77,17 @@ fn io_error(name: &QubeName) -> impl Fn(io::Error) -> MachineError + '_ {
     }
 }
 
+/// Whether an agent is waited for: as the feature `qrexec` says, else unless all there is of the
+/// qube is a kernel.
+fn expected_agent(qube: &Qube, root: &ImageRoot) -> Agent {
+    let has_root = !matches!(root, ImageRoot::Disk(DiskRoot { disk: None, .. }));
+    let feature = qube.features.get("qrexec").map(String::as_str);
+    match feature.map_or(has_root, |value| !matches!(value, "" | "0")) {
+        true => Agent::Absent,
+        false => Agent::NotExpected,
+    }
+}
+
 impl Inner {
     /// Starts `qube`; called from its own task only.
     pub(super) async fn bring_up(
@@ -122,7 +133,7 @@ impl Inner {
         let name = &spec.name;
         write_record(&places.record(), &record).map_err(io_error(name))?;
         // The relay comes first: it starts while the domain does.
-        let run = self.register(record, spec.uuid, place, false)?;
+        let run = self.register(record, &spec.root, spec.uuid, place, false)?;
         self.hypervisor
             .create(spec)
             .await
@@ -219,11 +230,13 @@ impl Inner {
     fn register(
         &self,
         record: RunRecord,
+        root: &ImageRoot,
         uuid: Uuid,
         place: Place,
         paused: bool,
     ) -> Result<Arc<Run>, MachineError> {
         let name = record.qube.name.clone();
+        let agent = expected_agent(&record.qube, root);
         let place = Arc::new(place);
         let run = Arc::new(Run {
             name: name.clone(),
@@ -235,7 +248,7 @@ impl Inner {
             default_user: record.qube.default_user.clone(),
             place: Arc::clone(&place),
             relay: OnceLock::new(),
-            agent: watch::Sender::new(Agent::Absent),
+            agent: watch::Sender::new(agent),
             epoch: AtomicU64::new(0),
         });
         {
@@ -317,9 +330,14 @@ impl Inner {
         }
         let place = self.place(&places, info.spec.domid)?;
         let paused = info.state == DomainState::Paused;
-        self.register(record, info.spec.uuid, place, paused)
-            .map(|_| ())
-            .map_err(|e| io::Error::other(chain(&e)))
+        let spec = &info.spec;
+        let run = self
+            .register(record, &spec.root, spec.uuid, place, paused)
+            .map_err(|e| io::Error::other(chain(&e)))?;
+        if run.expects_no_agent() && !paused {
+            self.set_state(&spec.name, QubeState::Running);
+        }
+        Ok(())
     }
 
     /// A live change: into what is known, the record, and QubesDB.
@@ -366,4 +384,36 @@ impl Inner {
 fn write_record(path: &Path, record: &RunRecord) -> io::Result<()> {
     let text = serde_json::to_vec(record)?;
     Ok(whole_file::replace(path, &text, 0o600, Lasting::ThisBoot)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_is_waited_for_where_there_can_be_one_or_the_feature_says_so() {
+        let disk = |disk: Option<&str>| {
+            ImageRoot::Disk(DiskRoot {
+                disk: disk.map(Into::into),
+                kernel: Some("/vmlinux".into()),
+                initrd: None,
+            })
+        };
+        let name = QubeName::new("work").unwrap();
+        let mut qube = Qube::new(name, QubeKind::App, "blue");
+        for (feature, root, expect) in [
+            (None, disk(Some("/root.ext4")), Agent::Absent),
+            (None, ImageRoot::Host, Agent::Absent),
+            (None, disk(None), Agent::NotExpected),
+            (Some("1"), disk(None), Agent::Absent),
+            (Some(""), disk(Some("/root.ext4")), Agent::NotExpected),
+            (Some("0"), ImageRoot::Host, Agent::NotExpected),
+        ] {
+            qube.features = feature
+                .map(|value| ("qrexec".to_owned(), value.to_owned()))
+                .into_iter()
+                .collect();
+            assert_eq!(expected_agent(&qube, &root), expect, "{feature:?} {root:?}");
+        }
+    }
 }

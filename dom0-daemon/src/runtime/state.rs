@@ -25,6 +25,8 @@ const TEMPLATE_CHAIN_MAX: usize = 4;
 /// Whether a qube's agent is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Agent {
+    /// Nobody waits for one: it may come nevertheless.
+    NotExpected,
     /// Not yet, or not any more.
     Absent,
     /// It speaks this protocol version.
@@ -76,6 +78,18 @@ pub(crate) struct Run {
 impl Run {
     pub(crate) fn is_gone(&self) -> bool {
         *self.agent.borrow() == Agent::Gone
+    }
+
+    pub(crate) fn expects_no_agent(&self) -> bool {
+        *self.agent.borrow() == Agent::NotExpected
+    }
+
+    /// Whether nothing of it is still to come.
+    pub(crate) fn is_up(&self) -> bool {
+        matches!(
+            *self.agent.borrow(),
+            Agent::Connected(_) | Agent::NotExpected
+        )
     }
 }
 

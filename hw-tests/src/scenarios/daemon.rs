@@ -82,7 +82,7 @@ fn shrink(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Starts the daemon on Xen.
-fn start(dom0: &dyn Line) -> Result<()> {
+pub(super) fn start(dom0: &dyn Line) -> Result<()> {
     dom0.sh("mkdir -p /etc/systemd/system/bulkheadd.service.d
          printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen\n' \
            > /etc/systemd/system/bulkheadd.service.d/xen.conf

@@ -9,6 +9,7 @@ mod harness;
 mod hcl;
 mod network;
 mod packages;
+mod unikernel;
 mod vchan;
 mod xen;
 mod xl;
@@ -23,6 +24,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         hcl::SCENARIOS,
         network::SCENARIOS,
         packages::SCENARIOS,
+        unikernel::SCENARIOS,
         vchan::SCENARIOS,
         xen::SCENARIOS,
         xl::SCENARIOS,
