@@ -8,7 +8,7 @@ use super::NetworkError;
 
 const FILE: &str = "/etc/resolv.conf";
 
-/// Names of files that are looked at for changes, and the folder that they are in.
+/// The folder that it is in, which is watched: the file itself is replaced by others.
 pub(super) const FOLDER: &str = "/etc";
 
 /// Bytes of it that are read.
