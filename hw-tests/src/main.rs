@@ -21,7 +21,7 @@ const BY_XTASK: &str = "run this by `cargo xtask test --xen`";
 const MEASURES: &str = "measure::";
 
 /// Times that a scenario may begin: QEMU's emulation of nested domains loses one now and then.
-const TRIES: u32 = 3;
+const TRIES: u32 = 5;
 
 fn main() -> ExitCode {
     match run() {
