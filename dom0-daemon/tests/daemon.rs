@@ -8,7 +8,7 @@
 )]
 
 use std::ops::Deref;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
 
 use bulkhead_testing::{Ended, PATIENCE, TestDaemon, ended, wait_for};
@@ -73,6 +73,18 @@ const SYSTEM: &str = r#"(
     policy: ["qubes.GetDate * one two ask default_target=two\n"],
 )
 "#;
+
+#[test]
+fn a_daemon_is_not_taken_for_the_one_before() {
+    let mut machine = Machine(TestDaemon::new());
+    std::fs::write(machine.path("system.ron"), SYSTEM).unwrap();
+    std::fs::create_dir(machine.path("run")).unwrap();
+    // As what a killed daemon was starting holds its socket for a moment.
+    let _left = UnixListener::bind(machine.path("run/bus")).unwrap();
+    let command = machine.command();
+    machine.0.start(command);
+    machine.must(&["status"]);
+}
 
 #[test]
 fn a_command_in_a_qube_and_in_a_disposable_ends_as_it_does_there() {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Programs, end_domains, wait_for};
@@ -113,9 +114,15 @@ impl TestDaemon {
         self.process = Some(command.spawn().unwrap());
         let socket = self.path("run/bus");
         wait_for("the daemon to serve", || {
-            let ended = self.process.as_mut().unwrap().try_wait().unwrap();
+            let process = self.process.as_mut().unwrap();
+            let ended = process.try_wait().unwrap();
+            let this = Pid::from_child(process);
             assert!(ended.is_none(), "{ended:?}: {}", self.log());
-            UnixStream::connect(&socket).ok()
+            let stream = UnixStream::connect(&socket).ok()?;
+            // The socket of one that was killed takes connections until the last child that it was
+            // starting then has become another program.
+            let serves = socket_peercred(&stream).ok()?.pid;
+            (serves == this).then_some(())
         });
     }
 
