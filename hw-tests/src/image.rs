@@ -11,6 +11,8 @@ use bulkhead_templates::cache::{self, Key};
 use bulkhead_templates::progress::step;
 use bulkhead_templates::tools::{SUITE, Tools, run};
 
+use crate::qemu::{Disk, LAYER};
+
 /// What dom0 has beside Debian's smallest system.
 const PACKAGES: &[&str] = &[
     "bubblewrap",
@@ -70,6 +72,12 @@ const UNIT: &str = include_str!("../dom0/bulkhead-hand.service");
 /// Size of the disk. Sparse, so only what is written takes room.
 const DISK_BYTES: u64 = 6 << 30;
 
+/// File of the disk.
+const WHOLE: &str = "disk.raw";
+
+/// Files that QEMU loads itself.
+const BOOT: [&str; 3] = ["xen", "vmlinuz", "initrd"];
+
 /// Files that QEMU boots from, in one folder.
 #[derive(Debug, Clone)]
 pub struct Image {
@@ -96,7 +104,7 @@ impl Image {
             folder: folder.to_owned(),
         };
         step("making dom0's disk", || {
-            image.disk(&tree.join("tree.tar"), tools, hand)
+            image.make_disk(&tree.join("tree.tar"), tools, hand)
         })?;
         Ok(image)
     }
@@ -108,12 +116,37 @@ impl Image {
         }
     }
 
+    /// Makes one in `folder` of what a machine on this one changed, which is in the file `layer`.
+    /// It does without the folder of this one.
+    pub(crate) fn changed(&self, tools: &Tools, layer: &Path, folder: &Path) -> Result<()> {
+        for name in BOOT.iter().chain(&[WHOLE]) {
+            fs::hard_link(self.file(name), folder.join(name))?;
+        }
+        let changed = folder.join(LAYER);
+        fs::copy(layer, &changed)?;
+        // A name alone is one in the layer's own folder.
+        run(tools
+            .command("bin/qemu-img")
+            .args(["rebase", "-u", "-F", "raw", "-b", WHOLE])
+            .arg(&changed))
+    }
+
+    /// What a machine's disk begins as.
+    pub(crate) fn disk(&self) -> Disk {
+        let layer = self.file(LAYER);
+        if layer.exists() {
+            Disk::Layer(layer)
+        } else {
+            Disk::Whole(self.file(WHOLE))
+        }
+    }
+
     /// One of its files.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    fn disk(&self, tree: &Path, tools: &Tools, hand: &Path) -> Result<()> {
+    fn make_disk(&self, tree: &Path, tools: &Tools, hand: &Path) -> Result<()> {
         let tar = self.file("tree.tar");
         fs::copy(tree, &tar)?;
         let added = self.file("added");
@@ -124,7 +157,7 @@ impl Image {
             .arg("--file")
             .arg(&tar)
             .arg("."))?;
-        let disk = self.file("disk.raw");
+        let disk = self.file(WHOLE);
         File::create(&disk)?.set_len(DISK_BYTES)?;
         // Without a journal: a disk that is thrown away needs none.
         run(tools

@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use crate::hand::Hand;
 use crate::image::Image;
 use crate::line::Line;
-use crate::qemu::{self, From, Qemu};
-use bulkhead_templates::cache;
+use crate::qemu::{self, From, LAYER, Qemu};
+use bulkhead_templates::cache::{self, Key};
 use bulkhead_templates::progress::step;
 use bulkhead_templates::tools::Tools;
 
@@ -43,6 +43,7 @@ const LOGS: &[(&str, &str)] = &[
 pub struct Saved {
     tools: Tools,
     image: Image,
+    key: Key,
 }
 
 impl Saved {
@@ -51,7 +52,8 @@ impl Saved {
         let tools = Tools::find()?;
         let mut inputs = vec![Image::key().as_str().to_owned()];
         inputs.extend(qemu::OPTIONS.iter().map(|&option| option.to_owned()));
-        let folder = cache::kept("booted", &cache::Key::of(inputs), |dir| {
+        let key = Key::of(inputs);
+        let folder = cache::kept("booted", &key, |dir| {
             let image = Image::make(dir, &tools, hand)?;
             step("booting Xen and dom0 (once for each image)", || {
                 boot(&tools, &image, dir)
@@ -60,7 +62,22 @@ impl Saved {
         Ok(Self {
             tools,
             image: Image::at(&folder),
+            key,
         })
+    }
+
+    /// The machine that a machine of its own made of itself, in `folder`.
+    pub(crate) fn changed(&self, folder: &Path) -> Self {
+        Self {
+            tools: self.tools.clone(),
+            image: Image::at(folder),
+            key: self.key.clone(),
+        }
+    }
+
+    /// What tells it from others.
+    pub(crate) fn key(&self) -> &str {
+        self.key.as_str()
     }
 
     /// A machine of its own, going on where the saved one was stopped.
@@ -73,6 +90,7 @@ impl Saved {
             dom0,
             qemu: Mutex::new(qemu),
             folder,
+            from: self.clone(),
         })
     }
 }
@@ -104,6 +122,7 @@ pub struct Machine {
     dom0: Hand,
     qemu: Mutex<Qemu>,
     folder: tempfile::TempDir,
+    from: Saved,
 }
 
 impl Machine {
@@ -126,6 +145,26 @@ impl Machine {
             ANSWERS,
         )?;
         Ok(found.trim().to_owned())
+    }
+
+    /// Takes away the disk `name` that was plugged in.
+    pub fn detach(&self, name: &str) -> Result<()> {
+        self.qemu().detach(name)
+    }
+
+    /// Stops it and makes a saved machine of it in the folder `dir`.
+    pub(crate) fn save(self, dir: &Path) -> Result<()> {
+        let Self {
+            dom0,
+            qemu,
+            folder,
+            from: Saved { tools, image, .. },
+        } = self;
+        (&dom0 as &dyn Line).sh("sync")?;
+        drop(dom0);
+        let qemu = qemu.into_inner().unwrap_or_else(PoisonError::into_inner);
+        qemu.save(&dir.join(STATE))?;
+        image.changed(&tools, &folder.path().join(LAYER), dir)
     }
 
     /// Whether a domain ended by a triple fault. No kernel of ours does that; QEMU's nested SVM does,

@@ -3,10 +3,11 @@
 //! Software emulation always, also where `/dev/kvm` is: one that opens is no proof that it works,
 //! and every machine shall run the same.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -32,11 +33,20 @@ const DOM0_LINE: &str = "root=/dev/vda rw console=hvc0 systemd.show_status=0";
 /// Name of the port that the hand listens at.
 const PORT: &str = "bulkhead.hand";
 
+/// File of what differs from another disk.
+pub(crate) const LAYER: &str = "disk.qcow2";
+
 /// For QEMU to open its sockets.
 const COMES_UP: Duration = Duration::from_secs(20);
 
 /// For a machine's memory to be written or read.
 const STATE: Duration = Duration::from_secs(120);
+
+/// For dom0 to let go of a disk.
+const LETS_GO: Duration = Duration::from_secs(30);
+
+/// How often QEMU is asked whether it has.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// Everything that a saved state depends on beside the image.
 pub(crate) const OPTIONS: &[&str] = &[CPU, XEN_LINE, DOM0_LINE, PORT];
@@ -50,21 +60,33 @@ pub(crate) enum From<'a> {
 
 /// What a machine's disk is.
 #[derive(Debug)]
-enum Disk {
-    Image(PathBuf),
+pub(crate) enum Disk {
+    /// All of it.
+    Whole(PathBuf),
+    /// What differs from another.
     Layer(PathBuf),
 }
 
 impl Disk {
-    fn option(&self) -> String {
-        let (path, format) = match self {
-            Self::Image(path) => (path, "raw"),
+    fn path(&self) -> (&Path, &'static str) {
+        match self {
+            Self::Whole(path) => (path, "raw"),
             Self::Layer(path) => (path, "qcow2"),
-        };
+        }
+    }
+
+    fn option(&self) -> String {
+        let (path, format) = self.path();
         format!(
             "file={},if=none,id=disk,format={format},cache=unsafe",
             path.display()
         )
+    }
+
+    /// Arguments for a layer over this one.
+    fn backing(&self) -> [&OsStr; 4] {
+        let (path, format) = self.path();
+        ["-F".as_ref(), format.as_ref(), "-b".as_ref(), path.as_ref()]
     }
 }
 
@@ -85,18 +107,18 @@ impl Qemu {
         folder: &Path,
         from: From<'_>,
     ) -> Result<Self> {
-        let disk = folder.join("disk.qcow2");
+        let disk = folder.join(LAYER);
         run(tools
             .command("bin/qemu-img")
-            .args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"])
-            .args([&image.file("disk.raw"), &disk]))?;
+            .args(["create", "-q", "-f", "qcow2"])
+            .args(image.disk().backing())
+            .arg(&disk))?;
         Self::with_disk(tools, image, folder, &Disk::Layer(disk), from)
     }
 
     /// Starts one on the image's own disk, which stays as the machine leaves it.
     pub(crate) fn start_on_image(tools: &Tools, image: &Image, folder: &Path) -> Result<Self> {
-        let disk = Disk::Image(image.file("disk.raw"));
-        Self::with_disk(tools, image, folder, &disk, From::Power)
+        Self::with_disk(tools, image, folder, &image.disk(), From::Power)
     }
 
     fn with_disk(
@@ -148,8 +170,26 @@ impl Qemu {
         let file = json!({ "driver": "file", "filename": path });
         let node = json!({ "driver": "raw", "node-name": serial, "read-only": true, "file": file });
         self.qmp.command("blockdev-add", node)?;
-        let device = json!({ "driver": "virtio-blk-pci", "drive": serial, "serial": serial });
+        let device = json!({
+            "driver": "virtio-blk-pci", "id": device(serial), "drive": serial, "serial": serial
+        });
         self.qmp.command("device_add", device)?;
+        Ok(())
+    }
+
+    /// Takes away a disk that was plugged in; dom0 has to let go of it.
+    pub(crate) fn detach(&mut self, serial: &str) -> Result<()> {
+        self.qmp
+            .command("device_del", json!({ "id": device(serial) }))?;
+        let end = Instant::now() + LETS_GO;
+        // Refused for as long as the device is there.
+        while let Err(error) = self
+            .qmp
+            .command("blockdev-del", json!({ "node-name": serial }))
+        {
+            ensure!(Instant::now() < end, error);
+            std::thread::sleep(PAUSE);
+        }
         Ok(())
     }
 
@@ -189,6 +229,10 @@ impl Drop for Qemu {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn device(serial: &str) -> String {
+    format!("device-{serial}")
 }
 
 fn end(mut child: Child) {

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use bulkhead_templates::cache::Key;
+
 use crate::line::Line;
 use crate::machine::Machine;
 
@@ -38,6 +40,27 @@ impl Place {
     }
 }
 
+/// What a scenario begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Start {
+    /// Xen and dom0, with nothing of ours.
+    Bare,
+    /// A machine on which this was done. In QEMU that is done once, for every scenario that begins
+    /// with it, and the machine with all that runs on it is saved.
+    Prepared(&'static Preparation),
+}
+
+/// What is done before scenarios that would all begin with it.
+#[derive(Debug)]
+pub struct Preparation {
+    /// Its name.
+    pub name: &'static str,
+    /// Everything that the outcome depends on, beside the machine.
+    pub inputs: fn() -> Result<Key>,
+    /// Does it.
+    pub run: fn(&World) -> Result<()>,
+}
+
 /// One thing that must work.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
@@ -45,6 +68,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it cannot do without.
     pub needs: &'static [Need],
+    /// What it begins with.
+    pub from: Start,
     /// The scenario itself.
     pub run: fn(&World) -> Result<()>,
 }
@@ -105,11 +130,33 @@ impl World {
         }
     }
 
+    /// Takes away the disk `name` that [`Self::attach`] put in and nobody uses.
+    pub fn detach(&self, name: &str) -> Result<()> {
+        match &self.at {
+            At::Machine(machine) => machine.detach(name),
+            At::Line(line) => line
+                .as_ref()
+                .sh(&format!(
+                    "losetup --detach $(losetup --noheadings --output NAME \
+                       --associated /var/tmp/{name}); rm /var/tmp/{name}"
+                ))
+                .map(drop),
+        }
+    }
+
     /// Whether what went wrong was the emulator's doing.
     pub fn lost_by_emulator(&self) -> bool {
         match &self.at {
             At::Machine(machine) => machine.lost_domain(),
             At::Line(_) => false,
+        }
+    }
+
+    /// The machine, where it is one of its own.
+    pub(crate) fn into_machine(self) -> Option<Machine> {
+        match self.at {
+            At::Machine(machine) => Some(*machine),
+            At::Line(_) => None,
         }
     }
 

@@ -1,143 +1,20 @@
 //! The daemon on Xen: what is declared runs, and calls reach it.
 
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
+use anyhow::{Result, ensure};
+use bulkhead_hw_tests::line::{Line, PATIENCE};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
 
-use anyhow::{Context, Result, ensure};
-use bulkhead_hw_tests::line::{Ended, Line, PATIENCE};
-use bulkhead_hw_tests::scenario::{Need, Scenario, World};
-use bulkhead_templates::tools::run;
-
-use super::guest::{template, with_snapshots};
-use super::packages;
+use super::running::{TWO_QUBES, both_run, in_qube, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "daemon::two_qubes_run_call_and_outlive_the_daemon",
     needs: &[Need::Xen, Need::Throwaway],
+    from: Start::Prepared(&TWO_QUBES),
     run: two_qubes_run_call_and_outlive_the_daemon,
 }];
 
-/// Longer than two qubes take to start under emulation.
-const STARTS: Duration = Duration::from_secs(300);
-
-/// Bytes of the disk of the template here: the daemon reads all of it, which takes its time under
-/// emulation, and what is written goes elsewhere.
-const ROOT_MIB: u64 = 512;
-
-const TEMPLATE: &str = "/var/tmp/template";
-
-const SYSTEM: &str = r#"(
-    defaults: (
-        template: "debian",
-        vcpus: 1,
-        memory: (initial: 300, maximum: 300),
-        netvm: None,
-        // The rest of systemd takes long under emulation, and is not what this is about.
-        kernelopts: "systemd.unit=qube-agent.service systemd.show_status=no",
-    ),
-    templates: {"debian": (source: Image("/var/tmp/template"))},
-    qubes: {
-        "work": (label: "blue", volumes: {"private": (size: 64)}),
-        "vault": (label: "black", volumes: {"private": (size: 64)}),
-    },
-    policy: [
-        "test.Echo * work vault allow",
-        "test.Dom0 * work @adminvm allow user=root",
-        "qubes.Filecopy * work vault allow",
-    ],
-)"#;
-
-/// Puts the template into dom0, as a folder that a description can name.
-fn put_template(world: &World) -> Result<()> {
-    let dom0 = world.dom0();
-    let image = template()?;
-    let folder = tempfile::tempdir_in("/var/tmp")?;
-    let small = folder.path().join("root.ext4");
-    shrink(&image.file("root.ext4"), &small)?;
-    let device = world.attach(&small, "template")?;
-    dom0.sh(&format!(
-        "mkdir {TEMPLATE}; dd if={device} of={TEMPLATE}/root.ext4 bs=1M conv=sparse status=none"
-    ))?;
-    for file in ["vmlinux", "initrd"] {
-        dom0.put_file(&image.file(file), &format!("{TEMPLATE}/{file}"))?;
-    }
-    Ok(())
-}
-
-fn shrink(from: &Path, to: &Path) -> Result<()> {
-    run(Command::new("cp")
-        .args(["--sparse=always", "--"])
-        .args([from, to]))?;
-    let size = format!("{ROOT_MIB}M");
-    run(Command::new("e2fsck").args(["-fp"]).arg(to))?;
-    run(Command::new("resize2fs").arg(to).arg(size))?;
-    std::fs::File::options()
-        .write(true)
-        .open(to)?
-        .set_len(ROOT_MIB << 20)
-        .context("cannot cut the disk")
-}
-
-/// Starts the daemon on Xen.
-pub(super) fn start(dom0: &dyn Line) -> Result<()> {
-    dom0.sh("mkdir -p /etc/systemd/system/bulkheadd.service.d
-         printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen\n' \
-           > /etc/systemd/system/bulkheadd.service.d/xen.conf
-         systemctl daemon-reload")?;
-    dom0.sh("systemctl start bulkheadd || { journalctl -u bulkheadd --no-pager; false; }")
-        .map(drop)
-}
-
-/// Runs a command in a qube.
-fn in_qube(dom0: &dyn Line, qube: &str, command: &str) -> Result<Ended> {
-    dom0.run(&["timeout", "100", "bulkhead", "run", qube, "--", command])
-}
-
-/// Runs a command in a qube, which must succeed.
-fn sh(dom0: &dyn Line, qube: &str, command: &str) -> Result<String> {
-    let ended = in_qube(dom0, qube, command)?;
-    if ended.code != 0 {
-        let log = dom0.sh("journalctl -u bulkheadd --no-pager | tail -40")?;
-        anyhow::bail!("`{command}` in {qube}: {ended:?}\n{log}");
-    }
-    Ok(ended.out)
-}
-
-/// Both qubes run, by what the daemon says and by what Xen says.
-fn both_run(dom0: &dyn Line) -> Result<()> {
-    let rows = "bulkhead ls --json | tr -d ' \n'";
-    let done = dom0.wait_until(
-        &format!("test $({rows} | grep -o '\"state\":\"running\"' | wc -l) = 2"),
-        STARTS,
-    );
-    if let Err(error) = done {
-        let log = dom0.sh(
-            "bulkhead ls; xl list; tail -n 30 /var/lib/bulkhead/log/qubes/*;
-             journalctl -u bulkheadd --no-pager | tail -60; xenstore-ls -p /local/domain/0/data || true",
-        )?;
-        return Err(error.context(log));
-    }
-    let listed = dom0.sh("xl list")?;
-    for name in ["work", "vault"] {
-        ensure!(listed.contains(name), "{listed}");
-    }
-    Ok(())
-}
-
 fn two_qubes_run_call_and_outlive_the_daemon(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    with_snapshots(dom0)?;
-    packages::install(dom0)?;
-    put_template(world)?;
-    dom0.put(SYSTEM.as_bytes(), "/etc/bulkhead/system.ron")?;
-    start(dom0)?;
-    dom0.sh("bulkhead apply --yes 2>&1")?;
-    // One after the other: two kernels that boot side by side under emulation end in a triple fault.
-    for qube in ["work", "vault"] {
-        dom0.sh(&format!("timeout 150 bulkhead start {qube} 2>&1"))?;
-    }
-    both_run(dom0)?;
     run_in_qubes(dom0)?;
     calls_between_qubes(dom0)?;
     calls_to_dom0(dom0)?;

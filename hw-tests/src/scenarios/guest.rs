@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
-use bulkhead_hw_tests::scenario::{Need, Scenario, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
 use bulkhead_templates::image::Image;
 use bulkhead_templates::recipe::Recipe;
 use bulkhead_templates::tools;
@@ -14,11 +14,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "guest::the_agent_comes_up_the_root_forgets_and_private_stays",
         needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Bare,
         run: root_forgets_and_private_stays,
     },
     Scenario {
         name: "measure::boot_beside_a_stock_guest",
         needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Bare,
         run: boot_beside_a_stock_guest,
     },
 ];

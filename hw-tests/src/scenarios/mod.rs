@@ -9,6 +9,7 @@ mod harness;
 mod hcl;
 mod network;
 mod packages;
+mod running;
 mod unikernel;
 mod vchan;
 mod xen;

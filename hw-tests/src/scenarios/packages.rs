@@ -4,17 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
-use bulkhead_hw_tests::scenario::{Need, Scenario, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "packages::dom0_is_installed_serves_and_is_purged",
         needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Bare,
         run: dom0_is_installed_serves_and_is_purged,
     },
     Scenario {
         name: "packages::purging_keeps_the_data_of_qubes",
         needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Bare,
         run: purging_keeps_the_data_of_qubes,
     },
 ];
@@ -26,7 +28,7 @@ const ALL_FILES: &str = "find /etc /usr /var /run /opt /srv -xdev \
     ! -path '/run/user/*' ! -name '*-' | sort";
 
 /// The package that the workspace built.
-fn package(name: &str) -> Result<PathBuf> {
+pub(super) fn package(name: &str) -> Result<PathBuf> {
     let folder = std::env::var_os("BULKHEAD_DEBS").context("there are no packages to test")?;
     Ok(PathBuf::from(folder).join(format!("{name}.deb")))
 }

@@ -3,14 +3,15 @@
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::bare;
 use bulkhead_hw_tests::line::PATIENCE;
-use bulkhead_hw_tests::scenario::{Need, Scenario, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
 
-use super::daemon::start;
 use super::packages;
+use super::running::start;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "daemon::a_unikernel_is_a_qube",
     needs: &[Need::Xen, Need::Throwaway],
+    from: Start::Bare,
     run: a_unikernel_is_a_qube,
 }];
 

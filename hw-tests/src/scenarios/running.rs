@@ -1,0 +1,163 @@
+//! A machine on which the daemon runs two qubes, for the scenarios that begin with it.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_hw_tests::line::{Ended, Line};
+use bulkhead_hw_tests::scenario::{Preparation, World};
+use bulkhead_templates::cache::Key;
+use bulkhead_templates::tools::run;
+
+use super::guest::{template, with_snapshots};
+use super::packages;
+
+/// `work` and `vault` run, declared by [`SYSTEM`].
+pub(super) static TWO_QUBES: Preparation = Preparation {
+    name: "two-qubes",
+    inputs,
+    run: two_qubes_run,
+};
+
+/// Where the daemon looks for what is declared.
+pub(super) const DESCRIPTION: &str = "/etc/bulkhead/system.ron";
+
+/// Longer than two qubes take to start under emulation.
+const STARTS: Duration = Duration::from_secs(300);
+
+/// Bytes of the disk of the template here: the daemon reads all of it, which takes its time under
+/// emulation, and what is written goes elsewhere.
+const ROOT_MIB: u64 = 512;
+
+/// Folder of the template in dom0.
+pub(super) const TEMPLATE: &str = "/var/tmp/template";
+
+/// What is declared.
+pub(super) const SYSTEM: &str = r#"(
+    defaults: (
+        template: "debian",
+        vcpus: 1,
+        memory: (initial: 300, maximum: 300),
+        netvm: None,
+        // The rest of systemd takes long under emulation, and is not what this is about.
+        kernelopts: "systemd.unit=qube-agent.service systemd.show_status=no",
+    ),
+    templates: {"debian": (source: Image("/var/tmp/template"))},
+    qubes: {
+        "work": (label: "blue", volumes: {"private": (size: 64)}),
+        "vault": (label: "black", volumes: {"private": (size: 64)}),
+    },
+    policy: [
+        "test.Echo * work vault allow",
+        "test.Dom0 * work @adminvm allow user=root",
+        "qubes.Filecopy * work vault allow",
+    ],
+)"#;
+
+fn inputs() -> Result<Key> {
+    let package = packages::package("bulkhead-dom0")?;
+    let package =
+        fs::read(&package).with_context(|| format!("cannot read {}", package.display()))?;
+    let template = template()?.file("");
+    let here: [&[u8]; 3] = [
+        include_bytes!("running.rs"),
+        include_bytes!("guest.rs"),
+        include_bytes!("packages.rs"),
+    ];
+    let made: [&[u8]; 2] = [&package, template.as_os_str().as_encoded_bytes()];
+    Ok(Key::of(here.into_iter().chain(made)))
+}
+
+fn two_qubes_run(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    with_snapshots(dom0)?;
+    packages::install(dom0)?;
+    put_template(world)?;
+    dom0.put(SYSTEM.as_bytes(), DESCRIPTION)?;
+    start(dom0)?;
+    dom0.sh("bulkhead apply --yes 2>&1")?;
+    // One after the other: two kernels that boot side by side under emulation end in a triple fault.
+    for qube in ["work", "vault"] {
+        dom0.sh(&format!("timeout 150 bulkhead start {qube} 2>&1"))?;
+    }
+    both_run(dom0)
+}
+
+/// Puts the template into dom0, as a folder that a description can name.
+fn put_template(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let image = template()?;
+    let folder = tempfile::tempdir_in("/var/tmp")?;
+    let small = folder.path().join("root.ext4");
+    shrink(&image.file("root.ext4"), &small)?;
+    let device = world.attach(&small, "template")?;
+    dom0.sh(&format!(
+        "mkdir {TEMPLATE}; dd if={device} of={TEMPLATE}/root.ext4 bs=1M conv=sparse status=none"
+    ))?;
+    for file in ["vmlinux", "initrd"] {
+        dom0.put_file(&image.file(file), &format!("{TEMPLATE}/{file}"))?;
+    }
+    world.detach("template")
+}
+
+fn shrink(from: &Path, to: &Path) -> Result<()> {
+    run(Command::new("cp")
+        .args(["--sparse=always", "--"])
+        .args([from, to]))?;
+    let size = format!("{ROOT_MIB}M");
+    run(Command::new("e2fsck").args(["-fp"]).arg(to))?;
+    run(Command::new("resize2fs").arg(to).arg(size))?;
+    fs::File::options()
+        .write(true)
+        .open(to)?
+        .set_len(ROOT_MIB << 20)
+        .context("cannot cut the disk")
+}
+
+/// Starts the daemon on Xen.
+pub(super) fn start(dom0: &dyn Line) -> Result<()> {
+    dom0.sh("mkdir -p /etc/systemd/system/bulkheadd.service.d
+         printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen\n' \
+           > /etc/systemd/system/bulkheadd.service.d/xen.conf
+         systemctl daemon-reload")?;
+    dom0.sh("systemctl start bulkheadd || { journalctl -u bulkheadd --no-pager; false; }")
+        .map(drop)
+}
+
+/// Runs a command in a qube.
+pub(super) fn in_qube(dom0: &dyn Line, qube: &str, command: &str) -> Result<Ended> {
+    dom0.run(&["timeout", "100", "bulkhead", "run", qube, "--", command])
+}
+
+/// Runs a command in a qube, which must succeed.
+pub(super) fn sh(dom0: &dyn Line, qube: &str, command: &str) -> Result<String> {
+    let ended = in_qube(dom0, qube, command)?;
+    if ended.code != 0 {
+        let log = dom0.sh("journalctl -u bulkheadd --no-pager | tail -40")?;
+        anyhow::bail!("`{command}` in {qube}: {ended:?}\n{log}");
+    }
+    Ok(ended.out)
+}
+
+/// Both qubes run, by what the daemon says and by what Xen says.
+pub(super) fn both_run(dom0: &dyn Line) -> Result<()> {
+    let rows = "bulkhead ls --json | tr -d ' \n'";
+    let done = dom0.wait_until(
+        &format!("test $({rows} | grep -o '\"state\":\"running\"' | wc -l) = 2"),
+        STARTS,
+    );
+    if let Err(error) = done {
+        let log = dom0.sh(
+            "bulkhead ls; xl list; tail -n 30 /var/lib/bulkhead/log/qubes/*;
+             journalctl -u bulkheadd --no-pager | tail -60; xenstore-ls -p /local/domain/0/data || true",
+        )?;
+        return Err(error.context(log));
+    }
+    let listed = dom0.sh("xl list")?;
+    for name in ["work", "vault"] {
+        ensure!(listed.contains(name), "{listed}");
+    }
+    Ok(())
+}
