@@ -48,6 +48,7 @@ fn dom0_is_installed_serves_and_is_purged(world: &World) -> Result<()> {
     ensure!(state == "enabled\ninactive\n", "{state}");
     dom0.sh("usermod -aG bulkhead ann; systemctl start bulkheadd")?;
     serves(dom0)?;
+    may_share_many_pages(dom0)?;
     // An upgrade replaces the daemon under whatever runs.
     let first = dom0.sh("systemctl show -P MainPID bulkheadd")?;
     dom0.sh("dpkg -i /tmp/bulkhead-dom0.deb 2>&1")?;
@@ -65,6 +66,17 @@ fn dom0_is_installed_serves_and_is_purged(world: &World) -> Result<()> {
     ensure!(left.is_empty(), "left behind: {left:#?}");
     let unknown = dom0.sh("systemctl show -P LoadState bulkheadd; ! getent group bulkhead")?;
     ensure!(unknown == "not-found\n", "{unknown}");
+    Ok(())
+}
+
+/// Now, where the driver was loaded before the package came, and after the next boot.
+fn may_share_many_pages(dom0: &dyn Line) -> Result<()> {
+    let said = dom0.sh("cat /sys/module/xen_gntalloc/parameters/limit
+         modprobe --showconfig | grep 'options xen_gntalloc'")?;
+    ensure!(
+        said == "16384\noptions xen_gntalloc limit=16384\n",
+        "{said}"
+    );
     Ok(())
 }
 

@@ -64,6 +64,10 @@ const FILES: &[File] = &[
         "usr/lib/tmpfiles.d/bulkhead.conf",
     ),
     file(
+        From::Source("dom0-daemon/dist/modprobe.conf"),
+        "usr/lib/modprobe.d/bulkhead-dom0.conf",
+    ),
+    file(
         From::Source("dom0-daemon/dist/org.bulkhead.Manager1.conf"),
         "usr/share/dbus-1/system.d/org.bulkhead.Manager1.conf",
     ),
