@@ -15,6 +15,7 @@
 
 mod log;
 mod marks;
+mod nics;
 mod operate;
 mod queue;
 mod serve;

@@ -2,20 +2,29 @@
 
 use std::io;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bulkhead_libxl_sys::{Context, Ended, Found, Libxl, Xenstore};
 use bulkhead_wire::xl::{
-    Answer, DOMAINS_MAX, DeviceModel, Disk, DomId, DomainConfig, DomainInfo, Ending, Failure,
-    Initial, LibxlCode, Mib, Mode, NicId, Operation, Origin, State, Target, Unsupported, Vcpus,
-    Vdev,
+    Answer, DOMAINS_MAX, DeviceModel, Disk, DomId, DomainConfig, DomainInfo, DomainUuid, Ending,
+    Failure, Initial, LibxlCode, Mib, Mode, NicId, Operation, Origin, State, Target, Unsupported,
+    Vcpus, Vdev,
 };
 
 use crate::log::OperationLog;
-use crate::marks;
+use crate::{marks, nics};
 
 /// States of a device's backend in which a domain can use it or come to: waiting for the domain,
 /// initialised, connected (xen/io/xenbus.h).
-const SERVED: [&str; 3] = ["2", "3", "4"];
+pub(crate) const SERVED: [&str; 3] = ["2", "3", "4"];
+
+/// How long the removal of a domain that has ended may take: libxl waits ten seconds for each device
+/// whose other end does not answer.
+const REMOVED: Duration = Duration::from_secs(60);
+
+/// Between two looks at it.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Performs one operation.
 pub(crate) fn perform(
@@ -66,7 +75,7 @@ impl Performance {
             Operation::AttachNic { target, nic } => {
                 self.ours(*target)?;
                 nic.check(target.domid).map_err(Failure::Config)?;
-                done(context.attach_nic(target.domid, nic))
+                nics::attach(context, &self.xenstore, target.domid, nic).map(|()| Answer::Ok)
             }
             Operation::DetachNic { target, nic } => self.detach_nic(*target, *nic),
             Operation::List { from } => self.list(*from),
@@ -94,11 +103,7 @@ impl Performance {
             }));
         }
         let (domid, uuid) = (config.domid, config.uuid);
-        let existing = self.context.domains().map_err(failure)?;
-        let same = |found: &Found| found.target.domid == domid || found.target.uuid == uuid;
-        if existing.iter().any(same) {
-            return Err(Failure::DomainExists);
-        }
+        self.is_free(domid, uuid)?;
         let target = Target { domid, uuid };
         marks::begin(&self.xenstore, target).map_err(|e| xenstore(&e))?;
         let made = self.make(config);
@@ -108,6 +113,25 @@ impl Performance {
         // Last: whoever comes after us destroys what still has this mark.
         marks::finish(&self.xenstore, uuid).map_err(|e| xenstore(&e))?;
         made.map(|()| Answer::Ok)
+    }
+
+    /// Waits until what a qube ran as before is gone: its end is told before it is removed.
+    fn is_free(&self, domid: DomId, uuid: DomainUuid) -> Result<(), Failure> {
+        let end = Instant::now() + REMOVED;
+        loop {
+            let existing = self.context.domains().map_err(failure)?;
+            let mut same = existing
+                .iter()
+                .filter(|found| found.target.domid == domid || found.target.uuid == uuid);
+            let Some(first) = same.next() else {
+                return Ok(());
+            };
+            let goes = |found: &Found| found.ended.is_some() || found.dying;
+            if !goes(first) || !same.all(goes) || Instant::now() > end {
+                return Err(Failure::DomainExists);
+            }
+            thread::sleep(LOOK);
+        }
     }
 
     fn make(&self, config: &DomainConfig) -> Result<(), Failure> {
@@ -123,6 +147,9 @@ impl Performance {
         })?;
         for disk in &config.disks {
             self.is_served(config.domid, &disk.vdev)?;
+        }
+        for nic in &config.nics {
+            nics::attach(&self.context, &self.xenstore, config.domid, nic)?;
         }
         if config.initial == Initial::Running {
             self.context.unpause(config.domid).map_err(failure)?;
@@ -209,7 +236,7 @@ impl Performance {
 
     fn detach_nic(&self, target: Target, nic: NicId) -> Result<Answer, Failure> {
         self.ours(target)?;
-        done(self.context.detach_nic(target.domid, nic))
+        nics::detach(&self.context, &self.xenstore, target.domid, nic).map(|()| Answer::Ok)
     }
 
     fn list(&self, from: DomId) -> Result<Answer, Failure> {
@@ -251,7 +278,7 @@ fn done(result: Result<(), LibxlCode>) -> Result<Answer, Failure> {
     result.map(|()| Answer::Ok).map_err(failure)
 }
 
-fn failure(code: LibxlCode) -> Failure {
+pub(crate) fn failure(code: LibxlCode) -> Failure {
     match code {
         LibxlCode::DomainNotFound => Failure::NoSuchDomain,
         LibxlCode::NotFound => Failure::NoSuchDevice,
@@ -259,7 +286,7 @@ fn failure(code: LibxlCode) -> Failure {
     }
 }
 
-fn xenstore(error: &io::Error) -> Failure {
+pub(crate) fn xenstore(error: &io::Error) -> Failure {
     Failure::Broken(format!("xenstore: {error}"))
 }
 

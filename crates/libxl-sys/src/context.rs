@@ -67,6 +67,8 @@ pub struct Found {
     pub paused: bool,
     /// It has ended.
     pub ended: Option<Ended>,
+    /// It is being removed.
+    pub dying: bool,
     /// Memory that it has.
     pub memory: Mib,
     /// Memory that it may have now.
@@ -361,6 +363,7 @@ fn read(info: &raw::libxl_dominfo) -> Option<Found> {
         ended: info
             .shutdown
             .then(|| Ended(u8::try_from(info.shutdown_reason).unwrap_or(u8::MAX))),
+        dying: info.dying,
         memory: mib(info.current_memkb),
         maximum: mib(info.max_memkb),
         vcpus: info.vcpu_online,

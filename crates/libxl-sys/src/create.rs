@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::null;
 
-use bulkhead_wire::xl::{Disk, DomainConfig, LibxlCode, Mib, Mode, Nic};
+use bulkhead_wire::xl::{Disk, DomainConfig, LibxlCode, Mib, Mode};
 
 use crate::context::{Context, number};
 use crate::device;
@@ -36,7 +36,8 @@ impl Drop for Prepared<'_> {
 
 impl Context {
     /// A configuration for libxl, of a domain whose folder in xenstore gets the key `mark` before
-    /// anybody can see it.
+    /// anybody can see it. It has no network interfaces: they are given to it when it is there
+    /// ([`Context::attach_nic`]), because libxl gives up a whole domain for one that is taken late.
     ///
     /// # Errors
     /// [`LibxlCode::NotImplemented`] for HVM, and what libxl says.
@@ -56,7 +57,6 @@ impl Context {
         prepared.identify(config, kind, mark)?;
         prepared.build(config, kind)?;
         prepared.disks(&config.disks)?;
-        prepared.nics(&config.nics)?;
         // Nobody but us acts on these. A domain that has ended stays until that was told.
         let preserve = raw::LIBXL_ACTION_ON_SHUTDOWN_PRESERVE;
         prepared.raw.on_poweroff = preserve;
@@ -141,22 +141,6 @@ impl Prepared<'_> {
             };
             self.raw.num_disks += 1;
             device::fill_disk(raw, disk)?;
-        }
-        Ok(())
-    }
-
-    fn nics(&mut self, nics: &[Nic]) -> Result<(), LibxlCode> {
-        let xl = &self.context.library.xl;
-        self.raw.nics = array(nics.len())?;
-        for (at, nic) in nics.iter().enumerate() {
-            // SAFETY: as for disks.
-            let raw = unsafe {
-                let place = self.raw.nics.add(at);
-                xl.libxl_device_nic_init(place);
-                &mut *place
-            };
-            self.raw.num_nics += 1;
-            device::fill_nic(raw, nic)?;
         }
         Ok(())
     }

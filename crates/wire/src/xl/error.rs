@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::config::ConfigError;
-use super::names::{DomId, Mib, Vdev, XenVersion};
+use super::names::{DomId, Mib, NicId, Vdev, XenVersion};
 use super::{DomainConfig, Operation, REQUESTS_MAX};
 
 /// Lines of libxl's log that an error carries at most: the last ones say what failed, the ones
@@ -78,7 +78,7 @@ pub enum Failure {
     #[error("there is no such domain")]
     NoSuchDomain,
     /// A domain has this number already.
-    #[error("another domain has this number")]
+    #[error("another domain has this number or UUID")]
     DomainExists,
     /// The domain was not made by us.
     #[error("the domain was not made by Bulkhead")]
@@ -104,6 +104,16 @@ pub enum Failure {
     Disk {
         /// Which.
         vdev: Vdev,
+        /// What was found.
+        why: String,
+    },
+    /// The domain that an interface leads to does not serve it.
+    #[error("domain {backend} does not serve network interface {nic}: {why}")]
+    Nic {
+        /// Which.
+        nic: NicId,
+        /// Where it leads.
+        backend: DomId,
         /// What was found.
         why: String,
     },

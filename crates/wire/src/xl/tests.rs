@@ -273,6 +273,16 @@ fn errors_say_what_was_done_and_why() {
         said(Failure::Disk { vdev, why }),
         "cannot attach a disk to domain 7: disk `xvdi` is not served: its backend is in state 1"
     );
+    let late = Failure::Nic {
+        nic: NicId::new(0).unwrap(),
+        backend: DomId::new(3).unwrap(),
+        why: "it has no driver".to_owned(),
+    };
+    assert_eq!(
+        said(late),
+        "cannot attach a disk to domain 7: domain 3 does not serve network interface 0: it has no \
+         driver"
+    );
     assert_eq!(
         said(Failure::Libxl(LibxlCode::from_number(-9))),
         "cannot attach a disk to domain 7: libxl says ERROR_TIMEDOUT"
