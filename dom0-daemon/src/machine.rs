@@ -172,6 +172,16 @@ pub enum MachineError {
         /// One clause.
         why: String,
     },
+    /// The qube that is its network cannot serve it.
+    #[error("qube `{name}` gets no network: `{netvm}` {why}")]
+    NoNetwork {
+        /// Its name.
+        name: QubeName,
+        /// The other's.
+        netvm: QubeName,
+        /// One clause about that.
+        why: String,
+    },
     /// The policy does not parse; the old one stays in force.
     #[error("the call policy was refused: {0}")]
     Policy(String),

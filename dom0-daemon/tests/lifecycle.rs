@@ -75,6 +75,54 @@ async fn a_qube_that_others_have_their_network_from_is_not_stopped() {
     assert!(running(&world).await.is_empty());
 }
 
+/// What a qube reads in QubesDB, as soon as that is `expect`.
+async fn reads(world: &World, qube: &str, key: &str, expect: &str) {
+    let script = format!("qubesdb-read {key} || echo nothing");
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let (_, said) = world.sh(qube, &script).await;
+        if said.trim() == expect {
+            return;
+        }
+        let late = tokio::time::Instant::now() > deadline;
+        assert!(!late, "{qube} reads {said} in {key}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_qube_is_told_of_its_network_whenever_that_changes() {
+    let net = Qube {
+        provides_network: true,
+        ..qube("net")
+    };
+    let work = Qube {
+        netvm: Some(name("net")),
+        ..qube("work")
+    };
+    let world = World::new(vec![net, work], "").await;
+    world.start("work").await;
+    reads(&world, "work", "/qubes-gateway", "10.138.0.1").await;
+    reads(&world, "net", "/connected-ips", "10.137.0.2").await;
+    let (runtime, net) = (&world.runtime, name("net"));
+    let restarted = runtime.restart_qube(&net, None, Dependents::CutOff).await;
+    restarted.unwrap();
+    reads(&world, "work", "/qubes-gateway", "10.138.0.3").await;
+    reads(&world, "work", "/qubes-ip", "10.137.0.2").await;
+    reads(&world, "net", "/connected-ips", "10.137.0.2").await;
+    runtime.kill_qube(&net, Dependents::CutOff).await.unwrap();
+    reads(&world, "work", "/qubes-gateway", "nothing").await;
+    world.start("net").await;
+    reads(&world, "work", "/qubes-gateway", "10.138.0.4").await;
+    let none = LiveChange::NetVm(None);
+    runtime.live_update(&name("work"), &none).await.unwrap();
+    reads(&world, "work", "/qubes-ip", "nothing").await;
+    reads(&world, "net", "/connected-ips", "").await;
+    let again = LiveChange::NetVm(Some(net));
+    runtime.live_update(&name("work"), &again).await.unwrap();
+    reads(&world, "work", "/qubes-gateway", "10.138.0.4").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_netvm_starts_before_the_qube_that_needs_it() {
     let net = Qube {

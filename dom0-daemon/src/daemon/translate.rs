@@ -45,6 +45,7 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
         MachineError::NoSuchQube(_) => ErrorKind::NotFound,
         MachineError::NotRunning(_)
         | MachineError::InUse { .. }
+        | MachineError::NoNetwork { .. }
         | MachineError::NotStartable { .. } => ErrorKind::WrongState,
         MachineError::Policy(_) => ErrorKind::Description,
         MachineError::Hypervisor { source, .. } => hypervisor(source),
@@ -59,6 +60,9 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
         MachineError::InUse { .. } => made
             .hint("stop those first; `bulkhead stop` takes several and knows the order")
             .hint("or cut them off: the same command with `--force`"),
+        MachineError::NoNetwork { netvm, .. } => {
+            made.hint(format!("the console of that: `bulkhead logs {netvm}`"))
+        }
         MachineError::Hypervisor {
             source: HypervisorError::Unsupported { remedy, .. },
             ..

@@ -218,6 +218,11 @@ pub trait Hypervisor: Send + Sync + Debug {
     async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError>;
     /// Changes the number of processors of a running domain.
     async fn set_vcpus(&self, domid: DomId, vcpus: u32) -> Result<(), HypervisorError>;
+    /// Makes `netvm` the network of a running domain, in the place of what was, which may be gone by
+    /// now; none takes its network away. If it fails the domain has none, and may be tried again.
+    async fn set_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError>;
+    /// Whether networks are connected here, or only told of.
+    fn connects_networks(&self) -> bool;
     /// Whether the memory limit of a running domain can be changed on this machine.
     fn can_set_memory(&self) -> bool;
     /// Whether the number of processors of a running domain can be changed on this machine.

@@ -8,7 +8,7 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Qube};
 use bulkhead_wire::relay::{FromRelay, ToRelay};
 
-use super::keys::{self, Keys, Neighbour};
+use super::keys::{self, Keys};
 use super::{Agent, Inner, Run};
 use crate::machine::Reason;
 use crate::relays::{Misuse, RelayEvents, printable};
@@ -52,6 +52,7 @@ impl RelayEvents for GuestEvents {
                 // Shown first: who waits for the agent goes on at once and may change the state.
                 inner.agent_changed(&run.name, true);
                 run.agent.send_replace(Agent::Connected(version));
+                inner.settle_clients(&run.name);
             }
             FromRelay::AgentLost { reason } => {
                 let reason = printable(&reason);
@@ -180,17 +181,8 @@ impl Inner {
         let Some(qube) = state.qubes.get(&run.name).and_then(|e| e.spec.as_ref()) else {
             return Default::default();
         };
-        let netvm = qube.netvm.as_ref().and_then(|name| state.run(name));
-        let clients: Vec<Neighbour> = state
-            .qubes
-            .values()
-            .filter_map(|entry| Some((entry.spec.as_ref()?, entry.run.as_ref()?)))
-            .filter(|(spec, _)| spec.netvm.as_ref() == Some(&run.name))
-            .map(|(_, client)| Neighbour {
-                domid: client.domid,
-            })
-            .collect();
-        let mut keys = keys::keys(qube, run.domid, netvm.map(|run| run.domid), &clients);
+        let netvm = state.qubes.get(&run.name).and_then(|entry| entry.netvm);
+        let mut keys = keys::keys(qube, run.domid, netvm, &state.served_by(run.domid));
         if let Some(description) = state.description() {
             keys.extend(keys::remote_keys(&run.name, description));
         }
@@ -204,13 +196,7 @@ impl Inner {
             keys.extend(keys::feature_keys(&qube.features));
             keys
         };
-        let (old, mut new) = (of(before), of(after));
-        if before.netvm != after.netvm {
-            new.extend(self.keys_of(run).into_iter().filter(|(path, _)| {
-                path.starts_with("/qubes-ip") || path.starts_with("/qubes-gateway")
-            }));
-        }
-        self.push(run, &old, new);
+        self.push(run, &of(before), of(after));
     }
 
     /// Tells running qubes which qubes of other machines they relay for now.
@@ -229,7 +215,7 @@ impl Inner {
         }
     }
 
-    fn push(&self, run: &Run, old: &Keys, new: Keys) {
+    pub(super) fn push(&self, run: &Run, old: &Keys, new: Keys) {
         for path in old.keys().filter(|path| !new.contains_key(*path)) {
             self.send_to(run, &ToRelay::DbRemove { path: path.clone() });
         }

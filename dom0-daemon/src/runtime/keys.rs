@@ -22,19 +22,40 @@ const VALUE_MAX: usize = 3071;
 /// Bytes of `/qubes-random-seed` before they are encoded.
 const SEED_BYTES: usize = 64;
 
-/// A qube that gets its network from the one whose keys are made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Neighbour {
-    pub(super) domid: DomId,
-}
-
 fn hardware_address(domid: DomId) -> String {
     let bytes = address::hardware(domid).map(|byte| format!("{byte:02x}"));
     bytes.join(":")
 }
 
-/// All keys for `qube`, which runs as `domid`.
-pub(super) fn keys(qube: &Qube, domid: DomId, netvm: Option<DomId>, clients: &[Neighbour]) -> Keys {
+/// What a qube that runs as `domid` must know of the domain that is its network; nothing without.
+pub(super) fn network_keys(domid: DomId, netvm: Option<DomId>) -> Keys {
+    let Some(netvm) = netvm else {
+        return Keys::new();
+    };
+    let keys = [
+        ("/qubes-mac", hardware_address(domid)),
+        ("/qubes-ip", address::of(domid).to_string()),
+        ("/qubes-netmask", "255.255.255.255".to_owned()),
+        ("/qubes-gateway", address::gateway(netvm).to_string()),
+        ("/qubes-primary-dns", "10.139.1.1".to_owned()),
+        ("/qubes-secondary-dns", "10.139.1.2".to_owned()),
+    ];
+    keys.map(|(path, value)| (path.to_owned(), value.into_bytes()))
+        .into()
+}
+
+/// What a qube that provides network must know of the domains that it serves.
+pub(super) fn clients_keys(clients: &[DomId]) -> Keys {
+    let addresses: Vec<String> = clients
+        .iter()
+        .map(|&c| address::of(c).to_string())
+        .collect();
+    let value = addresses.join(" ").into_bytes();
+    [("/connected-ips".to_owned(), value)].into()
+}
+
+/// All keys for `qube`, which runs as `domid` and serves `clients`.
+pub(super) fn keys(qube: &Qube, domid: DomId, netvm: Option<DomId>, clients: &[DomId]) -> Keys {
     let mut keys = BTreeMap::new();
     let mut set = |path: &str, value: String| {
         keys.insert(path.to_owned(), value.into_bytes());
@@ -79,26 +100,15 @@ pub(super) fn keys(qube: &Qube, domid: DomId, netvm: Option<DomId>, clients: &[N
     }
     set("/qubes-gui-enabled", "False".to_owned());
     set("/qubes-service/meminfo-writer", "1".to_owned());
-    if let Some(netvm) = netvm {
-        set("/qubes-mac", hardware_address(domid));
-        set("/qubes-ip", address::of(domid).to_string());
-        set("/qubes-netmask", "255.255.255.255".to_owned());
-        set("/qubes-gateway", address::gateway(netvm).to_string());
-        set("/qubes-primary-dns", "10.139.1.1".to_owned());
-        set("/qubes-secondary-dns", "10.139.1.2".to_owned());
-    }
     if qube.provides_network {
         set("/qubes-netvm-network", address::gateway(domid).to_string());
         set("/qubes-netvm-gateway", address::gateway(domid).to_string());
         set("/qubes-netvm-netmask", "255.255.255.255".to_owned());
         set("/qubes-netvm-primary-dns", "10.139.1.1".to_owned());
         set("/qubes-netvm-secondary-dns", "10.139.1.2".to_owned());
-        let addresses: Vec<String> = clients
-            .iter()
-            .map(|c| address::of(c.domid).to_string())
-            .collect();
-        set("/connected-ips", addresses.join(" "));
+        keys.extend(clients_keys(clients));
     }
+    keys.extend(network_keys(domid, netvm));
     keys.extend(service_keys(&qube.services));
     keys.extend(feature_keys(&qube.features));
     keys.retain(|_, value| value.len() <= VALUE_MAX && !value.contains(&0));

@@ -40,6 +40,11 @@ const RESTART_MAX: Duration = Duration::from_secs(60);
 /// A qube that ran this long did well: the next pause is the first again.
 const RESTART_CALM: Duration = Duration::from_secs(60);
 
+/// First pause before a network that could not be connected is tried again; it doubles each time.
+const NETWORK_FIRST: Duration = Duration::from_secs(5);
+/// Longest pause. After it only a change of what provides it makes another try.
+const NETWORK_MAX: Duration = Duration::from_secs(160);
+
 type Reply = oneshot::Sender<Result<(), MachineError>>;
 
 /// What a qube's task is asked to do.
@@ -65,6 +70,8 @@ pub(crate) enum Command {
     SetPaused { paused: bool, reply: Reply },
     /// Change it while it runs.
     Update { change: LiveChange, reply: Reply },
+    /// What it has its network from has come or gone.
+    Network,
     /// Its domain is gone.
     Died { domid: DomId, how: Ending },
 }
@@ -73,6 +80,7 @@ enum Event {
     Command(Command),
     StopTimeout,
     RestartDue,
+    NetworkDue,
 }
 
 /// A start to be made again by the restart rule.
@@ -92,6 +100,8 @@ pub(super) struct Owner {
     waiting: Vec<Reply>,
     restart: Option<Restart>,
     pause: Duration,
+    /// When to try again to connect its network, and the pause before.
+    network: Option<(Instant, Duration)>,
     /// Started as soon as what runs has ended.
     next: Option<(Box<Qube>, Option<ImageDigest>, Life, Reply)>,
 }
@@ -114,6 +124,7 @@ impl Owner {
             waiting: Vec::new(),
             restart: None,
             pause: RESTART_FIRST,
+            network: None,
             next: None,
         }
     }
@@ -122,6 +133,7 @@ impl Owner {
         loop {
             let deadline = self.stopping.as_ref().map(|(at, _)| *at);
             let due = self.restart.as_ref().map(|r| r.at);
+            let network = self.network.map(|(at, _)| at);
             let event = tokio::select! {
                 command = mailbox.recv() => match command {
                     Some(command) => Event::Command(command),
@@ -129,11 +141,13 @@ impl Owner {
                 },
                 () = at(deadline) => Event::StopTimeout,
                 () = at(due) => Event::RestartDue,
+                () = at(network) => Event::NetworkDue,
             };
             match event {
                 Event::Command(command) => self.obey(command).await,
                 Event::StopTimeout => self.stop_timeout().await,
                 Event::RestartDue => self.restart_due().await,
+                Event::NetworkDue => self.settle_network().await,
             }
         }
     }
@@ -168,6 +182,10 @@ impl Owner {
             Command::Update { change, reply } => {
                 let _ = reply.send(self.update(change).await);
             }
+            Command::Network => {
+                self.network = None;
+                self.settle_network().await;
+            }
             Command::Died { domid, how } => self.died(domid, how).await,
         }
     }
@@ -192,8 +210,12 @@ impl Owner {
                 self.began = Instant::now();
                 if run.expects_no_agent() {
                     self.inner.set_state(&self.name, QubeState::Running);
+                    self.inner.settle_clients(&self.name);
                 }
                 self.run = Some(run);
+                // What it has its network from may have ended meanwhile.
+                self.network = None;
+                self.settle_network().await;
                 Ok(())
             }
             Err(error) => {
@@ -288,10 +310,33 @@ impl Owner {
         let done = match &change {
             LiveChange::Memory(memory) => hypervisor.set_memory(run.domid, memory.maximum).await,
             LiveChange::Vcpus(vcpus) => hypervisor.set_vcpus(run.domid, *vcpus).await,
-            LiveChange::NetVm(_) | LiveChange::Services(_) | LiveChange::Features(_) => Ok(()),
+            LiveChange::NetVm(netvm) => {
+                self.network = None;
+                return self.inner.change_netvm(run, netvm.clone()).await;
+            }
+            LiveChange::Services(_) | LiveChange::Features(_) => Ok(()),
         };
         done.map_err(|e| self.hypervisor_error(e))?;
         self.inner.update_spec(run, change)
+    }
+
+    /// Connects the qube to what is its network by now. What fails is tried again, ever later.
+    async fn settle_network(&mut self) {
+        let last = self.network.take().map(|(_, pause)| pause);
+        let Some(run) = &self.run else {
+            return;
+        };
+        let Err(error) = self.inner.settle_network(run).await else {
+            return;
+        };
+        let pause = last.map_or(NETWORK_FIRST, |pause| pause * 2);
+        let error = chain(&error);
+        if pause > NETWORK_MAX {
+            tracing::error!(qube = %self.name, error, "its network stays disconnected");
+            return;
+        }
+        tracing::warn!(qube = %self.name, error, ?pause, "its network is not connected yet");
+        self.network = Some((Instant::now() + pause, pause));
     }
 
     async fn died(&mut self, domid: DomId, how: Ending) {
@@ -299,6 +344,7 @@ impl Owner {
             return;
         };
         let asked = self.stopping.take();
+        self.network = None;
         let stopped = match (&asked, how) {
             (Some((_, Reason::Misuse)), _) => Stopped::Died,
             (Some(_), _) | (None, Ending::Destroyed) => Stopped::ByPerson,

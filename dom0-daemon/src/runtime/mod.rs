@@ -40,6 +40,7 @@ mod identity;
 mod keys;
 mod lifecycle;
 mod machine;
+mod network;
 mod people;
 mod start;
 mod state;
@@ -134,6 +135,7 @@ impl Inner {
             state: QubeState::Stopped,
             run,
             spec: None,
+            netvm: None,
             paused: false,
             stopped: None,
         };
@@ -238,6 +240,7 @@ impl Inner {
         self.calls.domain_gone(self, run);
         run.place.gone();
         let mut state = self.state();
+        let netvm = state.qubes.get(&run.name).and_then(|entry| entry.netvm);
         state.domains.remove(&run.domid.0);
         if run.life.is_disposable() {
             // Its task ends with its mailbox.
@@ -245,6 +248,7 @@ impl Inner {
         } else if let Some(entry) = state.qubes.get_mut(&run.name) {
             entry.run = None;
             entry.spec = None;
+            entry.netvm = None;
             entry.paused = false;
             entry.stopped = stopped;
             entry.state = stopped.map_or(QubeState::Stopped, Stopped::state);
@@ -253,6 +257,7 @@ impl Inner {
         self.publish(&state, &run.name);
         drop(state);
         self.save_stops();
+        self.network_ended(run, netvm);
         // It may be gone already; a name that stays would only lead nowhere.
         let clients = start::clients_socket(&self.config.runtime_dir, &run.name);
         let _ = std::fs::remove_file(clients);

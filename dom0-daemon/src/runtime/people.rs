@@ -162,7 +162,7 @@ impl Runtime {
         timeout: Option<Duration>,
         dependents: Dependents,
     ) -> Result<(), RuntimeError> {
-        // It comes back as another domain, to which nothing connects those that need it.
+        // Those that need it lose it until it is back, and what they had open for good.
         self.stop_qube(name, timeout, dependents).await?;
         self.start_qube(name).await
     }

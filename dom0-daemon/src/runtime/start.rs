@@ -19,7 +19,7 @@ use super::guest::GuestEvents;
 use super::lifecycle::Places;
 use super::{Agent, Inner, Life, Run};
 use crate::hypervisor::{Boot, DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
-use crate::machine::{LiveChange, MachineError, Reason};
+use crate::machine::{LiveChange, MachineError};
 use crate::relays::{Folder, Place, Relay, RelaySpec, Rings};
 use crate::storage::{DiskRoot, ImageDigest, ImageRoot, VolumeId};
 use crate::whole_file::{self, Lasting};
@@ -96,7 +96,7 @@ impl Inner {
         image: Option<ImageDigest>,
         life: Life,
     ) -> Result<Arc<Run>, MachineError> {
-        let netvm = self.netvm_of(qube).await?;
+        let netvm = self.netvm_domain(&qube.name, qube.netvm.as_ref()).await?;
         let spec = self.domain_spec(qube, image.as_ref(), netvm).await?;
         let places = Places::new(&self.config.runtime_dir, &qube.name);
         clear(&self.config.runtime_dir, &places, spec.domid);
@@ -119,6 +119,8 @@ impl Inner {
         if brought.is_err() {
             self.forget_run(spec.domid, &qube.name);
             clear(&self.config.runtime_dir, &places, spec.domid);
+        } else if let Some(provider) = spec.netvm {
+            self.tell_served(provider);
         }
         brought
     }
@@ -133,7 +135,7 @@ impl Inner {
         let name = &spec.name;
         write_record(&places.record(), &record).map_err(io_error(name))?;
         // The relay comes first: it starts while the domain does.
-        let run = self.register(record, &spec.root, spec.uuid, place, false)?;
+        let run = self.register(record, spec, place, false)?;
         self.hypervisor
             .create(spec)
             .await
@@ -150,17 +152,6 @@ impl Inner {
             None => Place::Sockets(Folder::open(&places.vchan(), &places.own())?),
             Some(meeting) => Place::Rings(Rings::new(Arc::clone(meeting), domid.0, &places.own())?),
         })
-    }
-
-    async fn netvm_of(&self, qube: &Qube) -> Result<Option<DomId>, MachineError> {
-        let Some(netvm) = &qube.netvm else {
-            return Ok(None);
-        };
-        if self.state().run(netvm).is_none() {
-            // Boxed: its own netvm may need this again; cycles are refused by the description.
-            Box::pin(self.start_declared(netvm, Reason::Needed)).await?;
-        }
-        Ok(self.state().run(netvm).map(|run| run.domid))
     }
 
     async fn domain_spec(
@@ -230,18 +221,17 @@ impl Inner {
     fn register(
         &self,
         record: RunRecord,
-        root: &ImageRoot,
-        uuid: Uuid,
+        spec: &DomainSpec,
         place: Place,
         paused: bool,
     ) -> Result<Arc<Run>, MachineError> {
         let name = record.qube.name.clone();
-        let agent = expected_agent(&record.qube, root);
+        let agent = expected_agent(&record.qube, &spec.root);
         let place = Arc::new(place);
         let run = Arc::new(Run {
             name: name.clone(),
             domid: record.domid,
-            uuid,
+            uuid: spec.uuid,
             image: record.image,
             life: record.life,
             started: record.started,
@@ -258,6 +248,7 @@ impl Inner {
             if let Some(entry) = state.qubes.get_mut(&name) {
                 entry.run = Some(Arc::clone(&run));
                 entry.spec = Some(record.qube);
+                entry.netvm = spec.netvm;
                 entry.paused = paused;
                 entry.stopped = None;
                 entry.state = if paused {
@@ -295,6 +286,7 @@ impl Inner {
         if let Some(entry) = state.qubes.get_mut(name) {
             entry.run = None;
             entry.spec = None;
+            entry.netvm = None;
         }
         state.rebuild_view();
     }
@@ -319,6 +311,7 @@ impl Inner {
             }
         }
         self.adopt_connections();
+        self.adopt_networks();
         Ok(())
     }
 
@@ -332,7 +325,7 @@ impl Inner {
         let paused = info.state == DomainState::Paused;
         let spec = &info.spec;
         let run = self
-            .register(record, &spec.root, spec.uuid, place, paused)
+            .register(record, spec, place, paused)
             .map_err(|e| io::Error::other(chain(&e)))?;
         if run.expects_no_agent() && !paused {
             self.set_state(&spec.name, QubeState::Running);

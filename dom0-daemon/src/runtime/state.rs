@@ -101,6 +101,8 @@ pub(crate) struct Entry {
     pub(crate) run: Option<Arc<Run>>,
     /// What runs, with every live change; meaningful while `run` is there.
     pub(crate) spec: Option<Qube>,
+    /// The domain that is its network now.
+    pub(crate) netvm: Option<DomId>,
     pub(crate) paused: bool,
     pub(crate) stopped: Option<Stopped>,
 }

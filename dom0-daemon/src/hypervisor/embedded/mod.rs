@@ -389,6 +389,14 @@ impl Hypervisor for Embedded {
         })
     }
 
+    async fn set_netvm(&self, _: DomId, _: Option<DomId>) -> Result<(), HypervisorError> {
+        Ok(())
+    }
+
+    fn connects_networks(&self) -> bool {
+        false
+    }
+
     fn can_set_memory(&self) -> bool {
         self.shared.cgroups.has(Controller::Memory)
     }

@@ -185,11 +185,19 @@ fn all_disks(spec: &DomainSpec, disks: &Disks) -> Result<Vec<xl::Disk>, Hypervis
 }
 
 fn nics(spec: &DomainSpec) -> Result<Vec<xl::Nic>, HypervisorError> {
-    let Some(netvm) = spec.netvm else {
-        return Ok(Vec::new());
-    };
-    Ok(vec![xl::Nic {
-        id: checked(spec, "the number of an interface", xl::NicId::new(0))?,
+    let nics = spec.netvm.iter().map(|&netvm| nic(spec, netvm));
+    nics.collect()
+}
+
+/// The one interface of a qube.
+pub(super) fn nic_id(spec: &DomainSpec) -> Result<xl::NicId, HypervisorError> {
+    checked(spec, "the number of an interface", xl::NicId::new(0))
+}
+
+/// A qube's interface, which leads to `netvm`.
+pub(super) fn nic(spec: &DomainSpec, netvm: DomId) -> Result<xl::Nic, HypervisorError> {
+    Ok(xl::Nic {
+        id: nic_id(spec)?,
         mac: checked(
             spec,
             "its hardware address",
@@ -197,7 +205,7 @@ fn nics(spec: &DomainSpec) -> Result<Vec<xl::Nic>, HypervisorError> {
         )?,
         backend: number(spec, netvm)?,
         ip: Some(address::of(spec.domid)),
-    }])
+    })
 }
 
 #[cfg(test)]

@@ -91,6 +91,14 @@ impl Shared {
             .ok_or(HypervisorError::NoSuchDomain(domid))
     }
 
+    fn spec(&self, domid: DomId) -> Result<DomainSpec, HypervisorError> {
+        let domains = self.domains();
+        let domain = domains.get(&domid);
+        domain
+            .map(|domain| domain.spec.clone())
+            .ok_or(HypervisorError::NoSuchDomain(domid))
+    }
+
     /// Has something done to a running domain.
     async fn to(
         &self,
@@ -99,17 +107,47 @@ impl Shared {
         operation: impl FnOnce(xl::Target) -> Operation,
     ) -> Result<(), HypervisorError> {
         let target = self.target(domid)?;
+        let done = self.xl.ask(operation(target)).await;
+        done.map(drop).map_err(|error| refusal(domid, doing, error))
+    }
+
+    /// Has something taken away from a running domain, which may not be there.
+    async fn to_device(
+        &self,
+        domid: DomId,
+        doing: &str,
+        operation: impl FnOnce(xl::Target) -> Operation,
+    ) -> Result<(), HypervisorError> {
+        let target = self.target(domid)?;
         match self.xl.ask(operation(target)).await {
-            Ok(_) => Ok(()),
-            Err(AskError::Refused(xl::XlError {
-                failure: xl::Failure::NoSuchDomain,
+            Ok(_)
+            | Err(AskError::Refused(xl::XlError {
+                failure: xl::Failure::NoSuchDevice,
                 ..
-            })) => Err(HypervisorError::NoSuchDomain(domid)),
-            Err(error) => Err(HypervisorError::Io {
-                doing: format!("{doing} domain {domid}"),
-                source: io::Error::other(chain(&error)),
-            }),
+            })) => Ok(()),
+            Err(error) => Err(refusal(domid, doing, error)),
         }
+    }
+
+    /// Takes note of what is the network of a running domain, also for a daemon that starts again.
+    fn note_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError> {
+        let mut domains = self.domains();
+        let domain = domains.get_mut(&domid);
+        let domain = domain.ok_or(HypervisorError::NoSuchDomain(domid))?;
+        domain.spec.netvm = netvm;
+        // Under the lock: once a domain has ended, nothing is written about it.
+        self.record(&domain.spec)
+    }
+
+    /// Writes down what a daemon that starts again must know of a domain.
+    fn record(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+        let folder = self.domain_dir(spec.domid);
+        fs::create_dir_all(&folder)
+            .and_then(|()| Record::new(spec.clone()).write(&folder))
+            .map_err(|source| HypervisorError::Io {
+                doing: format!("recording domain {}", spec.domid),
+                source,
+            })
     }
 
     /// Makes a domain known that runs.
@@ -186,6 +224,19 @@ fn ending(asked: Option<Ending>, how: xl::Ending) -> Ending {
             _,
             xl::Ending::Crash | xl::Ending::Watchdog | xl::Ending::Other(_) | xl::Ending::Destroyed,
         ) => Ending::Crashed,
+    }
+}
+
+fn refusal(domid: DomId, doing: &str, error: AskError) -> HypervisorError {
+    match error {
+        AskError::Refused(xl::XlError {
+            failure: xl::Failure::NoSuchDomain,
+            ..
+        }) => HypervisorError::NoSuchDomain(domid),
+        error => HypervisorError::Io {
+            doing: format!("{doing} domain {domid}"),
+            source: io::Error::other(chain(&error)),
+        },
     }
 }
 
@@ -307,14 +358,11 @@ impl Hypervisor for Xen {
     async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         let shared = &self.shared;
         let target = domain::target(spec)?;
-        let folder = shared.domain_dir(spec.domid);
-        fs::create_dir_all(&folder)
-            .and_then(|()| fs::create_dir_all(&spec.overlay))
-            .and_then(|()| Record::new(spec.clone()).write(&folder))
-            .map_err(|source| HypervisorError::Io {
-                doing: format!("recording domain {}", spec.domid),
-                source,
-            })?;
+        fs::create_dir_all(&spec.overlay).map_err(|source| HypervisorError::Io {
+            doing: format!("making the folder of domain {}", spec.domid),
+            source,
+        })?;
+        shared.record(spec)?;
         let made = self.make(spec).await;
         match made {
             Ok(()) => shared.register(spec.clone(), target),
@@ -378,6 +426,31 @@ impl Hypervisor for Xen {
         self.shared
             .to(domid, "changing the processors of", operation)
             .await
+    }
+
+    async fn set_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError> {
+        let spec = self.shared.spec(domid)?;
+        if spec.netvm == netvm {
+            return Ok(());
+        }
+        // Whoever comes after us finds one that may have none, and begins here again.
+        self.shared.note_netvm(domid, None)?;
+        let nic = domain::nic_id(&spec)?;
+        let detach = |target| Operation::DetachNic { target, nic };
+        (self.shared)
+            .to_device(domid, "taking the network from", detach)
+            .await?;
+        let Some(netvm) = netvm else {
+            return Ok(());
+        };
+        let nic = domain::nic(&spec, netvm)?;
+        let attach = |target| Operation::AttachNic { target, nic };
+        self.shared.to(domid, "connecting", attach).await?;
+        self.shared.note_netvm(domid, Some(netvm))
+    }
+
+    fn connects_networks(&self) -> bool {
+        true
     }
 
     fn can_set_memory(&self) -> bool {
