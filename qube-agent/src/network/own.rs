@@ -5,15 +5,23 @@ use super::interfaces::Frontend;
 use super::settings::OwnSettings;
 use super::{NetworkError, interfaces, resolvers, tools};
 
+/// The driver of the interface, which nothing else may have loaded yet.
+const DRIVER: &str = "xen-netfront";
+
 /// What was set.
 #[derive(Debug, Default)]
 pub(super) struct Own {
+    started: bool,
     set: Option<(Frontend, OwnSettings)>,
 }
 
 impl Own {
     /// Sets the interface as it should be; false where it is still to come.
     pub(super) fn settle(&mut self, settings: Option<&OwnSettings>) -> Result<bool, NetworkError> {
+        if settings.is_some() && !self.started {
+            tools::modprobe(DRIVER)?;
+            self.started = true;
+        }
         let interface = interfaces::first_frontend();
         let (Some(settings), Some(interface)) = (settings, interface) else {
             // What was set goes with its interface.

@@ -17,7 +17,13 @@ use crate::qubesdb::Connection;
 const DEVICES: [&str; 2] = ["device/vif", "backend/vif"];
 
 /// What is watched in QubesDB.
-const SETTINGS: [&[u8]; 3] = [b"/qubes-ip", b"/qubes-gateway", b"/qubes-netvm-gateway"];
+const SETTINGS: [&[u8]; 5] = [
+    b"/qubes-ip",
+    b"/qubes-gateway",
+    b"/qubes-netvm-gateway",
+    b"/qubes-primary-dns",
+    b"/qubes-secondary-dns",
+];
 
 /// Before a daemon that went away, or is not there yet, is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
