@@ -496,6 +496,10 @@ async fn a_disposable_serves_one_call_and_is_gone() {
     })
     .await;
     assert_eq!(running(&world).await, ["work"]);
+    // Nor does what it said on its console stay.
+    let logs = world.dir.path().join("state/log/qubes");
+    assert!(logs.join("work.log").exists());
+    assert!(!logs.join(format!("{disposable}.log")).exists());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

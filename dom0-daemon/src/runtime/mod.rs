@@ -261,6 +261,11 @@ impl Inner {
         // It may be gone already; a name that stays would only lead nowhere.
         let clients = start::clients_socket(&self.config.runtime_dir, &run.name);
         let _ = std::fs::remove_file(clients);
+        if run.life.is_disposable() && stopped != Some(Stopped::Died) {
+            // What it said on its console goes with it; of one that died, that says why.
+            let log = start::console_log(&self.config.state_dir, &run.name);
+            let _ = std::fs::remove_file(log);
+        }
         let places = Places::new(&self.config.runtime_dir, &run.name);
         start::clear(&self.config.runtime_dir, &places, run.domid);
     }
