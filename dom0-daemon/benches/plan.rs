@@ -17,7 +17,7 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Qube};
 use bulkhead_model::source::MemoryReader;
 use bulkheadd::db::Database;
-use bulkheadd::hypervisor::{DomId, DomainState};
+use bulkheadd::hypervisor::{DomId, DomainState, Reach};
 use bulkheadd::lock::{Lock, Locked};
 use bulkheadd::machine::{
     Declared, LiveChange, Machine, MachineError, MachineState, Reason, RunningQube,
@@ -166,6 +166,7 @@ fn running(qube: &Qube, image: &ImageDigest) -> RunningQube {
         domid: DomId(1),
         uuid: uuid::Uuid::nil(),
         state: DomainState::Running,
+        reach: Reach::default(),
         disposable: false,
     }
 }

@@ -15,7 +15,7 @@ use bulkhead_model::qube::{Description, Memory, Qube};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::hypervisor::{DomId, DomainState};
+use crate::hypervisor::{DomId, DomainState, Reach};
 use crate::storage::ImageDigest;
 
 /// What is declared now: the machine answers every question about a qube from it.
@@ -120,6 +120,9 @@ pub struct RunningQube {
     pub uuid: Uuid,
     /// Running or paused.
     pub state: DomainState,
+    /// How far it can be changed while it runs.
+    #[serde(default)]
+    pub reach: Reach,
     /// An unnamed disposable: in no description, gone when it stops.
     pub disposable: bool,
 }

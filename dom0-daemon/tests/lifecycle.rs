@@ -29,7 +29,11 @@ async fn only_what_this_machine_can_change_is_offered_as_a_live_change() {
     world.start("work").await;
     let domid = world.hypervisor.list().await.unwrap()[0].spec.domid;
     let live = world.runtime.observe().await.unwrap().live;
-    let memory = world.hypervisor.set_memory(domid, Mib(300)).await;
+    let memory = Memory {
+        initial: Mib(300),
+        maximum: Mib(300),
+    };
+    let memory = world.hypervisor.set_memory(domid, memory).await;
     assert_eq!(live.contains(&LiveProperty::Memory), memory.is_ok());
     let vcpus = world.hypervisor.set_vcpus(domid, 1).await;
     assert_eq!(live.contains(&LiveProperty::Vcpus), vcpus.is_ok());

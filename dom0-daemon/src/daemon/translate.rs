@@ -69,6 +69,12 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
         } => made.hint(remedy.clone()),
         MachineError::Hypervisor {
             name,
+            source: HypervisorError::OutOfMemory { .. },
+        } => made.hint("stop a qube with `bulkhead stop`").hint(format!(
+            "or give `{name}` or another less `memory` in the description"
+        )),
+        MachineError::Hypervisor {
+            name,
             source: HypervisorError::StartFailed { .. },
         } => made.hint(format!("its console: `bulkhead logs {name}`")),
         _ => made,
@@ -81,6 +87,7 @@ fn hypervisor(error: &HypervisorError) -> ErrorKind {
             ErrorKind::Unsupported
         }
         HypervisorError::NoSuchDomain(_) => ErrorKind::WrongState,
+        HypervisorError::OutOfMemory { .. } => ErrorKind::Limit,
         HypervisorError::StartFailed { .. } | HypervisorError::Io { .. } => ErrorKind::Host,
     }
 }

@@ -126,6 +126,15 @@ pub struct DomainInfo {
     pub pid: Option<u32>,
 }
 
+/// How far a running domain can be changed, as it was made; none where nothing limits that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reach {
+    /// The most memory.
+    pub memory: Option<Mib>,
+    /// The most processors.
+    pub vcpus: Option<u32>,
+}
+
 /// How a domain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -149,6 +158,11 @@ pub enum DomainEvent {
         how: Ending,
     },
 }
+
+/// Who has the memory of the machine, most first.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(|(who, mib)| format!("{who} has {} MiB", mib.0)).collect::<Vec<_>>().join(", "))]
+pub struct HeldMemory(pub Vec<(String, Mib)>);
 
 /// Why a hypervisor could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -182,6 +196,17 @@ pub enum HypervisorError {
         /// One sentence: what failed, with the last lines it said.
         detail: String,
     },
+    /// No room for so much memory.
+    #[error("{} MiB of memory are needed, and {} MiB are free", .needed.0, .free.0)]
+    OutOfMemory {
+        /// With what the hypervisor itself takes for it.
+        needed: Mib,
+        /// What nobody has.
+        free: Mib,
+        /// Who has the rest.
+        #[source]
+        held: HeldMemory,
+    },
     /// The machine refused.
     #[error("{doing}")]
     Io {
@@ -214,8 +239,8 @@ pub trait Hypervisor: Send + Sync + Debug {
     async fn shutdown(&self, domid: DomId) -> Result<(), HypervisorError>;
     /// Ends it at once. It is gone when this returns.
     async fn destroy(&self, domid: DomId) -> Result<(), HypervisorError>;
-    /// Changes the memory limit of a running domain.
-    async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError>;
+    /// Gives a running domain the memory that it would have if it were started with this.
+    async fn set_memory(&self, domid: DomId, memory: Memory) -> Result<(), HypervisorError>;
     /// Changes the number of processors of a running domain.
     async fn set_vcpus(&self, domid: DomId, vcpus: u32) -> Result<(), HypervisorError>;
     /// Makes `netvm` the network of a running domain, in the place of what was, which may be gone by
@@ -227,6 +252,10 @@ pub trait Hypervisor: Send + Sync + Debug {
     fn can_set_memory(&self) -> bool;
     /// Whether the number of processors of a running domain can be changed on this machine.
     fn can_set_vcpus(&self) -> bool;
+    /// How far a running domain can be changed.
+    fn reach(&self, _domid: DomId) -> Reach {
+        Reach::default()
+    }
     /// What is declared of a qube and kept, but changes nothing here: names of properties.
     fn without_effect(&self, _qube: &Qube) -> Vec<String> {
         Vec::new()

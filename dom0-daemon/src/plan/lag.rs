@@ -94,6 +94,16 @@ pub(crate) enum ExpectedImage<'a> {
     Same,
 }
 
+/// Whether what is declared is within what a running qube was made for.
+pub(crate) fn reaches(running: &RunningQube, property: LiveProperty, declared: &Qube) -> bool {
+    let reach = running.reach;
+    match property {
+        LiveProperty::Memory => (reach.memory).is_none_or(|most| declared.memory.maximum <= most),
+        LiveProperty::Vcpus => reach.vcpus.is_none_or(|most| declared.vcpus <= most),
+        LiveProperty::NetVm | LiveProperty::Services | LiveProperty::Features => true,
+    }
+}
+
 /// Compares a running qube with its declaration.
 pub(crate) fn lag(
     running: &RunningQube,
@@ -109,7 +119,11 @@ pub(crate) fn lag(
                 continue;
             }
             match class {
-                Class::Live(which) if live.contains(&which) => lag.live.push(which),
+                Class::Live(which)
+                    if live.contains(&which) && reaches(running, which, declared) =>
+                {
+                    lag.live.push(which);
+                }
                 _ => lag.restart.push(property.name()),
             }
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Label, Qube, QubeKind, Template, TemplateSource, Volume};
 
-use crate::hypervisor::{DomId, DomainState};
+use crate::hypervisor::{DomId, DomainState, Reach};
 use crate::lock::{Lock, Locked};
 use crate::machine::{LiveProperty, RunningQube, Stopped};
 use crate::observe::{Current, Observed};
@@ -252,6 +252,7 @@ impl<'a> Sim<'a> {
             domid: DomId(7),
             uuid: uuid::Uuid::nil(),
             state: DomainState::Running,
+            reach: Reach::default(),
             disposable: false,
         };
         let old = self

@@ -308,7 +308,7 @@ impl Owner {
         };
         let hypervisor = &self.inner.hypervisor;
         let done = match &change {
-            LiveChange::Memory(memory) => hypervisor.set_memory(run.domid, memory.maximum).await,
+            LiveChange::Memory(memory) => hypervisor.set_memory(run.domid, *memory).await,
             LiveChange::Vcpus(vcpus) => hypervisor.set_vcpus(run.domid, *vcpus).await,
             LiveChange::NetVm(netvm) => {
                 self.network = None;

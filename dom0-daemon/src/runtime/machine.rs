@@ -48,6 +48,7 @@ impl Machine for Runtime {
                     } else {
                         DomainState::Running
                     },
+                    reach: self.inner.hypervisor.reach(run.domid),
                     disposable: run.life.is_disposable(),
                 };
                 seen.running.insert(name.clone(), running);

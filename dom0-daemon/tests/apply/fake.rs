@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Qube;
-use bulkheadd::hypervisor::{DomId, DomainState};
+use bulkheadd::hypervisor::{DomId, DomainState, Reach};
 use bulkheadd::machine::{
     Declared, LiveChange, LiveProperty, Machine, MachineError, MachineState, Reason, RunningQube,
     Stopped,
@@ -178,6 +178,7 @@ impl Machine for FakeMachine {
                 domid: DomId(1),
                 uuid: uuid::Uuid::nil(),
                 state: DomainState::Running,
+                reach: Reach::default(),
                 disposable: false,
             });
             Some(format!("start {} {:?}", qube.name, qube.kernelopts))

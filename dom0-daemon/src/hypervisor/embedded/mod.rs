@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bulkhead_model::qube::{Mib, Qube, VirtMode};
+use bulkhead_model::qube::{Memory, Qube, VirtMode};
 use rustix::process::Signal;
 use tokio::sync::{broadcast, watch};
 
@@ -363,7 +363,7 @@ impl Hypervisor for Embedded {
         Ok(())
     }
 
-    async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError> {
+    async fn set_memory(&self, domid: DomId, memory: Memory) -> Result<(), HypervisorError> {
         if !self.can_set_memory() {
             return Err(HypervisorError::NotPossible {
                 hypervisor: NAME,
@@ -372,7 +372,8 @@ impl Hypervisor for Embedded {
         }
         self.shared.with(domid, |domain| {
             let doing = format!("setting the memory limit of domain {domid}");
-            domain.group.set_memory(limit).map_err(io_error(doing))
+            let limited = domain.group.set_memory(memory.maximum);
+            limited.map_err(io_error(doing))
         })
     }
 

@@ -73,6 +73,11 @@ fn checked<T, E: std::error::Error>(
     value.map_err(|error| refused(spec, format!("{what} cannot be used: {error}")))
 }
 
+/// Processors of a domain at most while it runs: as many as the machine has can be added.
+pub(super) fn vcpus_maximum(spec: &DomainSpec, host_cpus: u32) -> u32 {
+    spec.vcpus.max(host_cpus.min(xl::VCPUS_MAX.into()))
+}
+
 /// Everything that the domain is made from.
 pub(super) fn config(
     spec: &DomainSpec,
@@ -85,9 +90,8 @@ pub(super) fn config(
         "its number of processors",
         xl::Vcpus::new(spec.vcpus.into()),
     )?;
-    // As many as there are can be added while it runs.
-    let most = u64::from(host_cpus).min(xl::VCPUS_MAX.into());
-    let vcpus_maximum = xl::Vcpus::new(most).map_or(vcpus, |most| most.max(vcpus));
+    let most = u64::from(vcpus_maximum(spec, host_cpus));
+    let vcpus_maximum = checked(spec, "its number of processors", xl::Vcpus::new(most))?;
     let config = xl::DomainConfig {
         domid: number(spec, spec.domid)?,
         uuid: xl::DomainUuid(*spec.uuid.as_bytes()),

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bulkhead_model::qube::{Mib, Qube};
+use bulkhead_model::qube::{Memory, Mib, Qube};
 use bulkhead_wire::causes;
 use bulkhead_wire::end::Carrier;
 use bulkhead_wire::xl::{self, Answer, Operation};
@@ -23,8 +23,8 @@ use tokio::sync::{broadcast, mpsc, watch};
 use self::keeper::{AskError, Xl};
 use self::record::Record;
 use super::{
-    DomId, DomainEvent, DomainInfo, DomainSpec, DomainState, Ending, HostMachine, HostReport,
-    Hypervisor, HypervisorError,
+    DomId, DomainEvent, DomainInfo, DomainSpec, DomainState, Ending, HeldMemory, HostMachine,
+    HostReport, Hypervisor, HypervisorError, Reach,
 };
 
 mod console;
@@ -53,6 +53,8 @@ pub struct XenConfig {
 struct Domain {
     spec: DomainSpec,
     target: xl::Target,
+    /// Processors that it can have without being made anew.
+    vcpus_maximum: u32,
     asked: Option<Ending>,
     console: tokio::task::AbortHandle,
     tell: watch::Sender<bool>,
@@ -107,8 +109,13 @@ impl Shared {
         operation: impl FnOnce(xl::Target) -> Operation,
     ) -> Result<(), HypervisorError> {
         let target = self.target(domid)?;
-        let done = self.xl.ask(operation(target)).await;
-        done.map(drop).map_err(|error| refusal(domid, doing, error))
+        match self.xl.ask(operation(target)).await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.out_of_memory(&error).await {
+                Some(error) => Err(error),
+                None => Err(refusal(domid, doing, error)),
+            },
+        }
     }
 
     /// Has something taken away from a running domain, which may not be there.
@@ -150,11 +157,31 @@ impl Shared {
             })
     }
 
+    /// Who has the memory, where that is why something failed.
+    async fn out_of_memory(&self, error: &AskError) -> Option<HypervisorError> {
+        let AskError::Refused(xl::XlError {
+            failure: xl::Failure::OutOfMemory { needed, free },
+            ..
+        }) = error
+        else {
+            return None;
+        };
+        // What is missing here is told less of; the reason stands.
+        let domains = self.all().await.unwrap_or_default();
+        let total = self.xl.host().await.map(|host| host.memory.number());
+        Some(HypervisorError::OutOfMemory {
+            needed: Mib(needed.number().into()),
+            free: Mib(free.number().into()),
+            held: held(&domains, total.unwrap_or(0), free.number()),
+        })
+    }
+
     /// Makes a domain known that runs.
-    fn register(&self, spec: DomainSpec, target: xl::Target) {
+    fn register(&self, spec: DomainSpec, target: xl::Target, host: &xl::Host) {
         let console = console::follow(spec.domid, spec.console_log.clone());
         let domain = Domain {
             target,
+            vcpus_maximum: domain::vcpus_maximum(&spec, host.cpus),
             asked: None,
             console,
             tell: watch::Sender::new(false),
@@ -213,6 +240,20 @@ impl Shared {
     }
 }
 
+/// Who has the memory of a machine with `total` MiB, of which `free` nobody has.
+fn held(domains: &[xl::DomainInfo], total: u32, free: u32) -> HeldMemory {
+    let mib = |number: u32| Mib(number.into());
+    let mut held: Vec<(String, Mib)> = domains
+        .iter()
+        .map(|domain| (format!("`{}`", domain.name), mib(domain.memory.number())))
+        .collect();
+    let theirs: u64 = held.iter().map(|(_, mib)| mib.0).sum();
+    let rest = u64::from(total).saturating_sub(theirs + u64::from(free));
+    held.push(("dom0 with Xen".to_owned(), Mib(rest)));
+    held.sort_by_key(|(_, mib)| std::cmp::Reverse(mib.0));
+    HeldMemory(held)
+}
+
 /// What an end means, given what was asked.
 fn ending(asked: Option<Ending>, how: xl::Ending) -> Ending {
     match (asked, how) {
@@ -265,6 +306,8 @@ impl Xen {
             events: broadcast::Sender::new(EVENT_BACKLOG),
         });
         let running = shared.all().await.map_err(|error| unsupported(&error))?;
+        let host = shared.xl.host().await;
+        let host = host.map_err(|error| unsupported(&error))?;
         for record in record::read_all(&shared.config.runtime_dir.join("domains")) {
             let target = domain::target(&record.spec)?;
             let runs = running.iter().any(|domain| {
@@ -273,7 +316,7 @@ impl Xen {
                     && domain.state != xl::State::Ended
             });
             if runs && record.is_of_this_boot() {
-                shared.register(record.spec, target);
+                shared.register(record.spec, target, &host);
             } else {
                 shared.clear(&record.spec).await;
             }
@@ -363,12 +406,16 @@ impl Hypervisor for Xen {
             source,
         })?;
         shared.record(spec)?;
-        let made = self.make(spec).await;
-        match made {
-            Ok(()) => shared.register(spec.clone(), target),
-            Err(_) => shared.clear(spec).await,
+        match self.make(spec).await {
+            Ok(host) => {
+                shared.register(spec.clone(), target, &host);
+                Ok(())
+            }
+            Err(error) => {
+                shared.clear(spec).await;
+                Err(error)
+            }
         }
-        made
     }
 
     async fn pause(&self, domid: DomId) -> Result<(), HypervisorError> {
@@ -406,8 +453,9 @@ impl Hypervisor for Xen {
         Ok(())
     }
 
-    async fn set_memory(&self, domid: DomId, limit: Mib) -> Result<(), HypervisorError> {
-        let memory = xl::Mib::new(limit.0).map_err(|error| HypervisorError::Io {
+    async fn set_memory(&self, domid: DomId, memory: Memory) -> Result<(), HypervisorError> {
+        // Nobody moves memory between qubes: each has what it starts with until that is changed.
+        let memory = xl::Mib::new(memory.initial.0).map_err(|error| HypervisorError::Io {
             doing: format!("changing the memory of domain {domid}"),
             source: io::Error::other(error),
         })?;
@@ -461,6 +509,15 @@ impl Hypervisor for Xen {
         true
     }
 
+    fn reach(&self, domid: DomId) -> Reach {
+        let domains = self.shared.domains();
+        let domain = domains.get(&domid);
+        Reach {
+            memory: domain.map(|domain| domain.spec.memory.maximum),
+            vcpus: domain.map(|domain| domain.vcpus_maximum),
+        }
+    }
+
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
         let devices = (!qube.devices.is_empty()).then(|| "devices".to_owned());
         devices.into_iter().collect()
@@ -501,8 +558,8 @@ impl Hypervisor for Xen {
 }
 
 impl Xen {
-    /// Makes disks and domain.
-    async fn make(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
+    /// Makes disks and domain; the machine that it is on.
+    async fn make(&self, spec: &DomainSpec) -> Result<xl::Host, HypervisorError> {
         let failed = |error: AskError| HypervisorError::StartFailed {
             name: spec.name.clone(),
             detail: chain(&error),
@@ -511,18 +568,42 @@ impl Xen {
         let disks = layer::make(spec).await?;
         let config = domain::config(spec, &disks, host.cpus)?;
         let operation = Operation::Create(Box::new(config));
-        self.shared
-            .xl
-            .ask(operation)
-            .await
-            .map(drop)
-            .map_err(failed)
+        match self.shared.xl.ask(operation).await {
+            Ok(_) => Ok(host),
+            Err(error) => match self.shared.out_of_memory(&error).await {
+                Some(error) => Err(error),
+                None => Err(failed(error)),
+            },
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn memory_that_no_qube_has_is_that_of_dom0_and_xen() {
+        let domain = |number: u64, name: &str, memory: u64| xl::DomainInfo {
+            target: xl::Target {
+                domid: xl::DomId::new(number).unwrap(),
+                uuid: xl::DomainUuid([7; 16]),
+            },
+            name: name.to_owned(),
+            origin: xl::Origin::Ours,
+            state: xl::State::Running,
+            memory: xl::Mib::new(memory).unwrap(),
+            maximum: xl::Mib::new(memory).unwrap(),
+            vcpus: 1,
+            cpu_time_ns: 0,
+        };
+        let domains = [domain(1, "work", 300), domain(2, "vault", 2000)];
+        insta::assert_snapshot!(
+            held(&domains, 4096, 700),
+            @"`vault` has 2000 MiB, dom0 with Xen has 1096 MiB, `work` has 300 MiB"
+        );
+        insta::assert_snapshot!(held(&[], 0, 700), @"dom0 with Xen has 0 MiB");
+    }
 
     #[test]
     fn what_was_asked_and_what_happened_make_the_end() {

@@ -11,7 +11,7 @@ use bulkhead_model::qube::Qube;
 use super::{Draft, Restarts, Undeclared};
 use crate::machine::{LiveProperty, RunningQube, Stopped};
 use crate::plan::graph::{Key, Node};
-use crate::plan::lag::{Class, ExpectedImage, class, lag, live_value};
+use crate::plan::lag::{Class, ExpectedImage, class, lag, live_value, reaches};
 use crate::plan::{Action, ChangeKind, Effect, Inverse, PropertyChange, QubeChange, RunChange};
 
 impl<'a> Draft<'a> {
@@ -39,7 +39,7 @@ impl<'a> Draft<'a> {
             change.properties = (qube_properties(old, qube).into_iter())
                 .filter(|diff| !is_volume_size(diff))
                 .map(|diff| PropertyChange {
-                    effect: self.effect(diff.property, running),
+                    effect: self.effect(diff.property, qube, running),
                     diff,
                 })
                 .collect();
@@ -199,13 +199,16 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn effect(&self, property: QubeProperty, running: Option<&RunningQube>) -> Effect {
-        if running.is_none() || self.options.restarts == Restarts::Now {
+    fn effect(&self, property: QubeProperty, qube: &Qube, running: Option<&RunningQube>) -> Effect {
+        let Some(running) = running.filter(|_| self.options.restarts == Restarts::Leave) else {
             return Effect::Now;
-        }
+        };
+        let live = &self.observed.machine.live;
         match class(property) {
             Class::Declared => Effect::Now,
-            Class::Live(live) if self.observed.machine.live.contains(&live) => Effect::Now,
+            Class::Live(which) if live.contains(&which) && reaches(running, which, qube) => {
+                Effect::Now
+            }
             // What earlier revisions are kept is storage's business.
             Class::Start if property == QubeProperty::Volumes => Effect::Now,
             Class::Live(_) | Class::Start => Effect::NextStart,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use bulkhead_model::qube::{Mib, PolicyText, Qube, QubeKind, TemplateSource, Volume};
 use insta::assert_snapshot;
 
+use crate::hypervisor::Reach;
 use crate::machine::Stopped;
 use crate::plan::build::{PlanOptions, Restarts, Undeclared, plan};
 use crate::plan::render::{Colour, render};
@@ -156,6 +157,41 @@ fn properties_that_change_now_and_at_the_next_start() {
 
     Plan: 0 to add, 1 to change, 0 to remove; 1 to restart.
     "#);
+}
+
+#[test]
+fn what_a_qube_was_not_made_for_waits_for_its_next_start() {
+    let before = desktop();
+    let mut observed = applied(&before);
+    observed.machine.running.get_mut("work").unwrap().reach = Reach {
+        memory: Some(Mib(4000)),
+        vcpus: Some(4),
+    };
+    let plan = |maximum: u64, vcpus: u32| {
+        let mut after = desktop();
+        let work = after.qube_mut("work").unwrap();
+        work.memory.maximum = Mib(maximum);
+        work.vcpus = vcpus;
+        shown(&planned(&after, &observed, PlanOptions::default()))
+    };
+    assert_snapshot!(plan(3000, 4), @r"
+    From generation 1 to a new one:
+
+      ~ qube work
+          ~ memory.maximum = 4000 MiB -> 3000 MiB
+          ~ vcpus          = 2 -> 4
+
+    Plan: 0 to add, 1 to change, 0 to remove.
+    ");
+    assert_snapshot!(plan(4001, 5), @r"
+    From generation 1 to a new one:
+
+      ~ qube work  waits for its next start (memory, vcpus)
+          ~ memory.maximum = 4000 MiB -> 4001 MiB  (at next start)
+          ~ vcpus          = 2 -> 5  (at next start)
+
+    Plan: 0 to add, 1 to change, 0 to remove; 1 to change at next start.
+    ");
 }
 
 #[test]
