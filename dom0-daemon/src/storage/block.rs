@@ -82,6 +82,10 @@ impl Storage for BlockStorage {
             .collect()
     }
 
+    async fn warnings(&self) -> Result<Vec<String>, StorageError> {
+        super::warnings(self.volumes.folder()).await
+    }
+
     async fn volumes(&self) -> Result<Vec<VolumeInfo>, StorageError> {
         self.on_volumes(volume::Volumes::list).await
     }

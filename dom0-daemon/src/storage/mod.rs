@@ -14,6 +14,7 @@ pub mod block;
 pub mod dir;
 mod folder;
 mod images;
+mod room;
 mod tree;
 
 /// Where storage has its things, and which programs build images.
@@ -285,6 +286,8 @@ pub trait Storage: Send + Sync + Debug {
     fn without_effect(&self, _qube: &Qube) -> Vec<String> {
         Vec::new()
     }
+    /// What a person should know before it does harm: that there is little room.
+    async fn warnings(&self) -> Result<Vec<String>, StorageError>;
     /// All volumes, also of qubes that nobody declares.
     async fn volumes(&self) -> Result<Vec<VolumeInfo>, StorageError>;
     /// One volume.
@@ -335,6 +338,17 @@ async fn blocking<T: Send + 'static>(
             source: std::io::Error::other(error),
         }),
     }
+}
+
+/// See [`Storage::warnings`], for volumes below `folder`.
+async fn warnings(folder: &Path) -> Result<Vec<String>, StorageError> {
+    let folder = folder.to_owned();
+    blocking(move || {
+        let low = room::warning(&folder);
+        let low = low.map_err(|error| failed(&folder, "looking for room below", error))?;
+        Ok(low.into_iter().collect())
+    })
+    .await
 }
 
 /// An error of the machine, told apart by whether the disk is full. `doing` is a gerund with its

@@ -29,6 +29,11 @@ impl Volumes {
         Self { root }
     }
 
+    /// What all are below.
+    pub(super) fn folder(&self) -> &Path {
+        &self.root
+    }
+
     pub(super) fn prepare(&self) -> Result<(), StorageError> {
         folder::make(&self.root.join(RETIRED))?;
         for folder in entries(&self.root)? {
