@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::hand::Hand;
 use crate::image::Image;
 use crate::line::Line;
-use crate::qemu::{self, From, LAYER, Qemu};
+use crate::qemu::{self, Disk, From, LAYER, Qemu};
 use bulkhead_templates::cache::{self, Key};
 use bulkhead_templates::progress::step;
 use bulkhead_templates::tools::Tools;
@@ -86,6 +86,10 @@ impl Saved {
         let state = self.image.file(STATE);
         let qemu = Qemu::start(&self.tools, &self.image, folder.path(), From::Saved(&state))?;
         let dom0 = Hand::connect(&qemu.hand(), ANSWERS)?;
+        if matches!(self.image.disk(), Disk::Layer(_)) {
+            let line: &dyn Line = &dom0;
+            line.sh(&for_domains("unpause"))?;
+        }
         Ok(Machine {
             dom0,
             qemu: Mutex::new(qemu),
@@ -93,6 +97,12 @@ impl Saved {
             from: self.clone(),
         })
     }
+}
+
+/// Does something to every domain but dom0. QEMU cannot load a processor that was saved while it
+/// ran one of them, so they are paused then.
+fn for_domains(what: &str) -> String {
+    format!("for domain in $(xl list | awk 'NR > 2 {{ print $2 }}'); do xl {what} $domain; done")
 }
 
 fn boot(tools: &Tools, image: &Image, dir: &Path) -> Result<()> {
@@ -160,7 +170,9 @@ impl Machine {
             folder,
             from: Saved { tools, image, .. },
         } = self;
-        (&dom0 as &dyn Line).sh("sync")?;
+        let line: &dyn Line = &dom0;
+        line.sh("sync")?;
+        line.sh(&for_domains("pause"))?;
         drop(dom0);
         let qemu = qemu.into_inner().unwrap_or_else(PoisonError::into_inner);
         qemu.save(&dir.join(STATE))?;

@@ -11,7 +11,7 @@ use crate::machine::Saved;
 use crate::scenario::{Preparation, World};
 
 /// Form of what is kept.
-const FORM: &str = "1";
+const FORM: &str = "2";
 
 /// `base` after a preparation, which is done once for each of its inputs. If it fails, what is left
 /// is kept in the folder `logs`.
