@@ -252,6 +252,10 @@ pub trait Hypervisor: Send + Sync + Debug {
     fn can_set_memory(&self) -> bool;
     /// Whether the number of processors of a running domain can be changed on this machine.
     fn can_set_vcpus(&self) -> bool;
+    /// What a running domain may use that has this memory.
+    fn may_use(&self, memory: Memory) -> Mib {
+        memory.maximum
+    }
     /// How far a running domain can be changed.
     fn reach(&self, _domid: DomId) -> Reach {
         Reach::default()

@@ -369,6 +369,7 @@ impl Runtime {
         };
         let inner = Arc::new_cyclic(|own| Inner {
             config,
+            state: Mutex::new(State::new(uuids, Arc::clone(&hypervisor))),
             hypervisor,
             storage,
             database,
@@ -377,7 +378,6 @@ impl Runtime {
             calls: Calls::new(),
             policy: Policy::default(),
             meeting,
-            state: Mutex::new(State::new(uuids)),
             own: own.clone(),
         });
         inner.adopt().await?;

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::lifecycle::Command;
-use crate::hypervisor::DomId;
+use crate::hypervisor::{DomId, Hypervisor};
 use crate::machine::{Declared, Stopped};
 use crate::relays::{Place, Relay};
 use crate::storage::ImageDigest;
@@ -116,6 +116,7 @@ pub(crate) struct State {
     pub(crate) qubes: BTreeMap<QubeName, Entry>,
     pub(crate) domains: HashMap<u32, Arc<Run>>,
     pub(crate) uuids: BTreeMap<QubeName, Uuid>,
+    hypervisor: Arc<dyn Hypervisor>,
 }
 
 fn empty_view() -> SystemView {
@@ -128,7 +129,7 @@ impl State {
         self.description()?.dom0.service_user.clone()
     }
 
-    pub(crate) fn new(uuids: BTreeMap<QubeName, Uuid>) -> Self {
+    pub(crate) fn new(uuids: BTreeMap<QubeName, Uuid>, hypervisor: Arc<dyn Hypervisor>) -> Self {
         Self {
             declared: None,
             // Until a policy has been read, nothing is allowed.
@@ -137,6 +138,7 @@ impl State {
             qubes: BTreeMap::new(),
             domains: HashMap::new(),
             uuids,
+            hypervisor,
         }
     }
 
@@ -238,7 +240,7 @@ impl State {
             color: self.color(&qube.label),
             template: text(&qube.template).unwrap_or_default(),
             netvm: text(&qube.netvm).unwrap_or_default(),
-            memory: run.map_or(0, |_| qube.memory.maximum.0),
+            memory: run.map_or(0, |_| self.hypervisor.may_use(qube.memory).0),
             domid: run.map_or(0, |r| r.domid.0),
         })
     }

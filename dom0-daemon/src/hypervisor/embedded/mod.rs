@@ -372,7 +372,7 @@ impl Hypervisor for Embedded {
         }
         self.shared.with(domid, |domain| {
             let doing = format!("setting the memory limit of domain {domid}");
-            let limited = domain.group.set_memory(memory.maximum);
+            let limited = domain.group.set_memory(self.may_use(memory));
             limited.map_err(io_error(doing))
         })
     }

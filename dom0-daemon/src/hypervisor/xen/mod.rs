@@ -454,8 +454,7 @@ impl Hypervisor for Xen {
     }
 
     async fn set_memory(&self, domid: DomId, memory: Memory) -> Result<(), HypervisorError> {
-        // Nobody moves memory between qubes: each has what it starts with until that is changed.
-        let memory = xl::Mib::new(memory.initial.0).map_err(|error| HypervisorError::Io {
+        let memory = xl::Mib::new(self.may_use(memory).0).map_err(|error| HypervisorError::Io {
             doing: format!("changing the memory of domain {domid}"),
             source: io::Error::other(error),
         })?;
@@ -507,6 +506,11 @@ impl Hypervisor for Xen {
 
     fn can_set_vcpus(&self) -> bool {
         true
+    }
+
+    fn may_use(&self, memory: Memory) -> Mib {
+        // Nobody moves memory between qubes: each has what it starts with until that is changed.
+        memory.initial
     }
 
     fn reach(&self, domid: DomId) -> Reach {
