@@ -21,6 +21,13 @@ const OTHERS: [&str; 4] = ["xvde", "xvdf", "xvdg", "xvdh"];
 /// What a kernel with a root is told: where that is, and where to speak. One without knows itself.
 const OPTIONS: &str = "root=/dev/xvda rw console=hvc0";
 
+/// What a kernel with a root is told of it and of its name, which systemd would set otherwise later:
+/// agents come before it. A host name has no `_`.
+fn root_options(spec: &DomainSpec) -> String {
+    let name = spec.name.as_str().replace('_', "-");
+    format!("{OPTIONS} hostname={name} systemd.hostname={name}")
+}
+
 /// The disks of one start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Disks {
@@ -120,7 +127,8 @@ fn mode(spec: &DomainSpec) -> Result<xl::Mode, HypervisorError> {
         })?;
         // The image's initrd goes with the image's kernel and with no other.
         let initrd = image.initrd.as_ref().filter(|_| own.is_none());
-        let root = image.disk.as_ref().map_or("", |_| OPTIONS);
+        let root = image.disk.as_ref().map(|_| root_options(spec));
+        let root = root.unwrap_or_default();
         let line = format!("{root} {}", spec.boot.options);
         let line = checked(
             spec,
@@ -300,7 +308,10 @@ mod tests {
             panic!("it is PVH");
         };
         assert_eq!((kernel.as_str(), ramdisk), ("/kernels/unikernel", None));
-        assert_eq!(cmdline.as_str(), "root=/dev/xvda rw console=hvc0 quiet");
+        assert_eq!(
+            cmdline.as_str(),
+            "root=/dev/xvda rw console=hvc0 hostname=work systemd.hostname=work quiet"
+        );
     }
 
     #[test]
@@ -352,7 +363,7 @@ mod tests {
         insta::assert_snapshot!(found.join("\n"), @r"
         qube `work` did not start: its template has no kernel in /boot, and its description names none
         the xen hypervisor cannot start a qube from a tree of files
-        qube `work` did not start: its kernel command line cannot be used: `root=/dev/xvda rw console=hvc0 two\nlines` is no kernel command line
+        qube `work` did not start: its kernel command line cannot be used: `root=/dev/xvda rw console=hvc0 hostname=work systemd.hostname=work two\nlines` is no kernel command line
         qube `work` did not start: its number of processors cannot be used: number of processors 65536 is not in 1..=128
         qube `work` did not start: its description cannot be used: 4001 MiB at start are more than the maximum of 4000 MiB
         qube `work` did not start: its description cannot be used: network interface 0 leads to domain 0, which has no network
