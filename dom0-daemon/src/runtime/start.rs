@@ -289,6 +289,9 @@ impl Inner {
             entry.netvm = None;
         }
         state.rebuild_view();
+        drop(state);
+        // Else it is removed when a life ends, and this was none.
+        let _ = fs::remove_file(clients_socket(&self.config.runtime_dir, name));
     }
 
     /// Takes over what the hypervisor says is running; called once, before anything else.
