@@ -505,7 +505,8 @@ impl Hypervisor for Xen {
     }
 
     fn can_set_vcpus(&self) -> bool {
-        true
+        // Xen would, but Debian's kernel in a PVH domain does not take the new one into use.
+        false
     }
 
     fn may_use(&self, memory: Memory) -> Mib {
