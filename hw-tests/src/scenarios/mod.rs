@@ -2,14 +2,17 @@
 
 use bulkhead_hw_tests::scenario::Scenario;
 
+mod asked;
 mod calls;
 mod daemon;
 mod guest;
 mod harness;
 mod hcl;
+mod memory;
 mod network;
 mod packages;
 mod running;
+mod traces;
 mod unikernel;
 mod vchan;
 mod xen;
@@ -18,11 +21,13 @@ mod xl;
 /// Every scenario there is.
 pub(crate) fn all() -> impl Iterator<Item = Scenario> {
     [
+        asked::SCENARIOS,
         calls::SCENARIOS,
         daemon::SCENARIOS,
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,
+        memory::SCENARIOS,
         network::SCENARIOS,
         packages::SCENARIOS,
         unikernel::SCENARIOS,

@@ -56,6 +56,14 @@ pub(super) const SYSTEM: &str = r#"(
     ],
 )"#;
 
+/// [`SYSTEM`] with more qubes, and with more rules before its own.
+pub(super) fn system_with(qubes: &str, rules: &str) -> String {
+    let (open, close) = ("    qubes: {\n", "    policy: [\n");
+    SYSTEM
+        .replacen(open, &format!("{open}{qubes}\n"), 1)
+        .replacen(close, &format!("{close}{rules}\n"), 1)
+}
+
 fn inputs() -> Result<Key> {
     let package = packages::package("bulkhead-dom0")?;
     let package =
