@@ -18,6 +18,10 @@ use crate::hypervisor::console;
 const LOOK: Duration = Duration::from_millis(200);
 const LOOKS: u32 = 150;
 
+/// How long the console of a domain that has ended is still read: its last words say why, and are on
+/// their way through the console daemon.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Copies the console of `domid` to `log` until the handle is aborted or the domain ends.
 pub(super) fn follow(domid: DomId, log: PathBuf) -> AbortHandle {
     let task = tokio::spawn(async move {
@@ -31,6 +35,14 @@ pub(super) fn follow(domid: DomId, log: PathBuf) -> AbortHandle {
         }
     });
     task.abort_handle()
+}
+
+/// Ends what [`follow`] began, for a domain that is gone.
+pub(super) fn end(follower: AbortHandle) {
+    tokio::spawn(async move {
+        tokio::time::sleep(LAST_WORDS).await;
+        follower.abort();
+    });
 }
 
 async fn terminal(domid: DomId) -> io::Result<OwnedFd> {

@@ -34,6 +34,9 @@ const RESPAWN_CALM: Duration = Duration::from_secs(60);
 /// How long a request waits for the process to serve: several starts of it on a slow machine.
 const READY: Duration = Duration::from_secs(60);
 
+/// How often what may be done twice is asked of the next process when one died over it.
+const AGAIN: u32 = 2;
+
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {
@@ -164,6 +167,26 @@ impl Xl {
     }
 }
 
+impl Xl {
+    /// As [`Self::ask`], for what does no harm when it is done twice: also of the process that comes
+    /// after one that died over it.
+    pub(super) async fn ask_again(&self, operation: &Operation) -> Result<Answer, AskError> {
+        let mut left = AGAIN;
+        loop {
+            match self.ask(operation.clone()).await {
+                Err(error @ (AskError::Lost | AskError::Link(_))) if left > 0 => {
+                    left -= 1;
+                    let kind = operation.kind();
+                    tracing::info!(?kind, %error, "is asked for again");
+                    // It may not have been noticed yet that the process is gone.
+                    tokio::time::sleep(RESPAWN_FIRST).await;
+                }
+                done => return done,
+            }
+        }
+    }
+}
+
 /// The task behind an [`Xl`].
 struct Keeper {
     start: Start,
@@ -264,6 +287,8 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::Ordering;
+
     use bulkhead_wire::relay::{PACKET_MAX, decode, encode};
     use bulkhead_wire::xl::{Capabilities, DomId, DomainUuid, Mib, XenVersion};
 
@@ -384,6 +409,31 @@ mod tests {
             assert_eq!(told.recv().await, Some((target(), Ending::Crash)));
         }
         assert!(xl.asked().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_may_be_done_twice_is_asked_of_the_next_one() {
+        let (died, _told) = mpsc::unbounded_channel();
+        let lives_left = Arc::new(std::sync::atomic::AtomicU32::new(AGAIN));
+        let count = Arc::clone(&lives_left);
+        let xl = Xl::keep(
+            lives(move |line| {
+                says_hello(&line);
+                let Some((id, _)) = next(&line) else { return };
+                let left = count.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                    left.checked_sub(1)
+                });
+                if left.is_err() {
+                    let result = Ok(Answer::Ok);
+                    tell(&line, &FromXl::Done { id, result });
+                    while next(&line).is_some() {}
+                }
+            }),
+            died,
+        );
+        let asked = Operation::Destroy(target());
+        assert_eq!(xl.ask_again(&asked).await.unwrap(), Answer::Ok);
+        assert_eq!(lives_left.load(Ordering::SeqCst), 0);
     }
 
     #[tokio::test]

@@ -109,7 +109,7 @@ impl Shared {
         operation: impl FnOnce(xl::Target) -> Operation,
     ) -> Result<(), HypervisorError> {
         let target = self.target(domid)?;
-        match self.xl.ask(operation(target)).await {
+        match self.xl.ask_again(&operation(target)).await {
             Ok(_) => Ok(()),
             Err(error) => match self.out_of_memory(&error).await {
                 Some(error) => Err(error),
@@ -126,7 +126,7 @@ impl Shared {
         operation: impl FnOnce(xl::Target) -> Operation,
     ) -> Result<(), HypervisorError> {
         let target = self.target(domid)?;
-        match self.xl.ask(operation(target)).await {
+        match self.xl.ask_again(&operation(target)).await {
             Ok(_)
             | Err(AskError::Refused(xl::XlError {
                 failure: xl::Failure::NoSuchDevice,
@@ -203,7 +203,7 @@ impl Shared {
         };
         let ending = ending(domain.asked, how);
         tracing::info!(%domid, qube = %domain.spec.name, ?how, ?ending, "domain ended");
-        domain.console.abort();
+        console::end(domain.console);
         self.clear(&domain.spec).await;
         // Nobody listening is fine for both.
         let _ = domain.tell.send(true);
@@ -223,12 +223,22 @@ impl Shared {
         }
     }
 
+    /// Whether a domain is there, is ours and has not ended.
+    async fn runs(&self, target: xl::Target) -> Result<bool, AskError> {
+        let all = self.all().await?;
+        Ok(all.iter().any(|domain| {
+            domain.target == target
+                && domain.origin == xl::Origin::Ours
+                && domain.state != xl::State::Ended
+        }))
+    }
+
     /// Every domain that Xen has.
     async fn all(&self) -> Result<Vec<xl::DomainInfo>, AskError> {
         let mut found = Vec::new();
         let mut from = Some(xl::DomId::DOM0);
         while let Some(at) = from {
-            match self.xl.ask(Operation::List { from: at }).await? {
+            match self.xl.ask_again(&Operation::List { from: at }).await? {
                 Answer::Domains { domains, next } => {
                     found.extend(domains);
                     from = next.filter(|next| *next > at);
@@ -274,6 +284,13 @@ fn refusal(domid: DomId, doing: &str, error: AskError) -> HypervisorError {
             failure: xl::Failure::NoSuchDomain,
             ..
         }) => HypervisorError::NoSuchDomain(domid),
+        AskError::Refused(xl::XlError {
+            failure: xl::Failure::Libxl(xl::LibxlCode::NoParavirt),
+            ..
+        }) => HypervisorError::NotPossible {
+            hypervisor: NAME,
+            operation: format!("ask domain {domid} to stop: it has no driver for that"),
+        },
         error => HypervisorError::Io {
             doing: format!("{doing} domain {domid}"),
             source: io::Error::other(chain(&error)),
@@ -406,15 +423,17 @@ impl Hypervisor for Xen {
             source,
         })?;
         shared.record(spec)?;
-        match self.make(spec).await {
+        match self.make(spec, target).await {
             Ok(host) => {
                 shared.register(spec.clone(), target, &host);
                 Ok(())
             }
-            Err(error) => {
+            Err(NotMade::Failed(error)) => {
                 shared.clear(spec).await;
                 Err(error)
             }
+            // Its record stays: the next daemon ends what there may be.
+            Err(NotMade::Unknown(error)) => Err(error),
         }
     }
 
@@ -562,9 +581,23 @@ impl Hypervisor for Xen {
     }
 }
 
+/// Why a domain was not made.
+enum NotMade {
+    /// Nothing of it is left.
+    Failed(HypervisorError),
+    /// Whoever made it is gone, and nobody can say what is left.
+    Unknown(HypervisorError),
+}
+
+impl From<HypervisorError> for NotMade {
+    fn from(error: HypervisorError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Xen {
     /// Makes disks and domain; the machine that it is on.
-    async fn make(&self, spec: &DomainSpec) -> Result<xl::Host, HypervisorError> {
+    async fn make(&self, spec: &DomainSpec, target: xl::Target) -> Result<xl::Host, NotMade> {
         let failed = |error: AskError| HypervisorError::StartFailed {
             name: spec.name.clone(),
             detail: chain(&error),
@@ -575,10 +608,20 @@ impl Xen {
         let operation = Operation::Create(Box::new(config));
         match self.shared.xl.ask(operation).await {
             Ok(_) => Ok(host),
-            Err(error) => match self.shared.out_of_memory(&error).await {
-                Some(error) => Err(error),
-                None => Err(failed(error)),
-            },
+            Err(lost @ (AskError::Lost | AskError::Link(_))) => {
+                // Whoever comes next has removed it before it answers, unless it is whole.
+                match self.shared.runs(target).await {
+                    Ok(true) => Ok(host),
+                    Ok(false) => Err(NotMade::Failed(failed(lost))),
+                    Err(_) => Err(NotMade::Unknown(failed(lost))),
+                }
+            }
+            Err(error) => Err(NotMade::Failed(
+                match self.shared.out_of_memory(&error).await {
+                    Some(error) => error,
+                    None => failed(error),
+                },
+            )),
         }
     }
 }
