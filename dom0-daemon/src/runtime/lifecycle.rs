@@ -235,14 +235,23 @@ impl Owner {
         };
         // Shown first: else the agent's goodbye is taken for a loss, and the qube for one that starts.
         self.inner.set_state(&self.name, QubeState::Stopping);
-        if let Err(error) = self.inner.hypervisor.shutdown(run.domid).await
-            && !matches!(error, HypervisorError::NoSuchDomain(_))
-        {
-            if self.stopping.is_none() {
-                self.inner.goes_on(&self.name);
+        let mut timeout = timeout;
+        match self.inner.hypervisor.shutdown(run.domid).await {
+            Ok(()) | Err(HypervisorError::NoSuchDomain(_)) => {}
+            Err(HypervisorError::NotPossible { .. }) => {
+                // A bare kernel never will; one that still boots is given its time.
+                if run.expects_no_agent() {
+                    timeout = Duration::ZERO;
+                }
+                tracing::warn!(qube = %self.name, ?timeout, "cannot be asked to stop, and is ended");
             }
-            let _ = reply.send(Err(self.hypervisor_error(error)));
-            return;
+            Err(error) => {
+                if self.stopping.is_none() {
+                    self.inner.goes_on(&self.name);
+                }
+                let _ = reply.send(Err(self.hypervisor_error(error)));
+                return;
+            }
         }
         let deadline = Instant::now() + timeout;
         let deadline = self
@@ -282,7 +291,20 @@ impl Owner {
         }
         match self.inner.hypervisor.destroy(domid).await {
             Ok(()) | Err(HypervisorError::NoSuchDomain(_)) => {}
-            Err(error) => tracing::error!(qube = %self.name, %error, "cannot be killed"),
+            Err(error) => {
+                tracing::error!(qube = %self.name, error = %chain(&error), "cannot be killed");
+                for reply in self.waiting.drain(..) {
+                    // Each is told in words of its own, since an error cannot be copied.
+                    let source = HypervisorError::Io {
+                        doing: "it cannot be ended".to_owned(),
+                        source: std::io::Error::other(chain(&error)),
+                    };
+                    let _ = reply.send(Err(MachineError::Hypervisor {
+                        name: self.name.clone(),
+                        source,
+                    }));
+                }
+            }
         }
     }
 
