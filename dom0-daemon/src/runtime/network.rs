@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bulkhead_api::qube::QubeState;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Qube;
 use bulkhead_wire::causes::chain;
@@ -27,12 +28,19 @@ impl State {
         domains
     }
 
-    /// What a running qube should have its network from. One that still comes up is none: it tells
-    /// when it is up. One that a qube is connected to already stays, even where nobody has heard of
-    /// its agent since the daemon began.
+    /// What a running qube should have its network from. One that still comes up is none, because it
+    /// tells when it is up, nor is one that stops. One that a qube is connected to already stays, even
+    /// where nobody has heard of its agent since the daemon began.
     fn network_of(&self, spec: &Qube, now: Option<DomId>, connects: bool) -> Option<DomId> {
-        let run = self.run(spec.netvm.as_ref()?)?;
-        (!connects || now == Some(run.domid) || run.is_up()).then_some(run.domid)
+        let netvm = spec.netvm.as_ref()?;
+        let run = self.run(netvm)?;
+        let serves = run.is_up() && !self.stops(netvm);
+        (!connects || now == Some(run.domid) || serves).then_some(run.domid)
+    }
+
+    fn stops(&self, name: &QubeName) -> bool {
+        let entry = self.qubes.get(name);
+        entry.is_some_and(|entry| entry.state == QubeState::Stopping)
     }
 
     fn mailboxes(&self, of: impl Fn(&Qube) -> bool) -> Vec<mpsc::Sender<Command>> {
@@ -53,7 +61,11 @@ impl Inner {
         let Some(netvm) = netvm else {
             return Ok(None);
         };
-        if self.state().run(netvm).is_none() {
+        let starts = {
+            let state = self.state();
+            state.run(netvm).is_none() || state.stops(netvm)
+        };
+        if starts {
             // Boxed: its own netvm may need this again; cycles are refused by the description.
             Box::pin(self.start_declared(netvm, Reason::Needed)).await?;
         }
