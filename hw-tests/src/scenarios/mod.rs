@@ -8,6 +8,7 @@ mod daemon;
 mod guest;
 mod harness;
 mod hcl;
+mod live;
 mod memory;
 mod network;
 mod packages;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,
+        live::SCENARIOS,
         memory::SCENARIOS,
         network::SCENARIOS,
         packages::SCENARIOS,
