@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use bulkhead_vchan::seqpacket;
 use bulkhead_vchan::xen::Server;
+use bulkhead_vchan::{local, seqpacket};
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::end::End;
 use bulkhead_wire::relay::{self, ClientId, PACKET_MAX, ToRelay};
@@ -16,7 +16,7 @@ use rustix::net::{SocketFlags, accept_with};
 
 use crate::Core;
 use crate::ends::{self, EndError};
-use crate::line::{Line, is_readable, read, unblock, wanted, write};
+use crate::line::{Line, chunk, is_readable, unblock, wanted};
 
 /// Packets taken from the daemon before the others have their turn.
 const PACKETS: usize = 32;
@@ -332,7 +332,7 @@ impl Io {
         let Some(fd) = self.clients.get(&id) else {
             return;
         };
-        match read(fd.as_fd(), &mut self.buffer) {
+        match local::read(fd, chunk(&mut self.buffer)) {
             Ok(Some([])) | Err(_) => {
                 self.core.client_lost(id);
                 self.clients.remove(&id);
@@ -374,7 +374,7 @@ impl Io {
         }
         let core = &mut self.core;
         self.clients.retain(|id, fd| {
-            let sent = write(fd.as_fd(), core.client_output(*id));
+            let sent = local::write(fd, core.client_output(*id));
             if let Ok(n) = sent {
                 core.client_sent(*id, n);
             }

@@ -3,10 +3,8 @@
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use bulkhead_vchan::Channel;
+use bulkhead_vchan::{Channel, local};
 use rustix::event::PollFlags;
-use rustix::io::Errno;
-use rustix::net::SendFlags;
 
 use crate::ends::Connected;
 
@@ -90,7 +88,7 @@ impl Line {
     /// At most one chunk; none where there is nothing yet, empty at the end.
     pub(crate) fn read<'a>(&mut self, buffer: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
         match self {
-            Self::Socket(socket) => Ok(read(socket.as_fd(), buffer)?),
+            Self::Socket(socket) => Ok(local::read(socket, chunk(buffer))?),
             Self::Rings {
                 channel, unread, ..
             } => {
@@ -110,7 +108,7 @@ impl Line {
     /// Bytes that the peer took.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Socket(socket) => Ok(write(socket.as_fd(), bytes)?),
+            Self::Socket(socket) => Ok(local::write(socket, bytes)?),
             Self::Rings { channel, room, .. } => {
                 let mut sent = 0;
                 // To the last byte that fits: only then an event tells of room.
@@ -147,33 +145,10 @@ pub(crate) fn unblock(fd: &OwnedFd) -> io::Result<()> {
     )?)
 }
 
-fn chunk(buffer: &mut [u8]) -> &mut [u8] {
+/// What is read at a time.
+pub(crate) fn chunk(buffer: &mut [u8]) -> &mut [u8] {
     let chunk = CHUNK.min(buffer.len());
     buffer.get_mut(..chunk).unwrap_or_default()
-}
-
-/// At most one chunk of a socket; none where there is nothing yet, empty at the end.
-pub(crate) fn read<'a>(
-    fd: BorrowedFd<'_>,
-    buffer: &'a mut [u8],
-) -> Result<Option<&'a [u8]>, Errno> {
-    let part = chunk(buffer);
-    match rustix::io::read(fd, &mut *part) {
-        Ok(n) => Ok(Some(part.get(..n).unwrap_or_default())),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// Bytes that the peer of a socket took.
-pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    if bytes.is_empty() {
-        return Ok(0);
-    }
-    match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-        sent => sent,
-    }
 }
 
 #[cfg(test)]

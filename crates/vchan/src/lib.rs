@@ -4,7 +4,9 @@
 //! port. Exactly one client may ever connect to one server. [`Channel`] is what programs move
 //! bytes through; [`socket`] makes channels of Unix sockets, byte-compatible with the public
 //! socket flavour; [`xen`] of memory that two domains share; [`transport`] chooses between them.
-//! [`guard`] is how dom0 reaches into the folders of qubes without being led astray. With the feature `tokio`, tasks read and write channels. [`seqpacket`] is the daemon's private line to its relays.
+//! [`guard`] is how dom0 reaches into the folders of qubes without being led astray. With the
+//! feature `tokio`, tasks read and write channels. [`local`] is for the sockets of programs in one
+//! domain, [`seqpacket`] the daemon's private line to its relays.
 
 #![deny(unsafe_code)]
 
@@ -13,6 +15,7 @@ pub mod asynchronous;
 pub mod channel;
 pub mod guard;
 pub mod id;
+pub mod local;
 pub mod seqpacket;
 pub mod socket;
 pub mod transport;

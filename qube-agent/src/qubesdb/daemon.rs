@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fs::Permissions;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -18,14 +18,14 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use bulkhead_vchan::channel::{Channel, Wants};
-use bulkhead_vchan::{AnyChannel, DomId, Port, Transport, TransportError};
+use bulkhead_vchan::{AnyChannel, DomId, Port, Transport, TransportError, local};
 use bulkhead_wire::qubesdb::VCHAN_PORT;
 use bulkhead_wire::qubesdb::daemon::GuestDaemon;
 use bulkhead_wire::qubesdb::link::{Link, LinkError};
 use bulkhead_wire::qubesdb::server::{Access, ClientId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{SendFlags, SocketFlags, accept_with};
+use rustix::net::{SocketFlags, accept_with};
 use thiserror::Error;
 
 use super::{SOCKET, SOCKET_READ_ONLY, socket_dirs};
@@ -345,7 +345,7 @@ impl Io {
         let Some(fd) = self.clients.get(&id) else {
             return;
         };
-        match read(fd.as_fd(), &mut self.buffer) {
+        match local::read(fd, &mut self.buffer) {
             Ok(Some([])) | Err(_) => {
                 self.daemon.server().disconnect(id);
                 self.clients.remove(&id);
@@ -364,7 +364,7 @@ impl Io {
         }
         let daemon = &mut self.daemon;
         self.clients.retain(|id, fd| {
-            let sent = write(fd.as_fd(), daemon.server().output(*id));
+            let sent = local::write(fd, daemon.server().output(*id));
             if let Ok(n) = sent {
                 note(daemon.client_sent(*id, n));
             }
@@ -421,24 +421,6 @@ fn flush_link(daemon: &mut GuestDaemon, channel: &mut impl Channel) {
 fn note(done: Result<(), LinkError>) {
     if let Err(e) = done {
         crate::report::log(NAME, &e);
-    }
-}
-
-fn read<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>, Errno> {
-    match rustix::io::read(fd, &mut *buffer) {
-        Ok(n) => Ok(Some(buffer.get(..n).unwrap_or_default())),
-        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    if bytes.is_empty() {
-        return Ok(0);
-    }
-    match rustix::net::send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-        Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-        sent => sent,
     }
 }
 
