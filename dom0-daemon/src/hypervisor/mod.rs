@@ -37,6 +37,12 @@ impl fmt::Display for DomId {
     }
 }
 
+/// Volume that becomes `/rw` and `/home` of a qube.
+pub(crate) const PRIVATE_VOLUME: &str = "private";
+
+/// Volume of a qube that keeps its root.
+pub(crate) const ROOT_VOLUME: &str = "root";
+
 /// A volume as a domain gets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DomainVolume {

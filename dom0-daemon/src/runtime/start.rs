@@ -18,7 +18,9 @@ use uuid::Uuid;
 use super::guest::GuestEvents;
 use super::lifecycle::Places;
 use super::{Agent, Inner, Life, Run};
-use crate::hypervisor::{Boot, DomId, DomainInfo, DomainSpec, DomainState, DomainVolume};
+use crate::hypervisor::{
+    Boot, DomId, DomainInfo, DomainSpec, DomainState, DomainVolume, ROOT_VOLUME,
+};
 use crate::machine::{LiveChange, MachineError};
 use crate::relays::{Folder, Place, Relay, RelaySpec, Rings};
 use crate::storage::{DiskRoot, ImageDigest, ImageRoot, VolumeId};
@@ -169,7 +171,6 @@ impl Inner {
             name: name.clone(),
             why: "it has no template image".to_owned(),
         })?;
-        let root = self.storage.image_root(image).await.map_err(storage)?;
         let mut volumes = Vec::new();
         if qube.kind != QubeKind::NamedDisposable {
             for volume in qube.volumes.keys() {
@@ -185,6 +186,18 @@ impl Inner {
                 });
             }
         }
+        let own = volumes.iter().find(|volume| volume.name == ROOT_VOLUME);
+        let root = match own {
+            Some(volume) => {
+                let id = VolumeId {
+                    qube: name.clone(),
+                    volume: volume.name.clone(),
+                };
+                self.storage.own_root(&id, image).await
+            }
+            None => self.storage.image_root(image).await,
+        };
+        let root = root.map_err(storage)?;
         let domid =
             self.database
                 .allocate_domid()

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! volumes/<qube>/<volume>.img                     a volume: a disk as large as it may grow
+//! volumes/<qube>/root.boot/                       kernel and initrd of a root that began
 //! volumes/.retired/<tag>/<qube>:<volume>.img      volumes that are set aside
 //! templates/<digest>/disk/                        root, kernel and initrd of an image
 //! ```
@@ -20,6 +21,7 @@ use super::{
     VolumeInfo, blocking,
 };
 
+mod own_root;
 mod volume;
 
 /// Storage in disk images.
@@ -158,6 +160,16 @@ impl Storage for BlockStorage {
 
     async fn image_root(&self, digest: &ImageDigest) -> Result<ImageRoot, StorageError> {
         self.images.disk(digest).map(ImageRoot::Disk)
+    }
+
+    async fn own_root(
+        &self,
+        id: &VolumeId,
+        digest: &ImageDigest,
+    ) -> Result<ImageRoot, StorageError> {
+        let image = self.images.disk(digest)?;
+        let root = own_root::begun(Arc::clone(&self.volumes), id, image).await?;
+        Ok(ImageRoot::Disk(root))
     }
 
     async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError> {

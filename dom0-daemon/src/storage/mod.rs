@@ -226,6 +226,18 @@ pub enum StorageError {
         "volume name `{0}` is not allowed; letters, digits, `_` and `-` are, at most {VOLUME_NAME_MAX}"
     )]
     BadVolumeName(String),
+    /// A volume that shall begin as a disk which is larger.
+    #[error(
+        "volume `{id}` has {size}, and the disk of its template takes {needed}: give it at least that `size`"
+    )]
+    TooSmall {
+        /// The volume.
+        id: VolumeId,
+        /// Its size.
+        size: Mib,
+        /// The disk's.
+        needed: Mib,
+    },
     /// The image is not there.
     #[error("template image {} is not in the store", .0.short())]
     NoSuchImage(ImageDigest),
@@ -323,6 +335,15 @@ pub trait Storage: Send + Sync + Debug {
     async fn images(&self) -> Result<Vec<ImageInfo>, StorageError>;
     /// The root of an image in the store.
     async fn image_root(&self, digest: &ImageDigest) -> Result<ImageRoot, StorageError>;
+    /// The root of a qube that keeps its own in the volume `id`, which began, or begins now, as that
+    /// of the image.
+    async fn own_root(
+        &self,
+        _id: &VolumeId,
+        digest: &ImageDigest,
+    ) -> Result<ImageRoot, StorageError> {
+        self.image_root(digest).await
+    }
     /// Removes an image that nobody uses any more; returns the space freed.
     async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError>;
 }

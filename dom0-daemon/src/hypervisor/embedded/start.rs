@@ -18,7 +18,7 @@ use super::{
     Controller, Group, HOST_ID_BASE, HOST_ID_COUNT, Process, Shared, io_error, qube_owner,
 };
 use crate::hypervisor::console;
-use crate::hypervisor::{DomainSpec, HypervisorError};
+use crate::hypervisor::{DomainSpec, HypervisorError, PRIVATE_VOLUME, ROOT_VOLUME};
 use crate::storage::ImageRoot;
 
 /// The named pipe that is a domain's console.
@@ -30,11 +30,6 @@ pub(super) const STATUS: &str = "status";
 const LAUNCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// Most of the launcher's output that is read: one line of either kind.
 const LAUNCH_OUTPUT_MAX: usize = 16 * 1024;
-
-/// Volume that becomes `/rw` and `/home`.
-const PRIVATE: &str = "private";
-/// Volume that keeps what is written to the root, for qubes with a root of their own.
-const ROOT: &str = "root";
 
 /// Where the agent is in every qube.
 const AGENT: &str = "usr/lib/qubes/qube-agent";
@@ -198,15 +193,15 @@ fn launch_spec(
             }
         },
         layers: vec![layer.to_owned()],
-        scratch: volume(ROOT).unwrap_or_else(|| spec.overlay.clone()),
-        scratch_size: volume(ROOT)
+        scratch: volume(ROOT_VOLUME).unwrap_or_else(|| spec.overlay.clone()),
+        scratch_size: volume(ROOT_VOLUME)
             .is_none()
             .then(|| scratch_size(spec.memory.maximum)),
-        private: volume(PRIVATE),
+        private: volume(PRIVATE_VOLUME),
         volumes: spec
             .volumes
             .iter()
-            .filter(|v| v.name != PRIVATE && v.name != ROOT)
+            .filter(|v| v.name != PRIVATE_VOLUME && v.name != ROOT_VOLUME)
             .map(|v| (v.name.clone(), v.path.clone()))
             .collect(),
         vchan: spec.vchan_dir.clone(),

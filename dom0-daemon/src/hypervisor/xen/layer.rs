@@ -14,14 +14,10 @@ use bulkhead_model::qube::Mib;
 use tokio::process::Command;
 
 use super::domain::Disks;
-use crate::hypervisor::{DomId, DomainSpec, HypervisorError};
+use crate::hypervisor::{DomId, DomainSpec, HypervisorError, PRIVATE_VOLUME, ROOT_VOLUME};
 
 /// What a qube may write to its root in one start, and to `xvdc`.
 const SCRATCH: Mib = Mib(10 * 1024);
-
-/// Persistent volumes that have a disk of their own.
-const PRIVATE: &str = "private";
-const ROOT: &str = "root";
 
 /// Bytes of a sector, in which the device mapper counts.
 const SECTOR: u64 = 512;
@@ -47,12 +43,6 @@ fn io_error(doing: String) -> impl FnOnce(io::Error) -> HypervisorError {
 
 /// Makes the disks of a start.
 pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
-    if spec.volumes.iter().any(|volume| volume.name == ROOT) {
-        return Err(HypervisorError::NotPossible {
-            hypervisor: super::NAME,
-            operation: "start a qube that keeps its root".to_owned(),
-        });
-    }
     let blank = |name: &str| {
         let path = spec.overlay.join(name);
         let made = File::create(&path).and_then(|file| file.set_len(SCRATCH.0 << 20));
@@ -64,11 +54,12 @@ pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
         .iter()
         .map(|volume| (volume.name.clone(), volume.path.clone()))
         .collect();
-    let private = others.remove(PRIVATE);
+    let private = others.remove(PRIVATE_VOLUME);
+    let own = others.remove(ROOT_VOLUME);
     let Some(image) = &super::domain::root(spec)?.disk else {
         // A bare kernel gets what was declared for it and nothing else.
         return Ok(Disks {
-            root: None,
+            root: own,
             private,
             volatile: None,
             others,
@@ -76,7 +67,10 @@ pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
     };
     let private = private.map_or_else(|| blank("private.img"), Ok)?;
     Ok(Disks {
-        root: Some(root(image, spec).await?),
+        root: Some(match own {
+            Some(own) => own,
+            None => root(image, spec).await?,
+        }),
         private: Some(private),
         volatile: Some(blank("volatile.img")?),
         others,

@@ -204,6 +204,85 @@ async fn a_tree_gets_a_disk_that_follows_from_it() {
     );
 }
 
+/// A folder as `Image(…)` names it, with a file system of 4 MiB that is called `label`.
+fn real_disk(dir: &Path, label: &str) -> TemplateSource {
+    let source = disk(dir, "");
+    let at = dir.join("disk/root.ext4");
+    let mut make = Command::new("/usr/sbin/mke2fs");
+    make.args(["-q", "-t", "ext4", "-O", "^has_journal", "-L", label])
+        .arg(&at)
+        .arg("4M");
+    assert!(make.status().unwrap().success());
+    fs::write(dir.join("disk/vmlinuz"), label).unwrap();
+    source
+}
+
+/// What `dumpe2fs` says of the file system on a disk.
+fn dump(disk: &Path) -> String {
+    let mut dump = Command::new("/usr/sbin/dumpe2fs");
+    let said = dump.arg("-h").arg(disk).output().unwrap();
+    String::from_utf8(said.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn a_root_that_is_kept_begins_as_the_image_and_goes_its_own_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let source = real_disk(dir.path(), "one");
+    let one = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    let volume = id("work:root");
+    let made = storage.create_volume(&volume, Mib(9)).await.unwrap();
+    // What a crash left before the root had begun counts for nothing.
+    fs::write(made.path.with_file_name(".new-root.img"), "half").unwrap();
+    fs::create_dir(made.path.with_file_name(".new-root.boot")).unwrap();
+    let own = storage.own_root(&volume, &one.digest).await.unwrap();
+    let ImageRoot::Disk(own) = own else {
+        panic!("{own:?}")
+    };
+    let meta = fs::metadata(&made.path).unwrap();
+    assert_eq!((meta.len(), meta.mode() & 0o777), (9 << 20, 0o600));
+    let shown = dump(&made.path);
+    assert!(shown.contains("one") && shown.contains("has_journal"));
+    assert_eq!(own.disk.as_ref(), Some(&made.path));
+
+    // Another image changes neither the root nor the kernel that fits it.
+    real_disk(dir.path(), "two");
+    let two = storage.renew_image(&source, &|_| {}).await.unwrap();
+    for tag in ["7", "8"] {
+        let now = storage.own_root(&volume, &two.digest).await.unwrap();
+        assert_eq!(now, ImageRoot::Disk(own.clone()));
+        assert!(dump(&made.path).contains("one"));
+        let kernel = fs::read(own.kernel.as_ref().unwrap()).unwrap();
+        assert_eq!(kernel, b"one");
+        storage.retire_volume(&volume, tag).await.unwrap();
+        storage.restore_volume(&volume, tag).await.unwrap();
+    }
+
+    // One that was destroyed begins anew.
+    storage.retire_volume(&volume, "9").await.unwrap();
+    storage.purge_volume(&volume, "9").await.unwrap();
+    storage.create_volume(&volume, Mib(9)).await.unwrap();
+    let now = storage.own_root(&volume, &two.digest).await.unwrap();
+    assert_eq!(now, ImageRoot::Disk(own));
+    assert!(dump(&made.path).contains("two"));
+}
+
+#[tokio::test]
+async fn a_root_that_the_image_does_not_fit_is_refused_and_stays_blank() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let source = real_disk(dir.path(), "one");
+    let image = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    let volume = id("work:root");
+    let made = storage.create_volume(&volume, Mib(3)).await.unwrap();
+    let error = storage.own_root(&volume, &image.digest).await.unwrap_err();
+    insta::assert_snapshot!(error, @"volume `work:root` has 3 MiB, and the disk of its template takes 4 MiB: give it at least that `size`");
+    assert_eq!(fs::metadata(&made.path).unwrap().blocks(), 0);
+    // With the size that it asks for it begins.
+    storage.resize_volume(&volume, Mib(4)).await.unwrap();
+    storage.own_root(&volume, &image.digest).await.unwrap();
+}
+
 #[tokio::test]
 async fn sources_that_are_no_disk_are_refused_with_the_reason() {
     let dir = tempfile::tempdir().unwrap();

@@ -14,6 +14,9 @@ use crate::whole_file;
 /// What a volume's file name ends in.
 const END: &str = ".img";
 
+/// What is in place of that for the kernel that goes with a root.
+const BOOT: &str = "boot";
+
 /// What a volume's name begins with while it is being made; no volume's own does.
 const UNFINISHED: &str = ".new-";
 
@@ -38,7 +41,7 @@ impl Volumes {
         folder::make(&self.root.join(RETIRED))?;
         for folder in entries(&self.root)? {
             for file in entries(&folder)?.iter().filter(|path| is_unfinished(path)) {
-                fs::remove_file(file).map_err(|error| failed(file, "removing", error))?;
+                remove(file)?;
             }
         }
         Ok(())
@@ -93,7 +96,7 @@ impl Volumes {
         let path = self.path(id);
         let folder = path.parent().unwrap_or(&path);
         folder::make(folder)?;
-        let new = folder.join(format!("{UNFINISHED}{}", id.volume));
+        let new = Self::unfinished(&path)?;
         let made = blank(&new, size)
             .and_then(|()| fs::rename(&new, &path))
             .and_then(|()| whole_file::sync_folder(folder));
@@ -136,10 +139,32 @@ impl Volumes {
         self.rename(&from, &to, "bringing back volume")
     }
 
+    /// Where what is to become the file or folder `place` is made.
+    pub(super) fn unfinished(place: &Path) -> Result<PathBuf, StorageError> {
+        let file = name(place).unwrap_or_default();
+        let new = place.with_file_name(format!("{UNFINISHED}{file}"));
+        remove(&new)?;
+        Ok(new)
+    }
+
+    /// Gives what was made its name.
+    pub(super) fn finish(new: &Path, place: &Path) -> Result<(), StorageError> {
+        fs::rename(new, place)
+            .and_then(|()| whole_file::sync_folder(place.parent().unwrap_or(place)))
+            .map_err(|error| failed(place, "making", error))
+    }
+
+    /// Folder of the kernel that goes with a root; there once the root has begun.
+    pub(super) fn boot(&self, id: &VolumeId) -> PathBuf {
+        self.path(id).with_extension(BOOT)
+    }
+
     fn rename(&self, from: &Path, to: &Path, doing: &str) -> Result<(), StorageError> {
         let folder = to.parent().unwrap_or(to);
         folder::make(folder)?;
-        tree::rename_once(from, to)
+        // The disk last: it tells whether this was done.
+        tree::rename_once(&from.with_extension(BOOT), &to.with_extension(BOOT))
+            .and_then(|()| tree::rename_once(from, to))
             .and_then(|()| whole_file::sync_folder(folder))
             .map_err(|error| failed(from, doing, error))?;
         folder::remove_if_empty(from.parent().unwrap_or(from))
@@ -148,6 +173,7 @@ impl Volumes {
     pub(super) fn purge(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
         id.check()?;
         let path = self.retired_path(id, tag);
+        remove(&path.with_extension(BOOT))?;
         whole_file::remove(&path).map_err(|error| failed(&path, "destroying volume", error))?;
         folder::remove_if_empty(path.parent().unwrap_or(&path))
     }
@@ -199,6 +225,16 @@ fn blank(path: &Path, size: Mib) -> io::Result<()> {
         .open(path)?;
     file.set_len(bytes(size)?)?;
     file.sync_all()
+}
+
+/// Removes a file or a folder, or what is gone already.
+fn remove(path: &Path) -> Result<(), StorageError> {
+    let removed = if path.is_dir() {
+        tree::remove(path)
+    } else {
+        whole_file::remove(path)
+    };
+    removed.map_err(|error| failed(path, "removing", error))
 }
 
 fn is_unfinished(path: &Path) -> bool {

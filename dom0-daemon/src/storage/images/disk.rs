@@ -24,7 +24,7 @@ const ALL: [&str; 4] = [ROOT, KERNEL, UNPACKED_KERNEL, INITRD];
 const PART: usize = 1 << 20;
 
 /// What there is in `folder`; none without a root and without a kernel.
-pub(super) fn find(folder: &Path) -> Option<DiskRoot> {
+pub(in crate::storage) fn find(folder: &Path) -> Option<DiskRoot> {
     let file = |name| Some(folder.join(name)).filter(|path| is_file(path));
     let found = DiskRoot {
         disk: file(ROOT),
@@ -52,6 +52,24 @@ pub(super) async fn take(from: &Path, to: &Path) -> Result<(), StorageError> {
         if is_file(&from.join(name)) {
             copy(&from.join(name), &to.join(name)).await?;
         }
+    }
+    Ok(())
+}
+
+/// Makes `to` the root of a qube that keeps it, as `image` is.
+pub(in crate::storage) async fn begin_root(image: &Path, to: &Path) -> Result<(), StorageError> {
+    copy(image, to).await?;
+    // Images have none, because what is written over them never outlives a start.
+    let mut journal = Command::new("tune2fs");
+    journal.args(["-O", "has_journal", "--"]).arg(to);
+    run("tune2fs", &mut journal, to, "making a root").await
+}
+
+/// Copies the kernel and initrd of `image` into the folder `to`.
+pub(in crate::storage) async fn take_boot(image: &DiskRoot, to: &Path) -> Result<(), StorageError> {
+    fs::create_dir_all(to).map_err(|error| failed(to, "creating folder", error))?;
+    for file in image.kernel.iter().chain(&image.initrd) {
+        copy(file, &to.join(file.file_name().unwrap_or_default())).await?;
     }
     Ok(())
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::whole_file::{self, Lasting};
 
 mod debian;
-mod disk;
+pub(super) mod disk;
 mod program;
 
 const UNFINISHED: &str = ".new-";
