@@ -149,14 +149,21 @@ impl Qemu {
             }
         };
         if let From::Saved(state) = from {
-            qemu.file_migration()?;
-            let uri = format!("file:{}", state.display());
-            qemu.qmp
-                .command("migrate-incoming", json!({ "uri": uri }))?;
-            qemu.qmp.migrated(STATE)?;
-            qemu.qmp.command("cont", json!({}))?;
+            qemu.go_on(state)
+                .with_context(|| fs::read_to_string(folder.join("qemu.log")).unwrap_or_default())?;
         }
         Ok(qemu)
+    }
+
+    /// Takes the memory of a machine that was saved, and lets it run.
+    fn go_on(&mut self, state: &Path) -> Result<()> {
+        self.file_migration()?;
+        let uri = format!("file:{}", state.display());
+        self.qmp
+            .command("migrate-incoming", json!({ "uri": uri }))?;
+        self.qmp.migrated(STATE)?;
+        self.qmp.command("cont", json!({}))?;
+        Ok(())
     }
 
     /// The socket that leads to the hand.
