@@ -12,15 +12,15 @@ use anyhow::{Context, Result};
 use bulkhead_hw_tests::attempt::attempt;
 use bulkhead_hw_tests::machine::Saved;
 use bulkhead_hw_tests::prepared::prepared;
-use bulkhead_hw_tests::scenario::{Place, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Place, Scenario, Start, When, World};
 use bulkhead_hw_tests::spawned::Spawned;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 /// What is missing where somebody starts this by hand.
 const BY_XTASK: &str = "run this by `cargo xtask test --xen`";
 
-/// What begins so takes minutes and says how long things take; it runs where it is asked for.
-const MEASURES: &str = "measure::";
+/// Where there is this variable, scenarios run that take long.
+const ALL: &str = "BULKHEAD_HW_ALL";
 
 fn main() -> ExitCode {
     match run() {
@@ -102,7 +102,11 @@ fn setting(name: &str) -> Option<PathBuf> {
 
 fn trial(scenario: Scenario, worlds: Option<Arc<Worlds>>, logs: &Path) -> Trial {
     let logs = logs.join(scenario.name);
-    let measures = scenario.name.starts_with(MEASURES);
+    let waits = match scenario.when {
+        When::Always => false,
+        When::All => setting(ALL).is_none(),
+        When::Named => true,
+    };
     Trial::ignorable_test(scenario.name, move || {
         let worlds = worlds
             .as_ref()
@@ -120,5 +124,5 @@ fn trial(scenario: Scenario, worlds: Option<Arc<Worlds>>, logs: &Path) -> Trial 
         .map(|_| Completion::Completed)
         .map_err(|error| error.to_string().into())
     })
-    .with_ignored_flag(measures)
+    .with_ignored_flag(waits)
 }

@@ -61,6 +61,17 @@ pub struct Preparation {
     pub run: fn(&World) -> Result<()>,
 }
 
+/// When a scenario runs that nobody has named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Each time.
+    Always,
+    /// When all are asked for: it takes long, and what breaks it breaks others as a rule.
+    All,
+    /// Never: it says how long things take.
+    Named,
+}
+
 /// One thing that must work.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
@@ -68,6 +79,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it cannot do without.
     pub needs: &'static [Need],
+    /// When it runs.
+    pub when: When,
     /// What it begins with.
     pub from: Start,
     /// The scenario itself.

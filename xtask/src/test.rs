@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::images::{self, Profile};
 use crate::process::{Options, cargo};
-use crate::xen::{self, Place};
+use crate::xen::{self, Place, Which};
 use crate::{check, fuzz, setup, suite, template};
 
 /// Seconds per fuzz target in an ordinary run.
@@ -32,7 +32,8 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     setup::ensure_all()?;
     if let Some(place) = place {
         let mut tally = Tally::default();
-        let outcome = xen::scenarios(place, filter, &mut tally);
+        let which = filter.map_or(Which::All, Which::Named);
+        let outcome = xen::scenarios(place, which, &mut tally);
         println!("{tally}");
         ensure!(tally.passed > 0 || outcome.is_err(), "no scenario ran");
         return outcome;
@@ -61,9 +62,10 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         failures.push(format!("{error:#}"));
     }
     println!("== scenarios on the embedded backend");
-    scenarios(Place::Embedded, &mut tally, &mut failures);
+    let which = if all { Which::All } else { Which::Core };
+    scenarios(Place::Embedded, which, &mut tally, &mut failures);
     println!("== scenarios on Xen in QEMU");
-    scenarios(Place::Qemu, &mut tally, &mut failures);
+    scenarios(Place::Qemu, which, &mut tally, &mut failures);
     if all {
         println!("== a template, built twice");
         match template::reproducible("debian-13-minimal") {
@@ -93,8 +95,8 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn scenarios(place: Place<'_>, tally: &mut Tally, failures: &mut Vec<String>) {
-    if let Err(error) = xen::scenarios(place, None, tally) {
+fn scenarios(place: Place<'_>, which: Which<'_>, tally: &mut Tally, failures: &mut Vec<String>) {
+    if let Err(error) = xen::scenarios(place, which, tally) {
         failures.push(format!("{error:#}"));
     }
 }

@@ -21,16 +21,30 @@ pub(crate) enum Place<'a> {
     Host(&'a str),
 }
 
-/// Runs the scenarios whose names contain `filter`; all without one.
-pub(crate) fn scenarios(place: Place<'_>, filter: Option<&str>, tally: &mut Tally) -> Result<()> {
+/// Which scenarios run.
+#[derive(Clone, Copy)]
+pub(crate) enum Which<'a> {
+    /// What holds as long as the rest does, as a rule, and does not take long.
+    Core,
+    /// All but measurements.
+    All,
+    /// Those whose names contain this text.
+    Named(&'a str),
+}
+
+/// Runs scenarios.
+pub(crate) fn scenarios(place: Place<'_>, which: Which<'_>, tally: &mut Tally) -> Result<()> {
     let mut command = cargo();
     command
         .args(["run", "--quiet", "-p", "bulkhead-hw-tests", "--"])
-        .args(filter)
-        // Who names a measurement wants it.
-        .args(filter.map(|_| "--include-ignored"))
         .env("BULKHEAD_HW_LOGS", target_dir().join("hw-tests"))
         .stdout(Stdio::piped());
+    match which {
+        Which::Core => &mut command,
+        Which::All => command.env("BULKHEAD_HW_ALL", "1"),
+        // Who names a measurement wants it.
+        Which::Named(name) => command.args([name, "--include-ignored"]),
+    };
     match place {
         Place::Qemu => {
             let programs = build_programs()?;

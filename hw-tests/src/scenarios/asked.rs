@@ -2,13 +2,14 @@
 
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::running::{DESCRIPTION, TWO_QUBES, system_with};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "asked::a_person_allows_one_call_and_denies_another",
     needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
     from: Start::Prepared(&TWO_QUBES),
     run: a_person_allows_one_call_and_denies_another,
 }];

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 use bulkhead_wire::qrexec::vmexec::encode;
 
 use super::guest::{SHELL, boot, layer, put_kernel, setting, template, with_snapshots};
@@ -11,12 +11,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "guest::dom0_calls_it_over_rings",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: dom0_calls,
     },
     Scenario {
         name: "guest::one_calls_another_over_rings",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: one_calls_another,
     },

@@ -2,13 +2,14 @@
 
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::running::{TWO_QUBES, both_run, in_qube, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "daemon::two_qubes_run_call_and_outlive_the_daemon",
     needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
     from: Start::Prepared(&TWO_QUBES),
     run: two_qubes_run_call_and_outlive_the_daemon,
 }];

@@ -1,29 +1,22 @@
 //! A qube from the template: its disks, its agent, and how long it takes.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 use bulkhead_templates::image::Image;
 use bulkhead_templates::recipe::Recipe;
 use bulkhead_templates::tools;
 
-pub(super) const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "guest::the_agent_comes_up_the_root_forgets_and_private_stays",
-        needs: &[Need::Xen, Need::Throwaway],
-        from: Start::Bare,
-        run: root_forgets_and_private_stays,
-    },
-    Scenario {
-        name: "measure::boot_beside_a_stock_guest",
-        needs: &[Need::Xen, Need::Throwaway],
-        from: Start::Bare,
-        run: boot_beside_a_stock_guest,
-    },
-];
+pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
+    name: "guest::the_agent_comes_up_the_root_forgets_and_private_stays",
+    needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
+    from: Start::Bare,
+    run: root_forgets_and_private_stays,
+}];
 
 const RECIPE: &str = "debian-13-minimal";
 
@@ -46,7 +39,7 @@ pub(super) fn setting(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("{name} is not set"))
 }
 
-fn recipe() -> Result<Recipe> {
+pub(super) fn recipe() -> Result<Recipe> {
     Recipe::read(&setting("BULKHEAD_RECIPES")?.join(RECIPE))
 }
 
@@ -84,7 +77,13 @@ pub(super) fn layer(dom0: &dyn Line, base: &str, name: &str) -> Result<String> {
 }
 
 /// Writes a guest's configuration and creates it; how long that took, in seconds.
-fn create(dom0: &dyn Line, name: &str, kernel: &str, line: &str, disks: &[&str]) -> Result<f64> {
+pub(super) fn create(
+    dom0: &dyn Line,
+    name: &str,
+    kernel: &str,
+    line: &str,
+    disks: &[&str],
+) -> Result<f64> {
     let disks: Vec<String> = disks.iter().map(|disk| format!("\"phy:{disk}\"")).collect();
     let config = format!(
         "type=\"pvh\"\nname=\"{name}\"\nmemory={MEMORY_MIB}\nvcpus=1\n\
@@ -101,7 +100,7 @@ fn create(dom0: &dyn Line, name: &str, kernel: &str, line: &str, disks: &[&str])
 }
 
 /// The console of a guest, also for typing: `xl console` only reads where there is no terminal.
-fn console(dom0: &dyn Line, name: &str) -> Result<Running> {
+pub(super) fn console(dom0: &dyn Line, name: &str) -> Result<Running> {
     let script = format!("exec /usr/lib/xen-*/bin/xenconsole --interactive $(xl domid {name})");
     dom0.start(&["sh", "-euc", &script])
 }
@@ -206,114 +205,4 @@ pub(super) fn destroy(dom0: &dyn Line, name: &str) -> Result<()> {
     dom0.sh(&format!("xl destroy {name}"))?;
     dom0.wait_until(&format!("! xl domid {name}"), PATIENCE)
         .map(drop)
-}
-
-fn boot_beside_a_stock_guest(world: &World) -> Result<()> {
-    let dom0 = world.dom0();
-    let image = template()?;
-    let stock = tempfile::tempdir_in("/var/tmp")?;
-    image.stock(&recipe()?, stock.path())?;
-    with_snapshots(dom0)?;
-    let ours = world.attach(&image.file("root.ext4"), "template")?;
-    let theirs = world.attach(&stock.path().join("root.ext4"), "stock")?;
-    put_kernel(dom0, &image.file("vmlinux"), &image.file("initrd"), "ours")?;
-    let (kernel, initrd) = (stock.path().join("vmlinuz"), stock.path().join("initrd"));
-    put_kernel(dom0, &kernel, &initrd, "stock")?;
-    dom0.sh(&format!("truncate -s 256M {PRIVATE}"))?;
-    let mut fastest = f64::INFINITY;
-    for (name, what) in [("root1", "ours, first start"), ("root2", "ours")] {
-        let root = layer(dom0, &ours, name)?;
-        let disks = [&*format!("{root},xvda,w"), &format!("{PRIVATE},xvdb,w")];
-        let took = timed(
-            dom0,
-            "work",
-            "ours",
-            &disks,
-            "qube-boot: agent listens",
-            OURS,
-        )?;
-        took.print(what);
-        fastest = fastest.min(took.all);
-        destroy(dom0, "work")?;
-    }
-    let root = layer(dom0, &theirs, "stockroot")?;
-    let disk = format!("{root},xvda,w");
-    let took = timed(dom0, "stock", "stock", &[&disk], "login:", STOCK)?;
-    took.print("stock Debian, to its login");
-    eprintln!("ours to stock: {:.2}", fastest / took.all);
-    destroy(dom0, "stock")
-}
-
-/// Where one part of a boot ends and the next begins, by what the console says.
-type Mark = (&'static str, &'static str);
-
-const OURS: &[Mark] = &[
-    ("kernel", "Run /init as init process"),
-    ("initrd, to the root", "qube-boot: root mounted"),
-    ("private volume", "qube-boot: private volume mounted"),
-    ("agent", "qube-boot: agent listens"),
-];
-
-const STOCK: &[Mark] = &[
-    ("kernel", "Run /init as init process"),
-    ("initrd", "running in system mode"),
-];
-
-/// How long a boot took, in seconds.
-struct Took {
-    create: f64,
-    /// Parts of it by the guest's own clock.
-    parts: Vec<(&'static str, f64)>,
-    /// From the command to what was waited for.
-    all: f64,
-}
-
-impl Took {
-    fn print(&self, what: &str) {
-        eprintln!(
-            "{what}: {:.1} s, of these create {:.1}",
-            self.all, self.create
-        );
-        for (part, seconds) in &self.parts {
-            eprintln!("    {part}: {seconds:.1}");
-        }
-    }
-}
-
-/// Longer than a stock guest takes here to its login.
-const LONG: Duration = Duration::from_secs(600);
-
-fn timed(
-    dom0: &dyn Line,
-    name: &str,
-    kernel: &str,
-    disks: &[&str],
-    until: &str,
-    marks: &[Mark],
-) -> Result<Took> {
-    let before = Instant::now();
-    let create = create(dom0, name, kernel, "loglevel=7", disks)?;
-    let mut console = console(dom0, name)?;
-    console.wait_for(until, LONG)?;
-    let all = before.elapsed().as_secs_f64();
-    let said = console.shown();
-    let mut parts = Vec::new();
-    let mut last = 0.0;
-    for (part, mark) in marks {
-        let at = said
-            .lines()
-            .find(|line| line.contains(mark))
-            .and_then(stamp);
-        let at = at.with_context(|| format!("`{mark}` has no time in\n{said}"))?;
-        parts.push((*part, at - last));
-        last = at;
-    }
-    Ok(Took { create, parts, all })
-}
-
-/// The kernel's time of a line of its log: `[   12.345678] ...`.
-fn stamp(line: &str) -> Option<f64> {
-    // Colours of the console begin with a bracket too.
-    let mut parts = line.split('[').filter_map(|part| part.split_once(']'));
-    parts.find_map(|(time, _)| time.trim().parse().ok())
 }

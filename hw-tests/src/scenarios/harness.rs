@@ -4,36 +4,41 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::PATIENCE;
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "harness::a_file_arrives_whole",
         needs: &[],
+        when: When::Always,
         from: Start::Bare,
         run: a_file_arrives_whole,
     },
     Scenario {
         name: "harness::output_exit_code_and_signal_are_told",
         needs: &[],
+        when: When::Always,
         from: Start::Bare,
         run: output_exit_code_and_signal_are_told,
     },
     Scenario {
         name: "harness::a_program_that_hangs_is_killed_with_what_it_started",
         needs: &[],
+        when: When::Always,
         from: Start::Bare,
         run: a_program_that_hangs_is_killed,
     },
     Scenario {
         name: "harness::a_machine_is_fresh",
         needs: &[Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: a_machine_is_fresh,
     },
     Scenario {
         name: "harness::a_machine_is_fresh_again",
         needs: &[Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: a_machine_is_fresh,
     },

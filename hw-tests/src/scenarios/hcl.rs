@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::PATIENCE;
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 use serde_json::Value;
 
 use super::packages::install;
@@ -10,6 +10,7 @@ use super::packages::install;
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "hcl::the_machine_is_reported_as_far_as_somebody_knows_it",
     needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
     from: Start::Bare,
     run: the_machine_is_reported,
 }];

@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, both_run, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "live::memory_changes_while_a_qube_runs_and_the_rest_waits",
     needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
     from: Start::Prepared(&TWO_QUBES),
     run: memory_changes_and_the_rest_waits,
 }];

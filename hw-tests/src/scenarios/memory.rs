@@ -1,7 +1,7 @@
 //! A machine without the memory for one more qube.
 
 use anyhow::{Result, ensure};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::running::{DESCRIPTION, TWO_QUBES, both_run, sh, system_with};
 use super::traces::{note, nothing_else};
@@ -9,6 +9,7 @@ use super::traces::{note, nothing_else};
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "memory::one_qube_too_many_is_refused_with_the_numbers",
     needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
     from: Start::Prepared(&TWO_QUBES),
     run: one_qube_too_many_is_refused,
 }];

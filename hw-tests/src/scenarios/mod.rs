@@ -9,8 +9,10 @@ mod guest;
 mod harness;
 mod hcl;
 mod live;
+mod measure;
 mod memory;
 mod network;
+mod own_root;
 mod packages;
 mod running;
 mod traces;
@@ -30,7 +32,9 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         hcl::SCENARIOS,
         live::SCENARIOS,
         memory::SCENARIOS,
+        measure::SCENARIOS,
         network::SCENARIOS,
+        own_root::SCENARIOS,
         packages::SCENARIOS,
         unikernel::SCENARIOS,
         vchan::SCENARIOS,

@@ -2,13 +2,14 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_hw_tests::line::PATIENCE;
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::calls::Guests;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "network::a_qube_reaches_the_world_through_its_chain_and_nothing_else",
     needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
     from: Start::Bare,
     run: a_chain,
 }];

@@ -4,18 +4,20 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "packages::dom0_is_installed_serves_and_is_purged",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: dom0_is_installed_serves_and_is_purged,
     },
     Scenario {
         name: "packages::purging_keeps_the_data_of_qubes",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: purging_keeps_the_data_of_qubes,
     },

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::bare;
 use bulkhead_hw_tests::line::PATIENCE;
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::packages;
 use super::running::start;
@@ -11,6 +11,7 @@ use super::running::start;
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "daemon::a_unikernel_is_a_qube",
     needs: &[Need::Xen, Need::Throwaway],
+    when: When::Always,
     from: Start::Bare,
     run: a_unikernel_is_a_qube,
 }];

@@ -4,30 +4,34 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "vchan::bytes_pass_both_ways_in_both_roles",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: bytes_pass,
     },
     Scenario {
         name: "vchan::either_end_may_be_libxenvchan",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: reference,
     },
     Scenario {
         name: "vchan::an_end_is_seen_whatever_dies",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: ends,
     },
     Scenario {
         name: "vchan::a_hostile_guest_only_loses_its_channel",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: hostile,
     },

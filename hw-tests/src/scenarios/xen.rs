@@ -2,18 +2,20 @@
 
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::PATIENCE;
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "xen::it_is_the_version_that_we_are_bound_to",
         needs: &[Need::Xen],
+        when: When::Always,
         from: Start::Bare,
         run: version,
     },
     Scenario {
         name: "xen::a_pvh_domain_boots_and_is_destroyed",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: pvh,
     },

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
-use bulkhead_hw_tests::scenario::{Need, Scenario, Start, World};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 use bulkhead_wire::xl::{
     Access, Answer, Cmdline, ConnectError, DeviceModel, Disk, DomId, DomainConfig, DomainInfo,
     DomainName, DomainUuid, Ending, Failure, FromXl, Host, HostPath, Initial, Mib, Mode, Operation,
@@ -16,24 +16,28 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "xl::a_domain_is_made_changed_and_ends",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: a_domain_is_made_changed_and_ends,
     },
     Scenario {
         name: "xl::a_guest_that_panics_is_told_of_and_removed",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: a_guest_that_panics,
     },
     Scenario {
         name: "xl::killed_in_a_create_half_a_domain_is_swept_and_whole_ones_are_adopted",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: killed_in_a_create,
     },
     Scenario {
         name: "xl::refusals_say_why",
         needs: &[Need::Xen, Need::Throwaway],
+        when: When::Always,
         from: Start::Bare,
         run: refusals_say_why,
     },
