@@ -8,6 +8,7 @@ mod daemon;
 mod guest;
 mod harness;
 mod hcl;
+mod hostile;
 mod live;
 mod measure;
 mod memory;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,
+        hostile::SCENARIOS,
         live::SCENARIOS,
         memory::SCENARIOS,
         measure::SCENARIOS,

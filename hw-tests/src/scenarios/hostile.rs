@@ -1,0 +1,102 @@
+//! Qubes that fail and that refuse to end.
+
+use anyhow::{Context, Result, ensure};
+use bulkhead_hw_tests::line::{Line, PATIENCE};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
+
+use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "hostile::a_guest_that_panics_is_told_of_and_starts_again_by_its_rule",
+        needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Prepared(&TWO_QUBES),
+        when: When::Always,
+        run: panics,
+    },
+    Scenario {
+        name: "hostile::a_guest_that_does_not_stop_is_ended",
+        needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Prepared(&TWO_QUBES),
+        when: When::Always,
+        run: does_not_stop,
+    },
+];
+
+const LOG: &str = "journalctl -u bulkheadd --no-pager";
+
+/// Has a script of root run in a qube.
+fn root(dom0: &dyn Line, qube: &str, script: &str) -> Result<()> {
+    let words = [
+        "timeout", "100", "bulkhead", "run", "--user", "root", qube, "--", script,
+    ];
+    dom0.run(&words)?.ok().map(drop)
+}
+
+/// State of a qube, as the daemon says it.
+fn is(qube: &str, state: &str) -> String {
+    format!(
+        "bulkhead ls --json | tr -d ' \n' | grep -o '{{[^}}]*\"name\":\"{qube}\"[^}}]*}}' | grep '\"state\":\"{state}\"'"
+    )
+}
+
+fn panics(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let system = SYSTEM.replace("(label: \"blue\",", "(label: \"blue\", restart: OnFailure,");
+    dom0.put(system.as_bytes(), DESCRIPTION)?;
+    dom0.sh("bulkhead apply --yes 2>&1")?;
+    let panic = "echo c > /proc/sysrq-trigger";
+    let call = |qube| {
+        dom0.run(&[
+            "timeout", "60", "bulkhead", "run", "--user", "root", qube, "--", panic,
+        ])
+    };
+
+    // Without a rule it stays as it is.
+    let cut = call("vault")?;
+    ensure!(
+        cut.code == 255 && cut.err.contains("qube vault ended"),
+        "{cut:?}"
+    );
+    dom0.wait_until(&is("vault", "failed"), PATIENCE)?;
+    dom0.wait_until("! xl domid vault", PATIENCE)?;
+    let kept = dom0.sh("bulkhead logs vault")?;
+    ensure!(
+        kept.contains("Kernel panic"),
+        "its last words are missing: {kept}"
+    );
+
+    let before = dom0.sh("xl domid work")?;
+    let cut = call("work")?;
+    ensure!(cut.code == 255, "{cut:?}");
+    let next = format!("xl domid work | grep -vx {}", before.trim());
+    dom0.wait_until(&next, PATIENCE)?;
+    dom0.sh(&format!("{LOG} | grep 'starts again by its rule'"))?;
+    dom0.sh("! xl domid vault; bulkhead kill work").map(drop)
+}
+
+fn does_not_stop(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    // What runs to switch the machine off does nothing.
+    for qube in ["work", "vault"] {
+        root(dom0, qube, "echo /bin/true > /proc/sys/kernel/poweroff_cmd")?;
+    }
+    let took = dom0.sh("begin=$(date +%s); timeout 60 bulkhead stop --timeout 5 vault 2>&1; echo $(($(date +%s) - begin))")?;
+    let took: u32 = took.trim().parse().with_context(|| took.clone())?;
+    ensure!(took >= 5, "it stopped after {took} s");
+    dom0.wait_until("! xl domid vault", PATIENCE)?;
+    dom0.sh(&format!(
+        "{LOG} | grep 'did not stop in time and is killed'"
+    ))?;
+
+    // A person who waits no longer: whoever waits is told too.
+    let mut stopping = dom0.start(&["bulkhead", "stop", "work"])?;
+    dom0.wait_until(&is("work", "stopping"), PATIENCE)?;
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    dom0.sh(&is("work", "stopping"))?;
+    stopping.close_input()?;
+    dom0.sh("timeout 30 bulkhead kill work")?;
+    let stopped = stopping.wait(PATIENCE)?;
+    ensure!(stopped.code == 0, "{stopped:?}");
+    dom0.wait_until("! xl domid work", PATIENCE).map(drop)
+}
