@@ -18,7 +18,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "guest::one_calls_another_over_rings",
         needs: &[Need::Xen, Need::Throwaway],
-        when: When::Always,
+        when: When::All,
         from: Start::Bare,
         run: one_calls_another,
     },

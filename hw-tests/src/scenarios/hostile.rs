@@ -11,14 +11,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         name: "hostile::a_guest_that_panics_is_told_of_and_starts_again_by_its_rule",
         needs: &[Need::Xen, Need::Throwaway],
         from: Start::Prepared(&TWO_QUBES),
-        when: When::Always,
+        when: When::All,
         run: panics,
     },
     Scenario {
         name: "hostile::a_guest_that_does_not_stop_is_ended",
         needs: &[Need::Xen, Need::Throwaway],
         from: Start::Prepared(&TWO_QUBES),
-        when: When::Always,
+        when: When::All,
         run: does_not_stop,
     },
 ];

@@ -9,7 +9,7 @@ use super::calls::Guests;
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "network::a_qube_reaches_the_world_through_its_chain_and_nothing_else",
     needs: &[Need::Xen, Need::Throwaway],
-    when: When::Always,
+    when: When::All,
     from: Start::Bare,
     run: a_chain,
 }];

@@ -8,7 +8,7 @@ use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, sh};
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "daemon::a_standalone_qube_keeps_what_it_writes_to_its_root",
     needs: &[Need::Xen, Need::Throwaway],
-    when: When::Always,
+    when: When::All,
     from: Start::Prepared(&TWO_QUBES),
     run: a_standalone_qube,
 }];
