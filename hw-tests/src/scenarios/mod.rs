@@ -4,6 +4,7 @@ use bulkhead_hw_tests::scenario::Scenario;
 
 mod asked;
 mod calls;
+mod chain;
 mod daemon;
 mod guest;
 mod harness;
@@ -27,6 +28,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
     [
         asked::SCENARIOS,
         calls::SCENARIOS,
+        chain::SCENARIOS,
         daemon::SCENARIOS,
         guest::SCENARIOS,
         harness::SCENARIOS,

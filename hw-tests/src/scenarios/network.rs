@@ -15,7 +15,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 }];
 
 /// What is behind `sys-net`: a server that says who called, in a network of its own.
-const WORLD: &str = "ip netns add world && ip link add up0 type veth peer name far && \
+pub(super) const WORLD: &str = "ip netns add world && ip link add up0 type veth peer name far && \
     ip link set far netns world && ip address add 192.0.2.1/24 dev up0 && ip link set up0 up && \
     ip -n world address add 192.0.2.80/24 dev far && ip -n world link set far up && \
     echo nameserver 192.0.2.80 > /etc/resolv.conf && \

@@ -64,7 +64,7 @@ pub(super) fn system_with(qubes: &str, rules: &str) -> String {
         .replacen(close, &format!("{close}{rules}\n"), 1)
 }
 
-fn inputs() -> Result<Key> {
+pub(super) fn inputs() -> Result<Key> {
     let package = packages::package("bulkhead-dom0")?;
     let package =
         fs::read(&package).with_context(|| format!("cannot read {}", package.display()))?;
@@ -94,7 +94,7 @@ fn two_qubes_run(world: &World) -> Result<()> {
 }
 
 /// Puts the template into dom0, as a folder that a description can name.
-fn put_template(world: &World) -> Result<()> {
+pub(super) fn put_template(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     let image = template()?;
     let folder = tempfile::tempdir_in("/var/tmp")?;
