@@ -9,7 +9,7 @@ use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, both_run, sh};
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "live::memory_changes_while_a_qube_runs_and_the_rest_waits",
     needs: &[Need::Xen, Need::Throwaway],
-    when: When::Always,
+    when: When::All,
     from: Start::Prepared(&TWO_QUBES),
     run: memory_changes_and_the_rest_waits,
 }];
