@@ -6,6 +6,7 @@ mod asked;
 mod calls;
 mod chain;
 mod daemon;
+mod disposable;
 mod guest;
 mod harness;
 mod hcl;
@@ -30,6 +31,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         calls::SCENARIOS,
         chain::SCENARIOS,
         daemon::SCENARIOS,
+        disposable::SCENARIOS,
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,
