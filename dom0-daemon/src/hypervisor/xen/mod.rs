@@ -85,20 +85,15 @@ impl Shared {
         domains.join(domid.to_string())
     }
 
-    fn target(&self, domid: DomId) -> Result<xl::Target, HypervisorError> {
+    /// Something of a domain that runs.
+    fn of<T>(&self, domid: DomId, take: impl FnOnce(&Domain) -> T) -> Result<T, HypervisorError> {
         let domains = self.domains();
         let domain = domains.get(&domid);
-        domain
-            .map(|domain| domain.target)
-            .ok_or(HypervisorError::NoSuchDomain(domid))
+        domain.map(take).ok_or(HypervisorError::NoSuchDomain(domid))
     }
 
-    fn spec(&self, domid: DomId) -> Result<DomainSpec, HypervisorError> {
-        let domains = self.domains();
-        let domain = domains.get(&domid);
-        domain
-            .map(|domain| domain.spec.clone())
-            .ok_or(HypervisorError::NoSuchDomain(domid))
+    fn target(&self, domid: DomId) -> Result<xl::Target, HypervisorError> {
+        self.of(domid, |domain| domain.target)
     }
 
     /// Has something done to a running domain.
@@ -495,7 +490,7 @@ impl Hypervisor for Xen {
     }
 
     async fn set_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError> {
-        let spec = self.shared.spec(domid)?;
+        let spec = self.shared.of(domid, |domain| domain.spec.clone())?;
         if spec.netvm == netvm {
             return Ok(());
         }
