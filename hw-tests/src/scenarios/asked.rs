@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{DESCRIPTION, TWO_QUBES, system_with};
+use super::running::{TWO_QUBES, apply, system_with};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "asked::a_person_allows_one_call_and_denies_another",
@@ -22,8 +22,7 @@ const CALL: &str = "echo 'cat /proc/sys/kernel/hostname; exit 9' | \
 
 fn a_person_allows_one_call_and_denies_another(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    dom0.put(system_with("", RULES).as_bytes(), DESCRIPTION)?;
-    dom0.sh("bulkhead apply --yes 2>&1")?;
+    apply(dom0, &system_with("", RULES))?;
 
     let (call, id) = waiting(dom0)?;
     let listed = dom0.sh("bulkhead ask list")?;

@@ -7,10 +7,8 @@ use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Preparation, Scenario, Start, When, World};
 use bulkhead_templates::cache::Key;
 
-use super::guest::with_snapshots;
 use super::network::WORLD;
-use super::packages;
-use super::running::{self, DESCRIPTION, in_qube, put_template, sh, start};
+use super::running::{self, DESCRIPTION, in_qube, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -86,12 +84,7 @@ const STARTS: Duration = Duration::from_secs(500);
 /// The whole way from nothing to `work`, by its name alone.
 fn prepare(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    with_snapshots(dom0)?;
-    packages::install(dom0)?;
-    put_template(world)?;
-    dom0.put(SYSTEM.as_bytes(), DESCRIPTION)?;
-    start(dom0)?;
-    dom0.sh("bulkhead apply --yes 2>&1")?;
+    running::install(world, SYSTEM)?;
     starts(dom0, "work")?;
     make_world(dom0)
 }

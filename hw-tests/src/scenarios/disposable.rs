@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{DESCRIPTION, TWO_QUBES, both_run, in_qube, system_with};
+use super::running::{TWO_QUBES, apply, both_run, in_qube, system_with};
 use super::traces::{note, nothing_else};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
@@ -19,8 +19,7 @@ const RULES: &str = r#""qubes.VMShell * work @dispvm:untrusted allow","#;
 
 fn it_serves_one_command_and_leaves_nothing(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    dom0.put(system_with(QUBES, RULES).as_bytes(), DESCRIPTION)?;
-    dom0.sh("bulkhead apply --yes 2>&1")?;
+    apply(dom0, &system_with(QUBES, RULES))?;
     note(dom0)?;
     let ended = dom0.run(&[
         "sh",

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES};
+use super::running::{SYSTEM, TWO_QUBES, apply};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -43,8 +43,7 @@ fn is(qube: &str, state: &str) -> String {
 fn panics(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     let system = SYSTEM.replace("(label: \"blue\",", "(label: \"blue\", restart: OnFailure,");
-    dom0.put(system.as_bytes(), DESCRIPTION)?;
-    dom0.sh("bulkhead apply --yes 2>&1")?;
+    apply(dom0, &system)?;
     let panic = "echo c > /proc/sysrq-trigger";
     let call = |qube| {
         dom0.run(&[

@@ -7,7 +7,7 @@ use bulkhead_hw_tests::line::Line;
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::guest::{console, create, destroy, layer, put_kernel, recipe, template};
-use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, sh};
+use super::running::{SYSTEM, TWO_QUBES, apply, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "measure::a_start_to_the_first_call_beside_a_stock_guest",
@@ -27,8 +27,8 @@ fn a_start_beside_a_stock_guest(world: &World) -> Result<()> {
         "systemd.show_status=no",
         "systemd.show_status=no loglevel=7",
     );
-    dom0.put(system.as_bytes(), DESCRIPTION)?;
-    dom0.sh("bulkhead apply --yes 2>&1; bulkhead kill work; bulkhead kill vault")?;
+    apply(dom0, &system)?;
+    dom0.sh("bulkhead kill work; bulkhead kill vault")?;
     let mut fastest = f64::INFINITY;
     for _ in 0..STARTS {
         let took = ours(dom0)?;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{DESCRIPTION, TWO_QUBES, both_run, sh, system_with};
+use super::running::{TWO_QUBES, apply, both_run, sh, system_with};
 use super::traces::{note, nothing_else};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
@@ -19,8 +19,7 @@ const QUBES: &str = r#""large": (label: "red", memory: (initial: 3500, maximum: 
 
 fn one_qube_too_many_is_refused(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    dom0.put(system_with(QUBES, "").as_bytes(), DESCRIPTION)?;
-    dom0.sh("bulkhead apply --yes 2>&1")?;
+    apply(dom0, &system_with(QUBES, ""))?;
     note(dom0)?;
     let refused = dom0.run(&["timeout", "100", "bulkhead", "start", "large"])?;
     ensure!(refused.code == 1, "{refused:?}");

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, sh};
+use super::running::{SYSTEM, TWO_QUBES, apply, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "daemon::a_standalone_qube_keeps_what_it_writes_to_its_root",
@@ -26,8 +26,8 @@ const LAB: &str = r#""lab": (
 fn a_standalone_qube(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     let system = SYSTEM.replace("\"vault\": (", LAB);
-    dom0.put(system.as_bytes(), DESCRIPTION)?;
-    dom0.sh("bulkhead apply --yes 2>&1; timeout 150 bulkhead start lab 2>&1")?;
+    apply(dom0, &system)?;
+    dom0.sh("timeout 150 bulkhead start lab 2>&1")?;
     // What systemd starts, which takes minutes to come to it under emulation.
     let write = "test $(qubesdb-read /qubes-vm-persistence) = full
         sed -n 's/^ExecStart=//p' /usr/lib/systemd/system/qube-grow.service > /run/grow
@@ -40,11 +40,8 @@ fn a_standalone_qube(world: &World) -> Result<()> {
     ensure!(size > 600, "its root has {size} MiB");
     let kind = "cat /sys/hypervisor/guest_type";
     ensure!(sh(dom0, "lab", kind)? == "PV\n");
-    dom0.put(system.replace("Pv", "Pvh").as_bytes(), DESCRIPTION)?;
-    dom0.sh(
-        "bulkhead apply --yes 2>&1; timeout 100 bulkhead stop lab 2>&1
-         timeout 150 bulkhead start lab 2>&1",
-    )?;
+    apply(dom0, &system.replace("Pv", "Pvh"))?;
+    dom0.sh("timeout 100 bulkhead stop lab 2>&1; timeout 150 bulkhead start lab 2>&1")?;
     ensure!(sh(dom0, "lab", kind)? == "PVH\n");
     let kept = sh(dom0, "lab", "cat /etc/mine; uname -r; ls /lib/modules")?;
     let mut lines = kept.lines();

@@ -78,14 +78,26 @@ pub(super) fn inputs() -> Result<Key> {
     Ok(Key::of(here.into_iter().chain(made)))
 }
 
-fn two_qubes_run(world: &World) -> Result<()> {
+/// Installs the daemon with the template, and has it apply its first description.
+pub(super) fn install(world: &World, system: &str) -> Result<()> {
     let dom0 = world.dom0();
     with_snapshots(dom0)?;
     packages::install(dom0)?;
     put_template(world)?;
-    dom0.put(SYSTEM.as_bytes(), DESCRIPTION)?;
+    dom0.put(system.as_bytes(), DESCRIPTION)?;
     start(dom0)?;
-    dom0.sh("bulkhead apply --yes 2>&1")?;
+    dom0.sh("bulkhead apply --yes 2>&1").map(drop)
+}
+
+/// Declares the machine anew and applies that.
+pub(super) fn apply(dom0: &dyn Line, system: &str) -> Result<()> {
+    dom0.put(system.as_bytes(), DESCRIPTION)?;
+    dom0.sh("bulkhead apply --yes 2>&1").map(drop)
+}
+
+fn two_qubes_run(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    install(world, SYSTEM)?;
     // One after the other: two kernels that boot side by side under emulation end in a triple fault.
     for qube in ["work", "vault"] {
         dom0.sh(&format!("timeout 150 bulkhead start {qube} 2>&1"))?;
@@ -94,7 +106,7 @@ fn two_qubes_run(world: &World) -> Result<()> {
 }
 
 /// Puts the template into dom0, as a folder that a description can name.
-pub(super) fn put_template(world: &World) -> Result<()> {
+fn put_template(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     let image = template()?;
     let folder = tempfile::tempdir_in("/var/tmp")?;
