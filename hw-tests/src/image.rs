@@ -24,6 +24,8 @@ const PACKAGES: &[&str] = &[
     "linux-image-amd64",
     "nftables",
     "procps",
+    // The device model of HVM domains.
+    "qemu-system-xen",
     "systemd-sysv",
     "xen-system-amd64",
     "xen-utils-4.20",
@@ -70,7 +72,7 @@ const HAND: &[&str] = &[
 const UNIT: &str = include_str!("../dom0/bulkhead-hand.service");
 
 /// Size of the disk. Sparse, so only what is written takes room.
-const DISK_BYTES: u64 = 6 << 30;
+const DISK_BYTES: u64 = 24 << 30;
 
 /// File of the disk.
 const WHOLE: &str = "disk.raw";
