@@ -63,6 +63,8 @@ pub enum LiveProperty {
     Services,
     /// [`LiveChange::Features`]
     Features,
+    /// [`LiveChange::Devices`]
+    Devices,
 }
 
 impl LiveProperty {
@@ -74,6 +76,7 @@ impl LiveProperty {
             Self::NetVm => "netvm",
             Self::Services => "services",
             Self::Features => "features",
+            Self::Devices => "devices",
         }
     }
 }
@@ -92,6 +95,8 @@ pub enum LiveChange {
     Services(BTreeMap<String, bool>),
     /// All features, as in the description.
     Features(BTreeMap<String, String>),
+    /// All devices, as in the description; only block devices of dom0 may differ from what it has.
+    Devices(Vec<String>),
 }
 
 impl LiveChange {
@@ -103,6 +108,7 @@ impl LiveChange {
             Self::NetVm(_) => LiveProperty::NetVm,
             Self::Services(_) => LiveProperty::Services,
             Self::Features(_) => LiveProperty::Features,
+            Self::Devices(_) => LiveProperty::Devices,
         }
     }
 }
@@ -250,4 +256,8 @@ pub trait Machine: Send + Sync + Debug {
     /// Changes a running qube; not running: does nothing. Only for properties in
     /// [`MachineState::live`].
     async fn live_update(&self, name: &QubeName, change: &LiveChange) -> Result<(), MachineError>;
+    /// What stands in the way of the next start of declared qubes; a sentence each.
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
 }

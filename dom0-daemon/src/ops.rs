@@ -249,6 +249,7 @@ impl Operations {
         let mut warnings: Vec<String> =
             self.env.journal.last_trouble().await?.into_iter().collect();
         warnings.extend(self.env.storage.warnings().await?);
+        warnings.extend(self.env.machine.warnings());
         for (volume, _) in self.env.storage.retired_volumes().await? {
             warnings.push(format!(
                 "Volume {volume} is set aside; `bulkhead gc --orphan-volumes` destroys it."

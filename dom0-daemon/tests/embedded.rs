@@ -98,6 +98,7 @@ impl Lab {
             vchan_dir: self.path(&format!("{name}.{domid}.vchan")),
             netvm: None,
             provides_network: false,
+            blocks: Vec::new(),
             console_log: self.dir.path().join(format!("{name}.log")),
         }
     }

@@ -13,6 +13,7 @@
 mod assertion;
 pub mod check;
 mod decode;
+pub mod device;
 pub mod diagnostic;
 pub mod diff;
 pub mod format;

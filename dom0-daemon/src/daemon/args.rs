@@ -41,6 +41,13 @@ pub(super) struct Args {
     /// standard folders]
     #[arg(long, value_name = "FOLDERS")]
     pub(super) service_config_path: Option<OsString>,
+    /// Folder of the kernels that qubes name, each a folder of its own; Xen only
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        default_value = "/var/lib/qubes/vm-kernels"
+    )]
+    pub(super) kernels: PathBuf,
     /// Stay off the system bus
     #[arg(long)]
     pub(super) no_system_bus: bool,

@@ -15,6 +15,7 @@ mod progress;
 mod translate;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,7 +142,7 @@ async fn assemble(
         ),
         HypervisorChoice::Xen => (
             Arc::new(BlockStorage::open(&config)?),
-            Arc::new(xen(places).await?),
+            Arc::new(xen(places, &args.kernels).await?),
         ),
     };
     let host = hypervisor.probe().await?;
@@ -192,8 +193,9 @@ async fn embedded(places: &Places) -> Result<Embedded, DaemonError> {
     Ok(Embedded::open(config).await?)
 }
 
-async fn xen(places: &Places) -> Result<Xen, DaemonError> {
+async fn xen(places: &Places, kernels: &Path) -> Result<Xen, DaemonError> {
     let config = XenConfig {
+        kernels: kernels.to_owned(),
         runtime_dir: places.runtime.clone(),
         xl: places.program("bulkhead-xl")?,
     };

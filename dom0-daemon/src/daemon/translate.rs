@@ -88,7 +88,9 @@ fn hypervisor(error: &HypervisorError) -> ErrorKind {
         }
         HypervisorError::NoSuchDomain(_) => ErrorKind::WrongState,
         HypervisorError::OutOfMemory { .. } => ErrorKind::Limit,
-        HypervisorError::StartFailed { .. } | HypervisorError::Io { .. } => ErrorKind::Host,
+        HypervisorError::StartFailed { .. }
+        | HypervisorError::Device { .. }
+        | HypervisorError::Io { .. } => ErrorKind::Host,
     }
 }
 

@@ -59,8 +59,8 @@ pub struct DomainVolume {
 pub struct Boot {
     /// Virtualisation mode.
     pub mode: VirtMode,
-    /// Kernel in dom0; none means the image's own.
-    pub kernel: Option<PathBuf>,
+    /// Name of a kernel that is installed in dom0; none means the image's own.
+    pub kernel: Option<String>,
     /// Added to the kernel's command line.
     pub options: String,
 }
@@ -105,6 +105,9 @@ pub struct DomainSpec {
     pub netvm: Option<DomId>,
     /// Whether it provides network to others.
     pub provides_network: bool,
+    /// Block devices of dom0, each in its place; a place may be free.
+    #[serde(default)]
+    pub blocks: Vec<Option<PathBuf>>,
     /// File that its console is appended to.
     pub console_log: PathBuf,
 }
@@ -194,6 +197,16 @@ pub enum HypervisorError {
         /// What was asked, as an infinitive.
         operation: String,
     },
+    /// A device cannot be given to it.
+    #[error("qube `{name}` cannot have `{}`: {detail}", device.display())]
+    Device {
+        /// The domain's name.
+        name: QubeName,
+        /// In dom0.
+        device: PathBuf,
+        /// One clause.
+        detail: String,
+    },
     /// The domain did not come up.
     #[error("qube `{name}` did not start: {detail}")]
     StartFailed {
@@ -252,12 +265,24 @@ pub trait Hypervisor: Send + Sync + Debug {
     /// Makes `netvm` the network of a running domain, in the place of what was, which may be gone by
     /// now; none takes its network away. If it fails the domain has none, and may be tried again.
     async fn set_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError>;
+    /// Gives a running domain these block devices of dom0 and no others. If it fails some of it may
+    /// be done, and it may be tried again.
+    async fn set_blocks(&self, _domid: DomId, _wanted: &[PathBuf]) -> Result<(), HypervisorError> {
+        Err(HypervisorError::NotPossible {
+            hypervisor: self.name(),
+            operation: "give a qube block devices".to_owned(),
+        })
+    }
     /// Whether networks are connected here, or only told of.
     fn connects_networks(&self) -> bool;
     /// Whether the memory limit of a running domain can be changed on this machine.
     fn can_set_memory(&self) -> bool;
     /// Whether the number of processors of a running domain can be changed on this machine.
     fn can_set_vcpus(&self) -> bool;
+    /// Whether domains can have block devices of dom0, and get and lose them while they run.
+    fn can_set_blocks(&self) -> bool {
+        false
+    }
     /// What a running domain may use that has this memory.
     fn may_use(&self, memory: Memory) -> Mib {
         memory.maximum
@@ -269,6 +294,10 @@ pub trait Hypervisor: Send + Sync + Debug {
     /// What is declared of a qube and kept, but changes nothing here: names of properties.
     fn without_effect(&self, _qube: &Qube) -> Vec<String> {
         Vec::new()
+    }
+    /// What is declared of a qube and missing here, so that it cannot start; a clause.
+    fn unmet(&self, _qube: &Qube) -> Option<String> {
+        None
     }
     /// What really runs, also right after a restart of the daemon.
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError>;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bulkhead_model::device::block_of_dom0;
 use bulkhead_model::property::QubeProperty;
 use bulkhead_model::qube::Qube;
 
@@ -36,6 +37,7 @@ pub(crate) fn class(property: QubeProperty) -> Class {
         P::Netvm => Class::Live(LiveProperty::NetVm),
         P::Services => Class::Live(LiveProperty::Services),
         P::Features => Class::Live(LiveProperty::Features),
+        P::Devices => Class::Live(LiveProperty::Devices),
         P::Kind
         | P::Template
         | P::ProvidesNetwork
@@ -43,7 +45,6 @@ pub(crate) fn class(property: QubeProperty) -> Class {
         | P::Kernel
         | P::Kernelopts
         | P::VirtMode
-        | P::Devices
         | P::DefaultUser
         | P::Audiovm
         | P::Guivm
@@ -60,6 +61,7 @@ pub(crate) fn live_value(property: LiveProperty, qube: &Qube) -> LiveChange {
         LiveProperty::NetVm => LiveChange::NetVm(qube.netvm.clone()),
         LiveProperty::Services => LiveChange::Services(qube.services.clone()),
         LiveProperty::Features => LiveChange::Features(qube.features.clone()),
+        LiveProperty::Devices => LiveChange::Devices(qube.devices.clone()),
     }
 }
 
@@ -71,6 +73,7 @@ pub fn set_live(qube: &mut Qube, change: &LiveChange) {
         LiveChange::NetVm(netvm) => qube.netvm.clone_from(netvm),
         LiveChange::Services(services) => qube.services.clone_from(services),
         LiveChange::Features(features) => qube.features.clone_from(features),
+        LiveChange::Devices(devices) => qube.devices.clone_from(devices),
     }
 }
 
@@ -100,8 +103,15 @@ pub(crate) fn reaches(running: &RunningQube, property: LiveProperty, declared: &
     match property {
         LiveProperty::Memory => (reach.memory).is_none_or(|most| declared.memory.maximum <= most),
         LiveProperty::Vcpus => reach.vcpus.is_none_or(|most| declared.vcpus <= most),
+        LiveProperty::Devices => at_start(&running.spec).eq(at_start(declared)),
         LiveProperty::NetVm | LiveProperty::Services | LiveProperty::Features => true,
     }
+}
+
+/// Devices that a qube has from its start or not at all.
+fn at_start(qube: &Qube) -> impl Iterator<Item = &String> {
+    let devices = qube.devices.iter();
+    devices.filter(|text| block_of_dom0(text).is_none())
 }
 
 /// Compares a running qube with its declaration.

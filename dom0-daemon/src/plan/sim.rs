@@ -78,6 +78,7 @@ pub(crate) fn all_live() -> Observed {
         LiveProperty::NetVm,
         LiveProperty::Services,
         LiveProperty::Features,
+        LiveProperty::Devices,
     ]
     .into();
     observed

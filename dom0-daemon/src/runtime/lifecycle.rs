@@ -25,6 +25,7 @@ use bulkhead_wire::causes::chain;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
+use super::start::blocks;
 use super::{Inner, Life, Run};
 use crate::hypervisor::{DomId, Ending, HypervisorError};
 use crate::machine::{LiveChange, MachineError, Reason, Stopped};
@@ -335,6 +336,9 @@ impl Owner {
             LiveChange::NetVm(netvm) => {
                 self.network = None;
                 return self.inner.change_netvm(run, netvm.clone()).await;
+            }
+            LiveChange::Devices(devices) => {
+                hypervisor.set_blocks(run.domid, &blocks(devices)).await
             }
             LiveChange::Services(_) | LiveChange::Features(_) => Ok(()),
         };

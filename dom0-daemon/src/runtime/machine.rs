@@ -36,6 +36,9 @@ impl Machine for Runtime {
         if self.inner.hypervisor.can_set_vcpus() {
             seen.live.insert(LiveProperty::Vcpus);
         }
+        if self.inner.hypervisor.can_set_blocks() {
+            seen.live.insert(LiveProperty::Devices);
+        }
         for (name, entry) in &state.qubes {
             if let (Some(run), Some(spec)) = (&entry.run, &entry.spec) {
                 let running = RunningQube {
@@ -140,5 +143,17 @@ impl Machine for Runtime {
         self.inner
             .ask(name, |reply| Command::Update { change, reply })
             .await
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let state = self.inner.state();
+        let declared = state.description().into_iter();
+        let unmet = declared
+            .flat_map(|all| all.qubes.values())
+            .filter_map(|qube| {
+                let unmet = self.inner.hypervisor.unmet(qube)?;
+                Some(format!("Qube {} cannot start: {unmet}.", qube.name))
+            });
+        unmet.collect()
     }
 }

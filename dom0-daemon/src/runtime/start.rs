@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use bulkhead_api::qube::QubeState;
+use bulkhead_model::device::block_of_dom0;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Qube, QubeKind};
 use bulkhead_wire::causes::chain;
@@ -22,6 +23,7 @@ use crate::hypervisor::{
     Boot, DomId, DomainInfo, DomainSpec, DomainState, DomainVolume, ROOT_VOLUME,
 };
 use crate::machine::{LiveChange, MachineError};
+use crate::plan::lag::set_live;
 use crate::relays::{Folder, Place, Relay, RelaySpec, Rings};
 use crate::storage::{DiskRoot, ImageDigest, ImageRoot, VolumeId};
 use crate::whole_file::{self, Lasting};
@@ -88,6 +90,12 @@ fn expected_agent(qube: &Qube, root: &ImageRoot) -> Agent {
         true => Agent::Absent,
         false => Agent::NotExpected,
     }
+}
+
+/// Those of the devices that are block devices of dom0.
+pub(super) fn blocks(devices: &[String]) -> Vec<PathBuf> {
+    let blocks = devices.iter().filter_map(|text| block_of_dom0(text));
+    blocks.collect()
 }
 
 impl Inner {
@@ -219,13 +227,14 @@ impl Inner {
             vcpus: qube.vcpus,
             boot: Boot {
                 mode: qube.virt_mode,
-                kernel: qube.kernel.as_ref().map(PathBuf::from),
+                kernel: qube.kernel.clone(),
                 options: qube.kernelopts.clone(),
             },
             default_user: qube.default_user.clone(),
             vchan_dir: places.vchan(),
             netvm,
             provides_network: qube.provides_network,
+            blocks: blocks(&qube.devices).into_iter().map(Some).collect(),
             console_log: console_log(&self.config.state_dir, name),
         })
     }
@@ -365,13 +374,7 @@ impl Inner {
                 return Ok(());
             };
             let before = spec.clone();
-            match change {
-                LiveChange::Memory(memory) => spec.memory = memory,
-                LiveChange::Vcpus(vcpus) => spec.vcpus = vcpus,
-                LiveChange::NetVm(netvm) => spec.netvm = netvm,
-                LiveChange::Services(services) => spec.services = services,
-                LiveChange::Features(features) => spec.features = features,
-            }
+            set_live(spec, &change);
             let record = RunRecord {
                 qube: spec.clone(),
                 image: run.image.clone(),

@@ -6,11 +6,13 @@ mod asked;
 mod calls;
 mod chain;
 mod daemon;
+mod devices;
 mod disposable;
 mod guest;
 mod harness;
 mod hcl;
 mod hostile;
+mod kernel;
 mod live;
 mod measure;
 mod memory;
@@ -31,11 +33,13 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         calls::SCENARIOS,
         chain::SCENARIOS,
         daemon::SCENARIOS,
+        devices::SCENARIOS,
         disposable::SCENARIOS,
         guest::SCENARIOS,
         harness::SCENARIOS,
         hcl::SCENARIOS,
         hostile::SCENARIOS,
+        kernel::SCENARIOS,
         live::SCENARIOS,
         memory::SCENARIOS,
         measure::SCENARIOS,

@@ -209,6 +209,14 @@ fn devices_are_class_backend_and_ident() {
 }
 
 #[test]
+fn the_ident_of_a_device_leads_nowhere_else() {
+    insta::assert_snapshot!(refused(r#""a": (label: "red", devices: ["block:dom0:mapper_x", "block:dom0:.._x"])"#), @r#"
+    device `block:dom0:.._x` of `a` is not `class:backend:ident` @ ["block:dom0:mapper_x", "block:dom0:.._x"]
+      help: for example "pci:dom0:00_14.0"
+    "#);
+}
+
+#[test]
 fn texts_are_what_they_are_used_as() {
     let user = |length: usize| {
         format!(

@@ -2,6 +2,7 @@
 //!
 //! Lengths of what a guest reads are those of its store: `wire/qubesdb.md`, sections 3 and 5.
 
+use crate::device::{DOM0, Device, DeviceClass, DeviceProblem};
 use crate::diagnostic::{Problem, Problems};
 use crate::property::QubeProperty as P;
 use crate::qube::{QubeKind, VirtMode};
@@ -136,12 +137,9 @@ impl Check<'_> {
     fn devices(&mut self, resolved: &Resolved) {
         let qube = &self.of.qube;
         for device in &qube.devices {
-            let parts: Vec<&str> = device.splitn(3, ':').collect();
-            let (class, backend) = match parts.as_slice() {
-                [class, backend, ident] if !ident.is_empty() && ident.bytes().all(is_ident) => {
-                    (*class, *backend)
-                }
-                _ => {
+            let Device { class, backend, .. } = match Device::parse(device) {
+                Ok(parsed) => parsed,
+                Err(DeviceProblem::Form) => {
                     let message = format!(
                         "device `{device}` of `{}` is not `class:backend:ident`",
                         qube.name
@@ -149,26 +147,24 @@ impl Check<'_> {
                     self.report(P::Devices, message, "for example \"pci:dom0:00_14.0\"");
                     continue;
                 }
+                Err(DeviceProblem::Class) => {
+                    let message = format!(
+                        "device `{device}` of `{}` is of an unknown class",
+                        qube.name
+                    );
+                    let classes = DeviceClass::ALL.map(|(name, _)| name).join(", ");
+                    self.report(P::Devices, message, format!("classes are {classes}"));
+                    continue;
+                }
             };
-            if !DEVICE_CLASSES.contains(&class) {
-                let message = format!(
-                    "device `{device}` of `{}` is of an unknown class",
-                    qube.name
-                );
-                self.report(
-                    P::Devices,
-                    message,
-                    format!("classes are {}", DEVICE_CLASSES.join(", ")),
-                );
-            }
-            if backend != "dom0" && resolved.complete && !resolved.qubes.contains_key(backend) {
+            if backend != DOM0 && resolved.complete && !resolved.qubes.contains_key(backend) {
                 let message = format!(
                     "device `{device}` of `{}` comes from `{backend}`, which does not exist",
                     qube.name
                 );
                 self.report(P::Devices, message, "the middle part names a qube, or dom0");
             }
-            if class == "pci" && qube.virt_mode == VirtMode::Pvh {
+            if class == DeviceClass::Pci && qube.virt_mode == VirtMode::Pvh {
                 let message = format!(
                     "`{}` has PCI device `{device}`, which a `Pvh` qube cannot use",
                     qube.name
@@ -226,13 +222,6 @@ impl Check<'_> {
             );
         }
     }
-}
-
-/// Classes of devices, as in `qvm-device`.
-const DEVICE_CLASSES: [&str; 4] = ["block", "mic", "pci", "usb"];
-
-fn is_ident(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-' | b':' | b'*' | b'+')
 }
 
 /// Characters of a path in the guest's store, but for the slash.

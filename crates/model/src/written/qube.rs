@@ -45,14 +45,15 @@ section! {
         /// Persistent volumes: `private`, and `root` where a qube has a root of its own.
         /// Disposables that keep nothing have none.
         volumes: Table<String, VolumeOptions> = "`private` of 2 GiB; `root` of 10 GiB for kinds Template and Standalone", "0.1";
-        /// Kernel that it boots. `None` means the template's own.
+        /// Kernel that it boots: the name of one that is installed in dom0, a folder in
+        /// `/var/lib/qubes/vm-kernels`. `None` means the template's own. The embedded hypervisor ignores it.
         kernel: Maybe<String> = "None", "0.1";
         /// Added to the kernel's command line.
         kernelopts: String = "empty", "0.1";
         /// How Xen virtualises it: `Pvh`, `Pv` or `Hvm`. The embedded hypervisor ignores it.
         virt_mode: VirtMode = "Pvh", "0.1";
-        /// Devices assigned at start, as `class:backend:ident`, for example
-        /// `pci:dom0:00_14.0`. A qube with PCI devices needs `virt_mode` `Pv` or `Hvm`.
+        /// Devices that it has, as `class:backend:ident`, for example `block:dom0:sda` (for paths
+        /// below `/dev`, with `_` for `/`) or `pci:dom0:00_14.0`. A qube with PCI devices needs `virt_mode` `Pv` or `Hvm`.
         devices: Vec<Located<String>> = "none", "0.1";
         /// Features, by name. `true` is `1` and `false` is empty, as in `qvm-features`; `None`
         /// takes one back that a profile or `defaults` sets.

@@ -7,6 +7,8 @@ use bulkhead_model::qube::VirtMode;
 use bulkhead_wire::xl;
 
 use super::NAME;
+use super::blocks;
+use super::boot::BootFiles;
 use crate::address;
 use crate::hypervisor::{DomId, DomainSpec, HypervisorError};
 use crate::storage::{DiskRoot, ImageRoot};
@@ -15,17 +17,19 @@ use crate::storage::{DiskRoot, ImageRoot};
 const ROOT: &str = "xvda";
 const PRIVATE: &str = "xvdb";
 const VOLATILE: &str = "xvdc";
-/// Qubes guests expect kernel modules on `xvdd`, and what is attached later from `xvdi` on.
 const OTHERS: [&str; 4] = ["xvde", "xvdf", "xvdg", "xvdh"];
 
-/// What a kernel with a root is told: where that is, and where to speak. One without knows itself.
-const OPTIONS: &str = "root=/dev/xvda rw console=hvc0";
+/// Where guests of Qubes expect the modules of a kernel that is not their own.
+const MODULES: &str = "xvdd";
 
 /// What a kernel with a root is told of it and of its name, which systemd would set otherwise later:
-/// agents come before it. A host name has no `_`.
-fn root_options(spec: &DomainSpec) -> String {
+/// agents come before it. A host name has no `_`. A kernel without a root knows itself.
+fn root_options(spec: &DomainSpec, boot: &BootFiles) -> String {
     let name = spec.name.as_str().replace('_', "-");
-    format!("{OPTIONS} hostname={name} systemd.hostname={name}")
+    format!(
+        "{} hostname={name} systemd.hostname={name}",
+        boot.root_options
+    )
 }
 
 /// The disks of one start.
@@ -88,6 +92,7 @@ pub(super) fn vcpus_maximum(spec: &DomainSpec, host_cpus: u32) -> u32 {
 /// Everything that the domain is made from.
 pub(super) fn config(
     spec: &DomainSpec,
+    boot: &BootFiles,
     disks: &Disks,
     host_cpus: u32,
 ) -> Result<xl::DomainConfig, HypervisorError> {
@@ -103,13 +108,13 @@ pub(super) fn config(
         domid: number(spec, spec.domid)?,
         uuid: xl::DomainUuid(*spec.uuid.as_bytes()),
         name: checked(spec, "its name", xl::DomainName::new(spec.name.as_str()))?,
-        mode: mode(spec)?,
+        mode: mode(spec, boot)?,
         memory: mib("its initial memory", spec.memory.initial.0)?,
         maximum: mib("its maximum memory", spec.memory.maximum.0)?,
         vcpus,
         vcpus_maximum,
         weight: xl::Weight::default(),
-        disks: all_disks(spec, disks)?,
+        disks: all_disks(spec, boot, disks)?,
         nics: nics(spec)?,
         initial: xl::Initial::Running,
     };
@@ -117,17 +122,10 @@ pub(super) fn config(
     Ok(config)
 }
 
-fn mode(spec: &DomainSpec) -> Result<xl::Mode, HypervisorError> {
+fn mode(spec: &DomainSpec, boot: &BootFiles) -> Result<xl::Mode, HypervisorError> {
     let image = root(spec)?;
     let direct = || {
-        let own = spec.boot.kernel.as_ref();
-        let kernel = own.or(image.kernel.as_ref()).ok_or_else(|| {
-            let detail = "its template has no kernel in /boot, and its description names none";
-            refused(spec, detail.to_owned())
-        })?;
-        // The image's initrd goes with the image's kernel and with no other.
-        let initrd = image.initrd.as_ref().filter(|_| own.is_none());
-        let root = image.disk.as_ref().map(|_| root_options(spec));
+        let root = image.disk.as_ref().map(|_| root_options(spec, boot));
         let root = root.unwrap_or_default();
         let line = format!("{root} {}", spec.boot.options);
         let line = checked(
@@ -135,8 +133,9 @@ fn mode(spec: &DomainSpec) -> Result<xl::Mode, HypervisorError> {
             "its kernel command line",
             xl::Cmdline::new(line.trim()),
         )?;
+        let initrd = boot.initrd.as_ref();
         let initrd = initrd.map(|path| host_path(spec, path)).transpose()?;
-        Ok((host_path(spec, kernel)?, initrd, line))
+        Ok((host_path(spec, &boot.kernel)?, initrd, line))
     };
     Ok(match spec.boot.mode {
         VirtMode::Pvh => {
@@ -168,7 +167,11 @@ fn host_path(spec: &DomainSpec, path: &Path) -> Result<xl::HostPath, HypervisorE
     checked(spec, "a path", xl::HostPath::new(text))
 }
 
-fn all_disks(spec: &DomainSpec, disks: &Disks) -> Result<Vec<xl::Disk>, HypervisorError> {
+fn all_disks(
+    spec: &DomainSpec,
+    boot: &BootFiles,
+    disks: &Disks,
+) -> Result<Vec<xl::Disk>, HypervisorError> {
     if disks.others.len() > OTHERS.len() {
         let count = disks.others.len();
         let most = OTHERS.len();
@@ -182,18 +185,35 @@ fn all_disks(spec: &DomainSpec, disks: &Disks) -> Result<Vec<xl::Disk>, Hypervis
         (PRIVATE, &disks.private),
         (VOLATILE, &disks.volatile),
     ];
-    own.into_iter()
+    let own = own
+        .into_iter()
         .filter_map(|(vdev, path)| Some((vdev, path.as_ref()?)))
         .chain(OTHERS.into_iter().zip(disks.others.values()))
-        .map(|(vdev, path)| {
-            Ok(xl::Disk {
-                vdev: checked(spec, "the name of a disk", xl::Vdev::new(vdev))?,
-                path: host_path(spec, path)?,
-                access: xl::Access::ReadWrite,
-                backend: xl::DomId::DOM0,
-            })
-        })
-        .collect()
+        .map(|(vdev, path)| disk(spec, vdev, path, xl::Access::ReadWrite));
+    let modules = boot.modules.iter();
+    // Every qube with this kernel has the same disk of modules.
+    let modules = modules.map(|path| disk(spec, MODULES, path, xl::Access::ReadOnly));
+    let mut all: Vec<_> = own.chain(modules).collect::<Result<_, _>>()?;
+    all.extend(blocks::disks(spec)?);
+    Ok(all)
+}
+
+pub(super) fn vdev(spec: &DomainSpec, name: &str) -> Result<xl::Vdev, HypervisorError> {
+    checked(spec, "the name of a disk", xl::Vdev::new(name))
+}
+
+pub(super) fn disk(
+    spec: &DomainSpec,
+    vdev: &str,
+    path: &Path,
+    access: xl::Access,
+) -> Result<xl::Disk, HypervisorError> {
+    Ok(xl::Disk {
+        vdev: self::vdev(spec, vdev)?,
+        path: host_path(spec, path)?,
+        access,
+        backend: xl::DomId::DOM0,
+    })
 }
 
 fn nics(spec: &DomainSpec) -> Result<Vec<xl::Nic>, HypervisorError> {
@@ -251,6 +271,7 @@ mod tests {
             vchan_dir: "/run/vchan".into(),
             netvm: Some(DomId(5)),
             provides_network: false,
+            blocks: Vec::new(),
             console_log: "/log".into(),
         }
     }
@@ -264,16 +285,22 @@ mod tests {
         }
     }
 
+    /// With what `spec` boots; no kernel is installed.
+    fn config(spec: &DomainSpec, disks: &Disks) -> Result<xl::DomainConfig, HypervisorError> {
+        let boot = BootFiles::of(spec, Path::new("/nowhere"))?;
+        super::config(spec, &boot, disks, 2)
+    }
+
     #[track_caller]
     fn refusal(change: impl FnOnce(&mut DomainSpec, &mut Disks)) -> String {
         let (mut spec, mut disks) = (spec(), disks());
         change(&mut spec, &mut disks);
-        config(&spec, &disks, 2).unwrap_err().to_string()
+        config(&spec, &disks).unwrap_err().to_string()
     }
 
     #[test]
     fn a_qube_gets_the_disks_that_guests_of_qubes_know() {
-        let config = config(&spec(), &disks(), 2).unwrap();
+        let config = config(&spec(), &disks()).unwrap();
         let disks: Vec<_> = config
             .disks
             .iter()
@@ -295,23 +322,32 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_of_its_own_gets_no_initrd_of_another() {
+    fn an_installed_kernel_comes_with_its_modules_and_without_an_initrd_of_another() {
         let mut spec = spec();
-        spec.boot.kernel = Some("/kernels/unikernel".into());
         spec.boot.options = "quiet".into();
+        let installed = BootFiles {
+            kernel: "/kernels/6.12/vmlinuz".into(),
+            initrd: None,
+            modules: Some("/kernels/6.12/modules.img".into()),
+            root_options: "root=/dev/mapper/dmroot ro".into(),
+        };
+        let config = super::config(&spec, &installed, &disks(), 2).unwrap();
         let xl::Mode::Pvh {
             kernel,
             ramdisk,
             cmdline,
-        } = config(&spec, &disks(), 2).unwrap().mode
+        } = config.mode
         else {
             panic!("it is PVH");
         };
-        assert_eq!((kernel.as_str(), ramdisk), ("/kernels/unikernel", None));
+        assert_eq!((kernel.as_str(), ramdisk), ("/kernels/6.12/vmlinuz", None));
         assert_eq!(
             cmdline.as_str(),
-            "root=/dev/xvda rw console=hvc0 hostname=work systemd.hostname=work quiet"
+            "root=/dev/mapper/dmroot ro hostname=work systemd.hostname=work quiet"
         );
+        let modules = config.disks.last().unwrap();
+        assert_eq!(modules.vdev.to_string(), "xvdd");
+        assert_eq!(modules.access, xl::Access::ReadOnly);
     }
 
     #[test]
@@ -329,7 +365,7 @@ mod tests {
             volatile: None,
             others: BTreeMap::new(),
         };
-        let config = config(&spec, &disks, 2).unwrap();
+        let config = config(&spec, &disks).unwrap();
         assert!(config.disks.is_empty());
         let xl::Mode::Pvh {
             kernel, cmdline, ..
@@ -352,6 +388,12 @@ mod tests {
                 });
             }),
             refusal(|spec, _| spec.root = ImageRoot::Host),
+            refusal(|spec, _| spec.boot.kernel = Some("6.12".into())),
+            refusal(|spec, _| spec.blocks = vec![None, Some("/dev/null".into())]),
+            refusal(|spec, _| {
+                spec.blocks = vec![None; 8];
+                spec.blocks.push(Some("/dev/null".into()));
+            }),
             refusal(|spec, _| spec.boot.options = "two\nlines".into()),
             refusal(|spec, _| spec.vcpus = 0x10000),
             refusal(|spec, _| spec.memory.initial = Mib(4001)),
@@ -363,6 +405,9 @@ mod tests {
         insta::assert_snapshot!(found.join("\n"), @r"
         qube `work` did not start: its template has no kernel in /boot, and its description names none
         the xen hypervisor cannot start a qube from a tree of files
+        qube `work` did not start: kernel `6.12` is not installed: there is no `/nowhere/6.12/vmlinuz`; no kernel is
+        qube `work` cannot have `/dev/null`: dom0 has no such block device
+        qube `work` cannot have `/dev/null`: a qube has 8 block devices at most
         qube `work` did not start: its kernel command line cannot be used: `root=/dev/xvda rw console=hvc0 hostname=work systemd.hostname=work two\nlines` is no kernel command line
         qube `work` did not start: its number of processors cannot be used: number of processors 65536 is not in 1..=128
         qube `work` did not start: its description cannot be used: 4001 MiB at start are more than the maximum of 4000 MiB

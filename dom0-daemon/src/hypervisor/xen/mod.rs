@@ -14,12 +14,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use bulkhead_model::device::block_of_dom0;
 use bulkhead_model::qube::{Memory, Mib, Qube};
 use bulkhead_wire::causes;
 use bulkhead_wire::end::Carrier;
 use bulkhead_wire::xl::{self, Answer, Operation};
 use tokio::sync::{broadcast, mpsc, watch};
 
+use self::boot::BootFiles;
 use self::keeper::{AskError, Xl};
 use self::record::Record;
 use super::{
@@ -27,6 +29,8 @@ use super::{
     HostReport, Hypervisor, HypervisorError, Reach,
 };
 
+mod blocks;
+mod boot;
 mod console;
 mod domain;
 mod keeper;
@@ -46,6 +50,8 @@ pub struct XenConfig {
     pub runtime_dir: PathBuf,
     /// The `bulkhead-xl` program.
     pub xl: PathBuf,
+    /// Folder of the installed kernels, each a folder with its name.
+    pub kernels: PathBuf,
 }
 
 /// One running domain.
@@ -131,12 +137,16 @@ impl Shared {
         }
     }
 
-    /// Takes note of what is the network of a running domain, also for a daemon that starts again.
-    fn note_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError> {
+    /// Takes note of what has changed about a running domain, also for a daemon that starts again.
+    fn note(
+        &self,
+        domid: DomId,
+        change: impl FnOnce(&mut DomainSpec),
+    ) -> Result<(), HypervisorError> {
         let mut domains = self.domains();
         let domain = domains.get_mut(&domid);
         let domain = domain.ok_or(HypervisorError::NoSuchDomain(domid))?;
-        domain.spec.netvm = netvm;
+        change(&mut domain.spec);
         // Under the lock: once a domain has ended, nothing is written about it.
         self.record(&domain.spec)
     }
@@ -495,7 +505,7 @@ impl Hypervisor for Xen {
             return Ok(());
         }
         // Whoever comes after us finds one that may have none, and begins here again.
-        self.shared.note_netvm(domid, None)?;
+        self.shared.note(domid, |spec| spec.netvm = None)?;
         let nic = domain::nic_id(&spec)?;
         let detach = |target| Operation::DetachNic { target, nic };
         (self.shared)
@@ -507,7 +517,30 @@ impl Hypervisor for Xen {
         let nic = domain::nic(&spec, netvm)?;
         let attach = |target| Operation::AttachNic { target, nic };
         self.shared.to(domid, "connecting", attach).await?;
-        self.shared.note_netvm(domid, Some(netvm))
+        self.shared.note(domid, |spec| spec.netvm = Some(netvm))
+    }
+
+    async fn set_blocks(&self, domid: DomId, wanted: &[PathBuf]) -> Result<(), HypervisorError> {
+        let spec = self.shared.of(domid, |domain| domain.spec.clone())?;
+        let (gone, new) = blocks::changes(&spec.blocks, wanted);
+        for (place, device) in gone {
+            let name = blocks::name(&spec, place, &device)?;
+            self.detach(domid, domain::vdev(&spec, name)?).await?;
+            self.shared
+                .note(domid, |spec| blocks::set(spec, place, None))?;
+        }
+        for (place, device) in new {
+            let disk = blocks::at(&spec, place, &device)?;
+            // Whoever was here before us may have been ended before it took note.
+            self.detach(domid, disk.vdev.clone()).await?;
+            let attach = |target| Operation::AttachDisk { target, disk };
+            self.shared
+                .to(domid, "giving a block device to", attach)
+                .await?;
+            self.shared
+                .note(domid, |spec| blocks::set(spec, place, Some(device)))?;
+        }
+        Ok(())
     }
 
     fn connects_networks(&self) -> bool {
@@ -515,6 +548,10 @@ impl Hypervisor for Xen {
     }
 
     fn can_set_memory(&self) -> bool {
+        true
+    }
+
+    fn can_set_blocks(&self) -> bool {
         true
     }
 
@@ -538,8 +575,16 @@ impl Hypervisor for Xen {
     }
 
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
-        let devices = (!qube.devices.is_empty()).then(|| "devices".to_owned());
-        devices.into_iter().collect()
+        let devices = qube.devices.iter();
+        let devices = devices.filter(|text| block_of_dom0(text).is_none());
+        devices.map(|text| format!("devices: {text}")).collect()
+    }
+
+    fn unmet(&self, qube: &Qube) -> Option<String> {
+        let kernel = qube.kernel.as_ref();
+        let kernel = kernel.and_then(|name| boot::missing(&self.shared.config.kernels, name));
+        let mut devices = qube.devices.iter().filter_map(|text| block_of_dom0(text));
+        kernel.or_else(|| devices.find_map(|device| blocks::missing(&device)))
     }
 
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError> {
@@ -591,6 +636,14 @@ impl From<HypervisorError> for NotMade {
 }
 
 impl Xen {
+    /// Takes a disk away that may not be there.
+    async fn detach(&self, domid: DomId, vdev: xl::Vdev) -> Result<(), HypervisorError> {
+        let detach = |target| Operation::DetachDisk { target, vdev };
+        self.shared
+            .to_device(domid, "taking a block device from", detach)
+            .await
+    }
+
     /// Makes disks and domain; the machine that it is on.
     async fn make(&self, spec: &DomainSpec, target: xl::Target) -> Result<xl::Host, NotMade> {
         let failed = |error: AskError| HypervisorError::StartFailed {
@@ -598,8 +651,9 @@ impl Xen {
             detail: chain(&error),
         };
         let host = self.shared.xl.host().await.map_err(failed)?;
+        let boot = BootFiles::of(spec, &self.shared.config.kernels)?;
         let disks = layer::make(spec).await?;
-        let config = domain::config(spec, &disks, host.cpus)?;
+        let config = domain::config(spec, &boot, &disks, host.cpus)?;
         let operation = Operation::Create(Box::new(config));
         match self.shared.xl.ask(operation).await {
             Ok(_) => Ok(host),
