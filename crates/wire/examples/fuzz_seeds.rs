@@ -10,6 +10,9 @@ use std::path::Path;
 use bulkhead_wire::end::{Carrier, End};
 use bulkhead_wire::filecopy::offer::{self, Offer};
 use bulkhead_wire::filecopy::{Dialect, Encoder, Entry, Kind as Item, Stamp};
+use bulkhead_wire::gui::geometry::{Part, Place, Size};
+use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
+use bulkhead_wire::gui::{self, AgentMessage, DaemonMessage, WindowId};
 use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::control::{AgentLink, DaemonLink};
 use bulkhead_wire::qrexec::frame::message;
@@ -46,6 +49,8 @@ fn main() -> Outcome {
     seeds.extend(packets()?);
     seeds.extend(service_packets()?);
     seeds.extend(xl_packets()?);
+    seeds.extend(gui_agent());
+    seeds.push(("gui_daemon", gui_daemon()));
     for (number, (target, bytes)) in seeds.into_iter().enumerate() {
         let corpus = folder.join(target);
         std::fs::create_dir_all(&corpus)?;
@@ -367,4 +372,128 @@ fn xl_packets() -> Outcome<Seeds> {
     packets.extend([relay::encode(&done)?, relay::encode(&died)?]);
     let named = packets.into_iter().map(|bytes| ("xl_packets", bytes));
     Ok(named.collect())
+}
+
+/// The window that both ends of the GUI protocol speak of.
+const WINDOW: WindowId = WindowId(5);
+
+/// A window from its creation to its end, as agents of different versions tell it.
+fn gui_agent() -> Seeds {
+    let (place, size) = (Place::near(10, 20), Size::near(64, 16));
+    let set = gui::Flags {
+        fullscreen: true,
+        ..gui::Flags::default()
+    };
+    let unset = gui::Flags::default();
+    let class = gui::WindowClass {
+        class: UntrustedClass::new("Mail"),
+        name: UntrustedClass::new("mail"),
+    };
+    let agent = [
+        AgentMessage::Create {
+            place,
+            size,
+            override_redirect: false,
+        },
+        AgentMessage::Class(Box::new(class)),
+        AgentMessage::Hints(gui::Hints {
+            min: Some(size),
+            ..gui::Hints::default()
+        }),
+        AgentMessage::Map {
+            transient_for: Some(WindowId(4)),
+            override_redirect: false,
+        },
+        AgentMessage::Title(Box::new(UntrustedTitle::new("Inbox – Mail"))),
+        AgentMessage::Flags { set, unset },
+        AgentMessage::Configure { place, size },
+        AgentMessage::Dump(gui::Dump {
+            size,
+            pages: vec![8],
+        }),
+        AgentMessage::Damage(Part::all(size)),
+        AgentMessage::Cursor(gui::Cursor::Font(52)),
+        AgentMessage::Clipboard(Some(b"copied".to_vec())),
+        AgentMessage::Dock,
+        AgentMessage::Unmap,
+        AgentMessage::Destroy,
+    ];
+    let mut seeds = Seeds::new();
+    for version in [0, 4, 8].into_iter().filter_map(gui::Version::new) {
+        let mut said = vec![16];
+        said.extend_from_slice(&version.encode());
+        for message in &agent {
+            message.encode(version, WINDOW, &mut said);
+        }
+        seeds.push(("gui_agent", said));
+    }
+    seeds
+}
+
+/// What a daemon has to say of that window.
+fn gui_daemon() -> Vec<u8> {
+    let input = gui::Input {
+        x: 3,
+        y: 4,
+        state: 5,
+    };
+    let daemon = [
+        DaemonMessage::Configure {
+            place: Place::near(10, 20),
+            size: Size::near(64, 16),
+            override_redirect: false,
+        },
+        DaemonMessage::Crossing(gui::Crossing {
+            here: true,
+            input,
+            mode: 0,
+            detail: 0,
+            focus: true,
+        }),
+        DaemonMessage::Focus {
+            here: true,
+            mode: 0,
+            detail: 0,
+        },
+        DaemonMessage::Keymap([0; gui::KEYMAP_LEN]),
+        DaemonMessage::Key {
+            down: true,
+            input,
+            keycode: 38,
+        },
+        DaemonMessage::Button {
+            down: false,
+            input,
+            button: 1,
+        },
+        DaemonMessage::Motion {
+            input,
+            is_hint: false,
+        },
+        DaemonMessage::Flags {
+            set: gui::Flags::default(),
+            unset: gui::Flags::default(),
+        },
+        DaemonMessage::ClipboardRequest,
+        DaemonMessage::Clipboard(b"pasted".to_vec()),
+        DaemonMessage::DumpAck,
+        DaemonMessage::Map {
+            transient_for: None,
+            override_redirect: false,
+        },
+        DaemonMessage::Close,
+        DaemonMessage::Destroy,
+    ];
+    let screen = gui::Screen {
+        width: 1920,
+        height: 1080,
+        depth: 24,
+    };
+    let mut said = vec![16];
+    said.extend_from_slice(&gui::Version::NEWEST.encode());
+    said.extend_from_slice(&screen.encode());
+    for message in &daemon {
+        message.encode(gui::Version::NEWEST, WINDOW, &mut said);
+    }
+    said
 }

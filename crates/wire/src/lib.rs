@@ -8,6 +8,7 @@
 pub mod causes;
 pub mod end;
 pub mod filecopy;
+pub mod gui;
 pub mod qrexec;
 pub mod qubesdb;
 pub mod relay;

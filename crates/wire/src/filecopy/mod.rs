@@ -19,6 +19,7 @@ pub use encode::{EncodeError, Encoder};
 pub use header::{Entry, HEADER_LEN, Kind, Stamp};
 pub use name::{LinkError, NameError, Names, check_link, check_name};
 pub use outcome::{OUTCOME_LEN, Outcome, OutcomeDecoder, OutcomeError, code};
+pub(crate) use unicode::is_allowed;
 
 /// Longest name or link target in bytes, without its NUL: the protocol's own bound.
 pub const NAME_MAX: usize = 16_383;

@@ -8,7 +8,7 @@
 mod table;
 
 /// Printable ASCII, or on the frozen list.
-pub(super) fn is_allowed(c: char) -> bool {
+pub(crate) fn is_allowed(c: char) -> bool {
     if c.is_ascii() {
         return matches!(c, ' '..='~');
     }

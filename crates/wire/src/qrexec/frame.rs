@@ -220,7 +220,7 @@ impl FrameReader {
 }
 
 /// Splits up to `n` bytes off the front of `input`.
-pub(super) fn take<'a>(input: &mut &'a [u8], n: usize) -> &'a [u8] {
+pub(crate) fn take<'a>(input: &mut &'a [u8], n: usize) -> &'a [u8] {
     let (front, rest) = input.split_at_checked(n).unwrap_or((*input, &[]));
     *input = rest;
     front

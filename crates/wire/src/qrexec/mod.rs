@@ -22,6 +22,7 @@ pub mod local;
 pub mod trigger;
 pub mod vmexec;
 
+pub(crate) use frame::take;
 pub use frame::{FrameError, FrameReader, HEADER_LEN, Header, Kind};
 
 use announced::Announced;
