@@ -1,15 +1,22 @@
 //! Whether a peer's domain is still there, for who is not told.
 //!
 //! A domain that is destroyed clears nothing and signals nobody. dom0's daemon learns of it from
-//! xenstore; in other domains an end looks by itself, every [`LOOK`] while it waits: who tries to
-//! bind to a port that cannot be bound to is told by Xen whether there is such a domain. One that
-//! is destroyed is there for as long as somebody maps its memory, so this is for servers: clients
-//! are among those who do. (Xen could be asked for the state of the own port, but Linux lets
-//! processes of a guest make no hypercall of their own.)
+//! xenstore; in other domains an end looks by itself, every [`LOOK`] while it waits.
+//!
+//! - A server tries to bind to a port that cannot be bound to: Xen says whether there is such a
+//!   domain. A destroyed one is there for as long as somebody maps its memory, so a client, who
+//!   does, learns nothing from that.
+//! - A client reads the key by which it found its server. A server leaves its keys until its end of
+//!   the channel ends, and with a domain goes all that it has in xenstore.
+//!
+//! (Xen could be asked for the state of the own port, but Linux lets processes of a guest make no
+//! hypercall of their own.)
 
 use std::time::{Duration, Instant};
 
 use super::device::EventChannel;
+use super::home::Keys;
+use super::store::{self, Store};
 use crate::id::DomId;
 
 /// How often one looks. Long enough to cost nothing, and short beside what people wait for.
@@ -18,14 +25,36 @@ pub(super) const LOOK: Duration = Duration::from_secs(5);
 /// Looks after the peer of one channel.
 #[derive(Debug)]
 pub(super) struct Watch {
-    peer: DomId,
+    after: After,
     due: Instant,
 }
 
+/// Whom one looks after.
+#[derive(Debug)]
+enum After {
+    /// A client, which looks for the keys in turn.
+    Client { domain: DomId, _keys: Box<Keys> },
+    /// The server that has this key in xenstore.
+    Server { key: String },
+}
+
 impl Watch {
-    pub(super) fn new(peer: DomId) -> Self {
+    /// A server's, which holds its keys.
+    pub(super) fn client(domain: DomId, keys: Box<Keys>) -> Self {
+        Self::new(After::Client {
+            domain,
+            _keys: keys,
+        })
+    }
+
+    /// A client's.
+    pub(super) fn server(key: String) -> Self {
+        Self::new(After::Server { key })
+    }
+
+    fn new(after: After) -> Self {
         Self {
-            peer,
+            after,
             due: Instant::now() + LOOK,
         }
     }
@@ -42,6 +71,11 @@ impl Watch {
             return false;
         }
         self.due = now + LOOK;
-        !events.has_domain(self.peer)
+        match &self.after {
+            After::Client { domain, .. } => !events.has_domain(*domain),
+            After::Server { key } => {
+                Store::open().is_ok_and(|mut store| store::is_withdrawn(&mut store, key))
+            }
+        }
     }
 }

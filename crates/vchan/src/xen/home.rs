@@ -134,7 +134,12 @@ impl Home {
         let grants = once(&self.0.grants, "gntdev", GrantDevice::open)?;
         // A connection of its own: others wait on theirs at the same time.
         let mut store = Store::open()?;
-        store::connect(&mut store, grants, server, port, deadline)
+        let mut channel = store::connect(&mut store, grants, server, port, deadline)?;
+        if server != DomId::DOM0 {
+            let key = store::leaf(server, store.own_domain()?, port);
+            channel.watch(Watch::server(key));
+        }
+        Ok(channel)
     }
 }
 
@@ -146,7 +151,8 @@ fn event_device() -> Result<EventDevice, XenError> {
     })
 }
 
-/// A server that waits for its one client. Its keys in xenstore go when that came, or with it.
+/// A server that waits for its one client. Its keys in xenstore go with it, or if the client is
+/// dom0, when that came; another guest is shown by them that its server is there.
 #[derive(Debug)]
 pub struct Listener {
     server: Server,
@@ -172,7 +178,7 @@ impl Listener {
             client,
         } = self;
         match server.try_accept() {
-            Ok(channel) => Ok(watched(channel, client)),
+            Ok(channel) => Ok(watched(channel, client, keys)),
             Err((server, e)) => {
                 let back = Self {
                     server,
@@ -190,14 +196,14 @@ impl Listener {
     /// [`XenError::Timeout`] or [`XenError::Wait`].
     pub fn accept(self, deadline: Option<Instant>) -> Result<XenChannel, XenError> {
         let channel = self.server.accept(deadline)?;
-        Ok(watched(channel, self.client))
+        Ok(watched(channel, self.client, self.keys))
     }
 }
 
 /// Looks after a peer of whose end nobody tells us. dom0 does not end before us.
-fn watched(mut channel: XenChannel, client: DomId) -> XenChannel {
+fn watched(mut channel: XenChannel, client: DomId, keys: Box<Keys>) -> XenChannel {
     if client != DomId::DOM0 {
-        channel.watch(Watch::new(client));
+        channel.watch(Watch::client(client, keys));
     }
     channel
 }
@@ -210,7 +216,7 @@ impl AsFd for Listener {
 
 /// What a server has published, and the connection to take it back by.
 #[derive(Debug)]
-struct Keys {
+pub(super) struct Keys {
     store: Store,
     published: Option<Published>,
 }

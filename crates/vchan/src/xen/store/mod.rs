@@ -13,3 +13,4 @@ pub mod wire;
 pub use connection::{Access, Permission, Store, StoreError, Transaction, Tree, Watched};
 pub use finder::{Finder, FoundOffer};
 pub use rendezvous::{Published, Seeker, connect, publish, seek};
+pub(in crate::xen) use rendezvous::{is_withdrawn, leaf};

@@ -22,8 +22,8 @@ pub(super) fn folder(client: DomId, port: Port) -> String {
     format!("data/vchan/{client}/{port}")
 }
 
-/// Keys that were published. Taken back by [`Self::withdraw`], once the client came or when it
-/// shall no longer come; the next server with the same names also removes them.
+/// Keys that were published. Taken back by [`Self::withdraw`], when the channel ends, or once dom0
+/// came as client; the next server with the same names also removes them.
 #[derive(Debug)]
 #[must_use = "keys stay until they are withdrawn"]
 pub struct Published {
@@ -191,8 +191,20 @@ pub fn seek(store: &mut Store, server: DomId, port: Port) -> Result<Seeker, Stor
     }
 }
 
-pub(super) fn leaf(server: DomId, own: DomId, port: Port) -> String {
+/// The key whose appearance tells the client `own` of the channel `port` of `server`.
+pub(in crate::xen) fn leaf(server: DomId, own: DomId, port: Port) -> String {
     format!("/local/domain/{server}/{}/event-channel", folder(own, port))
+}
+
+/// Whether a server's [`leaf`] is not there any longer, so neither is that end of the channel. Where
+/// xenstore does not answer, one does not know.
+pub(in crate::xen) fn is_withdrawn(store: &mut Store, leaf: &str) -> bool {
+    let refusal = store.read(leaf).err().and_then(|e| e.refusal());
+    // Who may not read what is above is told of nothing that it is not there.
+    matches!(
+        refusal,
+        Some(io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+    )
 }
 
 impl Seeker {

@@ -5,7 +5,7 @@ use super::*;
 use crate::id::Port;
 use crate::xen::XenError;
 use crate::xen::device::GrantDevice;
-use crate::xen::store::connect;
+use crate::xen::store::{connect, rendezvous};
 
 /// A xenstore that expects these requests, as kind, transaction and text, and replies so.
 type Script = Vec<(Kind, u32, &'static str, Kind, &'static str)>;
@@ -340,6 +340,33 @@ const ENDED: (Kind, u32, &str, Kind, &str) =
     (Kind::TransactionEnd, 4, "T\0", Kind::TransactionEnd, "OK\0");
 const TAKEN_BACK: (Kind, u32, &str, Kind, &str) =
     (Kind::TransactionEnd, 4, "F\0", Kind::TransactionEnd, "OK\0");
+
+#[test]
+fn a_key_that_cannot_be_read_is_withdrawn_and_a_silent_store_tells_nothing() {
+    let read = |kind, reply| (Kind::Read, 0, EVENTS, kind, reply);
+    let (mut store, serving) = scripted(
+        vec![
+            read(Kind::Read, "21"),
+            read(Kind::Error, "ENOENT\0"),
+            read(Kind::Error, "EACCES\0"),
+            read(Kind::Error, "EAGAIN\0"),
+        ],
+        &[],
+    );
+    let leaf = rendezvous::leaf(
+        DomId::new(5).unwrap(),
+        DomId::new(3).unwrap(),
+        Port::new(513),
+    );
+    let mut is_withdrawn = || rendezvous::is_withdrawn(&mut store, &leaf);
+    assert!(!is_withdrawn());
+    assert!(is_withdrawn());
+    assert!(is_withdrawn());
+    assert!(!is_withdrawn());
+    serving.join().unwrap();
+    // It has hung up.
+    assert!(!is_withdrawn());
+}
 
 #[test]
 fn an_offer_is_found() {
