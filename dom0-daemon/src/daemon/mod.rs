@@ -197,6 +197,8 @@ async fn xen(places: &Places, kernels: &Path) -> Result<Xen, DaemonError> {
     let config = XenConfig {
         kernels: kernels.to_owned(),
         runtime_dir: places.runtime.clone(),
+        // Beside the images, so that layers can share their content.
+        scratch_dir: places.state.join("scratch"),
         xl: places.program("bulkhead-xl")?,
     };
     Ok(Xen::open(config).await?)

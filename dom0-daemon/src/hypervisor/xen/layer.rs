@@ -7,6 +7,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -41,10 +42,17 @@ fn io_error(doing: String) -> impl FnOnce(io::Error) -> HypervisorError {
     move |source| HypervisorError::Io { doing, source }
 }
 
-/// Makes the disks of a start.
-pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
+/// The number of the domain whose layer has this name.
+fn number(name: &str) -> Option<&str> {
+    name.strip_prefix(PREFIX)?.strip_suffix("-root")
+}
+
+/// Makes the disks of a start, those that are gone with it in `folder`.
+pub(super) async fn make(spec: &DomainSpec, folder: &Path) -> Result<Disks, HypervisorError> {
+    let doing = format!("making `{}`", folder.display());
+    fresh(folder).map_err(io_error(doing))?;
     let blank = |name: &str| {
-        let path = spec.overlay.join(name);
+        let path = folder.join(name);
         let made = File::create(&path).and_then(|file| file.set_len(SCRATCH.0 << 20));
         made.map(|()| path.clone())
             .map_err(io_error(format!("making `{}`", path.display())))
@@ -69,7 +77,7 @@ pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
     Ok(Disks {
         root: Some(match own {
             Some(own) => own,
-            None => root(image, spec).await?,
+            None => root(image, spec.domid, folder).await?,
         }),
         private: Some(private),
         volatile: Some(blank("volatile.img")?),
@@ -77,9 +85,19 @@ pub(super) async fn make(spec: &DomainSpec) -> Result<Disks, HypervisorError> {
     })
 }
 
-/// Makes the layer over `image`.
-async fn root(image: &Path, spec: &DomainSpec) -> Result<PathBuf, HypervisorError> {
-    let copy = spec.overlay.join("root.img");
+/// Makes a folder, without what was in it: a machine that went down leaves everything behind.
+fn fresh(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(folder)
+}
+
+/// Makes the layer of a domain over `image`, with its file in `folder`.
+async fn root(image: &Path, domid: DomId, folder: &Path) -> Result<PathBuf, HypervisorError> {
+    let copy = folder.join("root.img");
     let mut command = Command::new("cp");
     command
         .arg("--reflink=always")
@@ -90,17 +108,17 @@ async fn root(image: &Path, spec: &DomainSpec) -> Result<PathBuf, HypervisorErro
     }
     // What it left behind is empty, and goes with the folder.
     let doing = || format!("making a layer over `{}`", image.display());
-    snapshot(image, spec).await.map_err(io_error(doing()))
+    let made = snapshot(image, domid, &folder.join("root.cow")).await;
+    made.map_err(io_error(doing()))
 }
 
-async fn snapshot(image: &Path, spec: &DomainSpec) -> io::Result<PathBuf> {
-    let layer = spec.overlay.join("root.cow");
-    File::create(&layer)?.set_len(SCRATCH.0 << 20)?;
+async fn snapshot(image: &Path, domid: DomId, layer: &Path) -> io::Result<PathBuf> {
+    File::create(layer)?.set_len(SCRATCH.0 << 20)?;
     let sectors = std::fs::metadata(image)?.len() / SECTOR;
     let below = Loop::over(image, &["--read-only"]).await?;
-    let above = Loop::over(&layer, &[]).await?;
+    let above = Loop::over(layer, &[]).await?;
     let table = format!("0 {sectors} snapshot {} {} N {CHUNK}", below.0, above.0);
-    let name = name(spec.domid);
+    let name = name(domid);
     let mut create = Command::new("dmsetup");
     // Whether or not udev runs here: the name is made below.
     create.args(["create", &name, "--noudevsync", "--table", &table]);
@@ -149,16 +167,22 @@ pub(super) async fn remove(domid: DomId) {
     }
 }
 
-/// Removes the layers of domains that are not among `running`.
-pub(super) async fn sweep(running: impl Fn(DomId) -> bool) {
-    for entry in std::fs::read_dir(MAPPER).into_iter().flatten().flatten() {
-        let file = entry.file_name();
-        let domid = file
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.strip_suffix("-root"))
-            .and_then(|number| number.parse().ok().map(DomId));
-        if let Some(domid) = domid.filter(|domid| !running(*domid)) {
-            remove(domid).await;
+/// Removes the layers of domains that are not among `running`, and what they wrote in `scratch`.
+pub(super) async fn sweep(scratch: &Path, running: impl Fn(DomId) -> bool) {
+    let doomed = |folder: &Path, number: fn(&str) -> Option<&str>| -> Vec<DomId> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| number(entry.file_name().to_str()?)?.parse().ok().map(DomId))
+            .filter(|domid| !running(*domid))
+            .collect()
+    };
+    for domid in doomed(Path::new(MAPPER), number) {
+        remove(domid).await;
+    }
+    for domid in doomed(scratch, |name| Some(name)) {
+        let folder = scratch.join(domid.to_string());
+        if let Err(error) = std::fs::remove_dir_all(&folder) {
+            tracing::warn!(folder = %folder.display(), %error, "folder stays behind");
         }
     }
 }
@@ -191,4 +215,26 @@ async fn run(command: &mut Command) -> io::Result<String> {
         "`{program}` ended with {}: {said}",
         output.status
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_ended_domains_wrote_is_removed_and_nothing_else() {
+        let scratch = tempfile::tempdir().unwrap();
+        for name in ["3", "4", "other"] {
+            std::fs::create_dir(scratch.path().join(name)).unwrap();
+            std::fs::write(scratch.path().join(name).join("root.cow"), "x").unwrap();
+        }
+        sweep(scratch.path(), |domid| domid == DomId(4)).await;
+        let there = |name: &str| scratch.path().join(name).join("root.cow").exists();
+        assert_eq!(
+            [there("3"), there("4"), there("other")],
+            [false, true, true]
+        );
+        fresh(&scratch.path().join("4")).unwrap();
+        assert!(!there("4") && scratch.path().join("4").exists());
+    }
 }

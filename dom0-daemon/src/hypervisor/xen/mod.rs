@@ -48,6 +48,8 @@ const EVENT_BACKLOG: usize = 256;
 pub struct XenConfig {
     /// The daemon's runtime folder.
     pub runtime_dir: PathBuf,
+    /// What qubes write and what is gone with them is below it. Not on memory: a qube may write a lot.
+    pub scratch_dir: PathBuf,
     /// The `bulkhead-xl` program.
     pub xl: PathBuf,
     /// Folder of the installed kernels, each a folder with its name.
@@ -89,6 +91,11 @@ impl Shared {
     fn domain_dir(&self, domid: DomId) -> PathBuf {
         let domains = self.config.runtime_dir.join("domains");
         domains.join(domid.to_string())
+    }
+
+    /// Where what a domain writes beside its volumes is.
+    fn scratch(&self, domid: DomId) -> PathBuf {
+        self.config.scratch_dir.join(domid.to_string())
     }
 
     /// Something of a domain that runs.
@@ -218,8 +225,8 @@ impl Shared {
     /// Removes what a start has made.
     async fn clear(&self, spec: &DomainSpec) {
         layer::remove(spec.domid).await;
-        for folder in [&spec.overlay, &self.domain_dir(spec.domid)] {
-            match fs::remove_dir_all(folder) {
+        for folder in [self.scratch(spec.domid), self.domain_dir(spec.domid)] {
+            match fs::remove_dir_all(&folder) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     tracing::warn!(folder = %folder.display(), %error, "folder stays behind");
                 }
@@ -344,7 +351,7 @@ impl Xen {
             }
         }
         let known = |domid: DomId| shared.domains().contains_key(&domid);
-        layer::sweep(known).await;
+        layer::sweep(&shared.config.scratch_dir, known).await;
         let listening = Arc::downgrade(&shared);
         tokio::spawn(async move {
             while let Some((target, how)) = told.recv().await {
@@ -423,10 +430,6 @@ impl Hypervisor for Xen {
     async fn create(&self, spec: &DomainSpec) -> Result<(), HypervisorError> {
         let shared = &self.shared;
         let target = domain::target(spec)?;
-        fs::create_dir_all(&spec.overlay).map_err(|source| HypervisorError::Io {
-            doing: format!("making the folder of domain {}", spec.domid),
-            source,
-        })?;
         shared.record(spec)?;
         match self.make(spec, target).await {
             Ok(host) => {
@@ -652,7 +655,7 @@ impl Xen {
         };
         let host = self.shared.xl.host().await.map_err(failed)?;
         let boot = BootFiles::of(spec, &self.shared.config.kernels)?;
-        let disks = layer::make(spec).await?;
+        let disks = layer::make(spec, &self.shared.scratch(spec.domid)).await?;
         let config = domain::config(spec, &boot, &disks, host.cpus)?;
         let operation = Operation::Create(Box::new(config));
         match self.shared.xl.ask(operation).await {
