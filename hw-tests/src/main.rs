@@ -122,7 +122,11 @@ fn trial(scenario: Scenario, worlds: Option<Arc<Worlds>>, logs: &Path) -> Trial 
             &logs,
         )
         .map(|_| Completion::Completed)
-        .map_err(|error| error.to_string().into())
+        .map_err(|error| {
+            // At once: the summary comes when the last scenario has ended.
+            eprintln!("{}: {error}", scenario.name);
+            error.to_string().into()
+        })
     })
     .with_ignored_flag(waits)
 }

@@ -46,13 +46,19 @@ printf '#!/bin/sh\\necho from $QREXEC_REMOTE_DOMAIN; cat; exit 5\\n' \
 chmod +x /usr/local/etc/qubes-rpc/test.Echo
 ";
 
-fn calls_between_qubes(dom0: &dyn Line) -> Result<()> {
+/// Has qubes serve calls of `test.Echo`.
+pub(super) fn serve_echo(dom0: &dyn Line, qubes: &[&str]) -> Result<()> {
     dom0.put(SERVICE.as_bytes(), "/tmp/service")?;
-    for qube in ["work", "vault"] {
+    for qube in qubes {
         dom0.sh(&format!(
             "timeout 100 bulkhead run --user root {qube} -- 'sh -eus' < /tmp/service"
         ))?;
     }
+    Ok(())
+}
+
+fn calls_between_qubes(dom0: &dyn Line) -> Result<()> {
+    serve_echo(dom0, &["work", "vault"])?;
     let call = |from, to| {
         let command = format!("echo hello | qrexec-client-vm {to} test.Echo");
         in_qube(dom0, from, &command)

@@ -5,6 +5,7 @@ use bulkhead_hw_tests::scenario::Scenario;
 mod asked;
 mod calls;
 mod chain;
+mod crash;
 mod daemon;
 mod devices;
 mod disposable;
@@ -21,6 +22,7 @@ mod own_root;
 mod packages;
 mod running;
 mod traces;
+mod transfer;
 mod unikernel;
 mod vchan;
 mod xen;
@@ -32,6 +34,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         asked::SCENARIOS,
         calls::SCENARIOS,
         chain::SCENARIOS,
+        crash::SCENARIOS,
         daemon::SCENARIOS,
         devices::SCENARIOS,
         disposable::SCENARIOS,
@@ -46,6 +49,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         network::SCENARIOS,
         own_root::SCENARIOS,
         packages::SCENARIOS,
+        transfer::SCENARIOS,
         unikernel::SCENARIOS,
         vchan::SCENARIOS,
         xen::SCENARIOS,

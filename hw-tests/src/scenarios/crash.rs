@@ -1,0 +1,152 @@
+//! Programs of dom0 that are killed at the worst moment: nothing is lost, and nothing is there twice.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use bulkhead_hw_tests::line::{Line, PATIENCE};
+use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
+
+use super::daemon::serve_echo;
+use super::running::{DESCRIPTION, TWO_QUBES, sh, system_with};
+use super::traces::{note, nothing_else};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "crash::an_apply_outlives_bulkhead_xl",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: an_apply_outlives_bulkhead_xl,
+    },
+    Scenario {
+        name: "crash::an_apply_outlives_the_daemon",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: an_apply_outlives_the_daemon,
+    },
+    Scenario {
+        name: "crash::a_service_ends_when_the_domain_of_its_caller_does",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: a_service_ends_with_its_caller,
+    },
+];
+
+/// A qube for whose agent nobody waits: its domain and its disks are of interest.
+const THIRD: &str = r#""third": (
+    label: "gray", autostart: true, features: {"qrexec": "0"},
+    memory: (initial: 160, maximum: 160), volumes: {"private": (size: 16)},
+),"#;
+
+/// Applies; when the next domain has appeared, which is long before it is whole, KILL; then says how
+/// the apply ended.
+const KILLED: &str = r#"
+count() { xenstore-list /local/domain | wc -l; }
+before=$(count)
+bulkhead apply --yes > /tmp/apply.log 2>&1 & apply=$!
+until [ $(count) -gt $before ]; do kill -0 $apply; done
+KILL
+marks=$(xenstore-ls -f /bulkhead/xl/creating)
+test -n "$marks" || { echo it was whole already; exit 1; }
+code=0; wait $apply || code=$?
+echo ended $code; cat /tmp/apply.log
+"#;
+
+const XL: &str = "kill -9 $(pgrep -x bulkhead-xl)";
+
+const DAEMON: &str = "kill -9 $(systemctl show -P MainPID bulkheadd)";
+
+/// That nothing is being made.
+const MADE: &str = "test -z \"$(xenstore-ls -f /bulkhead/xl/creating)\"";
+
+/// Name and number of every domain.
+fn domains(dom0: &dyn Line) -> Result<String> {
+    dom0.sh("xl list | awk 'NR > 1 {print $1, $2}' | sort")
+}
+
+/// The next apply finds nothing to do, and all runs that is declared, once.
+fn is_as_declared(dom0: &dyn Line, before: &str) -> Result<()> {
+    let third = dom0.sh("xl domid third")?;
+    let expected = format!("{before}third {}", third.trim());
+    let mut expected: Vec<&str> = expected.lines().collect();
+    expected.sort_unstable();
+    let now = domains(dom0)?;
+    ensure!(now.lines().eq(expected), "{now}, and before {before}");
+    let nothing = dom0.sh("bulkhead apply --yes 2>&1; bulkhead status")?;
+    ensure!(nothing.contains("Everything is as declared"), "{nothing}");
+    ensure!(domains(dom0)? == now, "the next apply changed something");
+    for qube in ["work", "vault"] {
+        sh(dom0, qube, "true")?;
+    }
+    Ok(())
+}
+
+/// The domain that was being made is removed, the apply undone, and the next one makes it whole.
+fn an_apply_outlives_bulkhead_xl(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    note(dom0)?;
+    let before = domains(dom0)?;
+    dom0.put(system_with(THIRD, "").as_bytes(), DESCRIPTION)?;
+    let cut = dom0.sh(&KILLED.replace("KILL", XL))?;
+    ensure!(!cut.starts_with("ended 0"), "{cut}");
+    ensure!(
+        cut.contains("`bulkhead-xl` ended before it was done"),
+        "{cut}"
+    );
+    dom0.wait_until(MADE, PATIENCE)?;
+    nothing_else(dom0)?;
+    dom0.sh("bulkhead apply --yes 2>&1")?;
+    is_as_declared(dom0, &before)
+}
+
+/// What the daemon was at, the next one finishes by itself, and once.
+fn an_apply_outlives_the_daemon(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let before = domains(dom0)?;
+    dom0.put(system_with(THIRD, "").as_bytes(), DESCRIPTION)?;
+    let cut = dom0.sh(&KILLED.replace("KILL", DAEMON))?;
+    ensure!(!cut.starts_with("ended 0"), "{cut}");
+    let log = "journalctl -u bulkheadd --no-pager";
+    dom0.wait_until(&format!("{log} | grep 'brought to its end'"), PATIENCE)?;
+    dom0.wait_until(&format!("bulkhead status; {MADE}"), PATIENCE)?;
+    is_as_declared(dom0, &before)
+}
+
+/// In a qube: a call that goes on until it is told to end.
+const LONG_CALL: &str = "setsid sh -c '
+  (n=0; until [ -e /tmp/stop ]; do n=$((n + 1)); echo $n; sleep 0.2; done) \
+    | qrexec-client-vm vault test.Echo > /tmp/got; echo $? > /tmp/code
+' > /dev/null 2>&1 < /dev/null &";
+
+/// The call in flight goes on: what is sent comes back.
+fn goes_on(dom0: &dyn Line, after: &str) -> Result<()> {
+    let lines = |dom0| sh(dom0, "work", "wc -l < /tmp/got");
+    let before: u32 = lines(dom0)?.trim().parse()?;
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(300));
+        if lines(dom0)?.trim().parse::<u32>()? > before {
+            return Ok(());
+        }
+    }
+    anyhow::bail!("the call in flight does not go on after {after}")
+}
+
+/// Nobody tells one guest of another's end.
+fn a_service_ends_with_its_caller(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    serve_echo(dom0, &["vault"])?;
+    sh(dom0, "work", LONG_CALL)?;
+    goes_on(dom0, "nothing")?;
+    // Longer than it takes to look after a peer that is there.
+    std::thread::sleep(Duration::from_secs(12));
+    goes_on(dom0, "a while")?;
+    let served = "bulkhead run vault -- 'grep -qx cat /proc/[0-9]*/comm'";
+    dom0.sh(served)?;
+    dom0.sh("bulkhead kill work")?;
+    dom0.wait_until(&format!("! {served}"), Duration::from_secs(30))?;
+    // Its memory was all that kept the domain.
+    dom0.wait_until("! xl list | grep -q '(null)\\|work'", PATIENCE)
+        .map(drop)
+}
