@@ -163,6 +163,7 @@ fn running(qube: &Qube, image: &ImageDigest) -> RunningQube {
     RunningQube {
         spec: qube.clone(),
         image: Some(image.clone()),
+        revision: None,
         domid: DomId(1),
         uuid: uuid::Uuid::nil(),
         state: DomainState::Running,

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Description, Qube, Template, TemplateSource};
+use bulkhead_model::qube::{Description, Qube, QubeKind, Template, TemplateSource};
 use serde::{Deserialize, Serialize};
 
 use crate::storage::ImageDigest;
@@ -67,10 +67,23 @@ pub fn template_of<'a>(description: &'a Description, qube: &Qube) -> Option<&'a 
     None
 }
 
+/// The qube whose root a qube's own comes from: the first of kind `Template` on its way to an
+/// image. None where that is an image's alone.
+pub fn template_qube_of<'a>(description: &'a Description, qube: &Qube) -> Option<&'a QubeName> {
+    let mut name = qube.template.as_ref()?;
+    // As above.
+    for _ in 0..=description.qubes.len() {
+        let (key, next) = description.qubes.get_key_value(name)?;
+        if next.kind == QubeKind::Template {
+            return Some(key);
+        }
+        name = next.template.as_ref()?;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::qube::QubeKind;
-
     use super::*;
 
     fn name(text: &str) -> QubeName {
@@ -133,5 +146,41 @@ mod tests {
             );
         }
         assert!(template_of(&description, &cycle).is_none());
+    }
+
+    #[test]
+    fn a_root_comes_from_the_nearest_template_qube() {
+        let mut description = Description {
+            templates: BTreeMap::from([template("debian", TemplateSource::Host)]),
+            ..Description::default()
+        };
+        let mut add = |qube: &str, kind, template: &str| {
+            let mut made = Qube::new(name(qube), kind, "red");
+            made.template = Some(name(template));
+            description.qubes.insert(name(qube), made.clone().into());
+            made
+        };
+        let of_image = add("plain", QubeKind::App, "debian");
+        let template = add("tools", QubeKind::Template, "debian");
+        let app = add("app", QubeKind::App, "tools");
+        add("dvm", QubeKind::DisposableTemplate, "tools");
+        let disposable = add("disp1", QubeKind::NamedDisposable, "dvm");
+        let cycle = add("x", QubeKind::App, "y");
+        add("y", QubeKind::App, "x");
+        let tools = name("tools");
+        for (qube, expect) in [
+            (of_image, None),
+            (template, None),
+            (app, Some(&tools)),
+            (disposable, Some(&tools)),
+            (cycle, None),
+        ] {
+            assert_eq!(
+                template_qube_of(&description, &qube),
+                expect,
+                "{}",
+                qube.name
+            );
+        }
     }
 }

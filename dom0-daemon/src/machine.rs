@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::hypervisor::{DomId, DomainState, Reach};
-use crate::storage::ImageDigest;
+use crate::storage::{ImageDigest, RevisionId};
 
 /// What is declared now: the machine answers every question about a qube from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +120,10 @@ pub struct RunningQube {
     pub spec: Qube,
     /// The image its root is.
     pub image: Option<ImageDigest>,
+    /// What of its template qube's root it runs on; none where there is no such qube, or was no
+    /// revision yet.
+    #[serde(default)]
+    pub revision: Option<RevisionId>,
     /// Its domain.
     pub domid: DomId,
     /// Its domain's identity.
@@ -154,6 +158,9 @@ pub struct MachineState {
     pub stopped: BTreeMap<QubeName, Stopped>,
     /// What can be changed while a qube runs on this backend.
     pub live: BTreeSet<LiveProperty>,
+    /// The newest revision of each root that qubes start from.
+    #[serde(default)]
+    pub revisions: BTreeMap<QubeName, RevisionId>,
 }
 
 /// Why the machine could not do something to a qube.

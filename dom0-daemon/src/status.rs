@@ -13,7 +13,7 @@ use crate::lock::{Lock, template_of};
 use crate::machine::{RunningQube, Stopped};
 use crate::observe::Observed;
 use crate::ops::{Drift, DriftKind, PendingRestart};
-use crate::plan::lag::{ExpectedImage, lag};
+use crate::plan::lag::{ExpectedImage, expected_root, lag};
 use crate::storage::VolumeInfo;
 
 /// What there is to tell.
@@ -118,12 +118,10 @@ impl Differences {
         qube: &Qube,
     ) {
         let image = template_of(declared, qube).and_then(|template| lock.image(&template.name));
-        let lag = lag(
-            running,
-            qube,
-            ExpectedImage::Known(image),
-            &observed.machine.live,
-        );
+        let machine = &observed.machine;
+        let image = ExpectedImage::Known(image);
+        let root = expected_root(declared, &machine.revisions, qube, image);
+        let lag = lag(running, qube, root, &machine.live);
         for property in lag.live {
             self.note(
                 DriftKind::Property,
@@ -153,10 +151,11 @@ impl Differences {
 
 #[cfg(test)]
 mod tests {
-    use bulkhead_model::qube::Mib;
+    use bulkhead_model::qube::{Mib, QubeKind};
 
     use super::*;
     use crate::plan::sim::{applied, desktop, name};
+    use crate::storage::RevisionId;
 
     #[test]
     fn a_machine_as_declared_shows_nothing() {
@@ -235,5 +234,34 @@ mod tests {
             observed.machine.stopped.insert(name(qube), how);
         }
         assert_eq!(differences(&observed), Differences::default());
+    }
+
+    #[test]
+    fn a_newer_root_of_its_template_waits_for_the_next_start_of_a_qube() {
+        let mut description = desktop();
+        let mut tools = Qube::new(name("tools"), QubeKind::Template, "black");
+        tools.template = Some(name("host"));
+        description.qubes.insert(name("tools"), tools.into());
+        let mut work = (*description.qubes["work"]).clone();
+        work.template = Some(name("tools"));
+        description.qubes.insert(name("work"), work.into());
+        let mut observed = applied(&description);
+        assert_eq!(differences(&observed), Differences::default());
+        let newest = RevisionId {
+            root: uuid::Uuid::nil(),
+            number: 2,
+        };
+        observed.machine.revisions = [(name("tools"), newest)].into();
+        for (number, expect) in [(None, 1), (Some(1), 1), (Some(2), 0)] {
+            let running = observed.machine.running.get_mut("work").unwrap();
+            running.revision = number.map(|number| RevisionId { number, ..newest });
+            // Whatever became of the image that the root lies over.
+            running.image = None;
+            let pending = differences(&observed).pending;
+            assert_eq!(pending.len(), expect, "{number:?}");
+            for pending in pending {
+                assert_eq!(pending.properties, ["root of its template"]);
+            }
+        }
     }
 }

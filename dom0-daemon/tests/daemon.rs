@@ -142,6 +142,45 @@ fn what_is_declared_and_changes_nothing_here_is_named() {
 }
 
 #[test]
+fn a_qube_that_runs_on_an_older_root_of_its_template_is_named() {
+    let machine = Machine::new();
+    let tools = r#"qubes: {
+        "tools": (kind: Template, label: "black", template: "host"),
+        "app": (kind: App, label: "blue", template: "tools"),"#;
+    let system = SYSTEM.replace("qubes: {", tools);
+    std::fs::write(machine.path("system.ron"), system).unwrap();
+    machine.must(&["apply", "--yes"]);
+    let found = |qube| machine.must(&["run", qube, "--", "cat /usr/installed || echo none"]);
+    assert_eq!(found("app"), "none\n");
+    machine.must(&["run", "tools", "--", "echo one > /usr/installed"]);
+    machine.must(&["stop", "tools"]);
+    let pending = machine.json(&["status", "--json"])["pending"].take();
+    let expect = serde_json::json!([{"qube": "app", "properties": ["root of its template"]}]);
+    assert_eq!(pending, expect);
+    let said = machine.must(&["status"]);
+    assert!(said.contains("  app: root of its template\n"), "{said}");
+    let info = machine.json(&["info", "app", "--json"]);
+    let expect = serde_json::json!({
+        "template": "tools", "revision": null, "newest": 1, "outdated": true
+    });
+    assert_eq!(info["template_root"], expect);
+    let said = machine.must(&["info", "app"]);
+    let line = "root:                 older than revision 1 of tools; restart it to use that";
+    assert!(said.contains(line), "{said}");
+    let said = machine.must(&["info", "tools"]);
+    assert!(said.contains("revisions:            1 ("), "{said}");
+    assert!(!said.contains("volumes.root.revisions_to_keep"), "{said}");
+    machine.must(&["apply", "--yes", "--restart"]);
+    assert_eq!(found("app"), "one\n");
+    let status = machine.json(&["status", "--json"]);
+    assert_eq!(status["pending"], serde_json::json!([]));
+    // What it lies over stays, and so does the way there.
+    machine.must(&["gc"]);
+    machine.must(&["restart", "app"]);
+    assert_eq!(found("app"), "one\n");
+}
+
+#[test]
 fn a_call_is_asked_about_and_allowed_or_refused() {
     let machine = Machine::new();
     machine.must(&["apply", "--yes"]);

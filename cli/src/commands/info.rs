@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bulkhead_api::from_json;
-use bulkhead_api::qube::QubeInfo;
+use bulkhead_api::qube::{QubeInfo, Revision, TemplateRoot};
 use serde_json::Value;
 
 use crate::args::InfoArgs;
@@ -59,6 +59,14 @@ fn tell(info: &QubeInfo, now: u64, paint: Paint) -> String {
     if let Some(version) = info.agent_version {
         say("agent", &format!("qrexec {version}"));
     }
+    if let Some(root) = &info.template_root {
+        say("root", &told(root, row.domid != 0));
+    }
+    if !info.revisions.is_empty() {
+        let of = |one: &Revision| format!("{} ({} UTC)", one.number, time::utc(one.made));
+        let all: Vec<String> = info.revisions.iter().rev().map(of).collect();
+        say("revisions", &all.join(", "));
+    }
     if !info.without_effect.is_empty() {
         say("without effect", &info.without_effect.join(", "));
     }
@@ -75,6 +83,23 @@ fn tell(info: &QubeInfo, now: u64, paint: Paint) -> String {
         }
     }
     out
+}
+
+/// What a qube that is based on a template qube runs on, and starts from next.
+fn told(root: &TemplateRoot, runs: bool) -> String {
+    let of = |revision: Option<u64>| match revision {
+        Some(number) => format!("revision {number} of {}", root.template),
+        None => format!("the image of {}", root.template),
+    };
+    match (root.outdated, root.revision, root.newest) {
+        (true, None, Some(newest)) => {
+            format!("older than {}; restart it to use that", of(Some(newest)))
+        }
+        (true, older, Some(newest)) => {
+            format!("{}; restart it to use revision {newest}", of(older))
+        }
+        (_, now, newest) => of(if runs { now } else { newest }),
+    }
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -141,6 +166,13 @@ mod tests {
             restart_needed: true,
             agent_version: Some(4),
             without_effect: vec!["volumes.private.size".into()],
+            template_root: Some(TemplateRoot {
+                template: "tools".into(),
+                revision: Some(3),
+                newest: Some(5),
+                outdated: true,
+            }),
+            revisions: Vec::new(),
             declared: json!({
                 "name": "work",
                 "netvm": "sys-firewall",
@@ -161,6 +193,7 @@ mod tests {
           memory now:           400 MiB
           uuid:                 f0e1
           agent:                qrexec 4
+          root:                 revision 3 of tools; restart it to use revision 5
           without effect:       volumes.private.size
         declared
           autostart:            no
@@ -169,6 +202,30 @@ mod tests {
           shutdown_timeout:     60 s
           tags:                 mail, web
           volumes:              private (size 2048 MiB)
+        ");
+    }
+
+    #[test]
+    fn where_a_root_comes_from_is_said_in_a_line() {
+        let root = |revision, newest, outdated| TemplateRoot {
+            template: "tools".into(),
+            revision,
+            newest,
+            outdated,
+        };
+        let lines = [
+            told(&root(None, None, false), true),
+            told(&root(None, None, false), false),
+            told(&root(Some(2), Some(2), false), true),
+            told(&root(None, Some(2), false), false),
+            told(&root(None, Some(1), true), true),
+        ];
+        insta::assert_snapshot!(lines.join("\n"), @r"
+        the image of tools
+        the image of tools
+        revision 2 of tools
+        revision 2 of tools
+        older than revision 1 of tools; restart it to use that
         ");
     }
 }

@@ -88,6 +88,36 @@ pub struct QubeInfo {
     /// Properties of its description that change nothing on this machine.
     #[serde(default)]
     pub without_effect: Vec<String>,
+    /// What it starts from, if that is the root of a template qube.
+    #[serde(default)]
+    pub template_root: Option<TemplateRoot>,
+    /// What its own root was at clean stops, if others start from it; oldest first.
+    #[serde(default)]
+    pub revisions: Vec<Revision>,
     /// Its resolved description.
     pub declared: serde_json::Value,
+}
+
+/// What a qube starts from that is based on a template qube.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TemplateRoot {
+    /// The template qube.
+    pub template: String,
+    /// Number of the revision of its root that the qube runs on; none where it does not run, or
+    /// started before there was one.
+    pub revision: Option<u64>,
+    /// Number of the newest, which the next start uses; none before the template qube has stopped
+    /// for the first time: the image is used then.
+    pub newest: Option<u64>,
+    /// Whether it runs on another than the newest: a restart brings that.
+    pub outdated: bool,
+}
+
+/// What a root was at one clean stop of its qube.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Revision {
+    /// Its number, from 1.
+    pub number: u64,
+    /// Seconds since the epoch at which it was made.
+    pub made: u64,
 }

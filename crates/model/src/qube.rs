@@ -146,7 +146,7 @@ pub struct Memory {
 pub struct Volume {
     /// Its size. Growing is live; shrinking is refused.
     pub size: Mib,
-    /// How many earlier revisions are kept.
+    /// How many earlier revisions are kept beside the newest.
     pub revisions_to_keep: u32,
 }
 

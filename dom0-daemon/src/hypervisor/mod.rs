@@ -148,11 +148,11 @@ pub struct Reach {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ending {
-    /// It shut itself down, asked or not.
+    /// It shut itself down in order, asked or not: what it wrote is whole.
     Shutdown,
     /// We destroyed it.
     Destroyed,
-    /// It crashed, was killed from outside, or ran out of memory.
+    /// It crashed, was killed from outside, or ran out of memory, perhaps while it was to shut down.
     Crashed,
 }
 

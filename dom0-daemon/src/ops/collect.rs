@@ -9,8 +9,8 @@ use crate::storage::{ImageDigest, VolumeId};
 
 impl Operations {
     /// Removes generations, images and (if asked) volumes that nobody needs. The current and the
-    /// booted generation stay, as do the newest few; images stay while a kept generation or a
-    /// running qube uses them.
+    /// booted generation stay, as do the newest few; images stay while a kept generation, a running
+    /// qube or a root that a qube keeps uses them.
     pub async fn gc(&self, request: &GcRequest) -> Result<GcReport, OperationsError> {
         let _changing = self.begin_changing()?;
         let list = generation::list(&self.database).await?;
@@ -98,6 +98,8 @@ impl Operations {
                 used.insert(image.clone(), Some(name.to_string()));
             }
         }
+        let below = self.env.storage.images_below().await?;
+        used.extend(below.into_iter().map(|digest| (digest, None)));
         for info in list.iter().filter(|info| !going.contains(&info.number)) {
             let (_, _, lock) = self.stored(info.number).await?;
             used.extend(lock.images().into_values().map(|digest| (digest, None)));

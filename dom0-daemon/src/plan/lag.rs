@@ -1,13 +1,16 @@
 //! When a property takes effect on a running qube, and how far a running qube lags behind what is declared.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bulkhead_model::device::block_of_dom0;
+use bulkhead_model::name::QubeName;
 use bulkhead_model::property::QubeProperty;
-use bulkhead_model::qube::Qube;
+use bulkhead_model::qube::{Description, Qube};
 
+use crate::hypervisor::ROOT_VOLUME;
+use crate::lock::template_qube_of;
 use crate::machine::{LiveChange, LiveProperty, RunningQube};
-use crate::storage::ImageDigest;
+use crate::storage::{ImageDigest, RevisionId};
 
 /// When a property takes effect on a running qube.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +89,27 @@ pub(crate) struct Lag {
     pub(crate) restart: Vec<&'static str>,
 }
 
+/// What the root of a running qube that keeps none should be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ExpectedRoot<'a> {
+    /// What its template qube's was at that one's last clean stop.
+    Revision(&'a RevisionId),
+    /// That of an image.
+    Image(ExpectedImage<'a>),
+}
+
+/// What a running qube should have for a root.
+pub(crate) fn expected_root<'a>(
+    description: &Description,
+    revisions: &'a BTreeMap<QubeName, RevisionId>,
+    qube: &Qube,
+    image: ExpectedImage<'a>,
+) -> ExpectedRoot<'a> {
+    let template = template_qube_of(description, qube);
+    let newest = template.and_then(|template| revisions.get(template));
+    newest.map_or(ExpectedRoot::Image(image), ExpectedRoot::Revision)
+}
+
 /// What the image of a running qube should be.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum ExpectedImage<'a> {
@@ -118,7 +142,7 @@ fn at_start(qube: &Qube) -> impl Iterator<Item = &String> {
 pub(crate) fn lag(
     running: &RunningQube,
     declared: &Qube,
-    image: ExpectedImage<'_>,
+    root: ExpectedRoot<'_>,
     live: &BTreeSet<LiveProperty>,
 ) -> Lag {
     let mut lag = Lag::default();
@@ -138,15 +162,27 @@ pub(crate) fn lag(
             }
         }
     }
+    // A root that is kept has begun, and is its own from then on.
+    if !declared.volumes.contains_key(ROOT_VOLUME) {
+        lag.restart.extend(stale(running, root));
+    }
+    lag
+}
+
+/// What is newer than the root that a running qube has.
+fn stale(running: &RunningQube, root: ExpectedRoot<'_>) -> Option<&'static str> {
+    let image = match root {
+        ExpectedRoot::Revision(newest) => {
+            return (running.revision.as_ref() != Some(newest)).then_some("root of its template");
+        }
+        ExpectedRoot::Image(image) => image,
+    };
     let stale = match image {
         ExpectedImage::Known(expected) => expected != running.image.as_ref(),
         ExpectedImage::New => true,
         ExpectedImage::Same => false,
     };
-    if stale {
-        lag.restart.push("template image");
-    }
-    lag
+    stale.then_some("template image")
 }
 
 fn differs(property: QubeProperty, a: &Qube, b: &Qube) -> bool {

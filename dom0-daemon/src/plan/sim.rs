@@ -250,6 +250,7 @@ impl<'a> Sim<'a> {
         let running = RunningQube {
             spec: spec.clone(),
             image,
+            revision: None,
             domid: DomId(7),
             uuid: uuid::Uuid::nil(),
             state: DomainState::Running,

@@ -377,6 +377,10 @@ impl Owner {
             (None, Ending::Shutdown) => Stopped::ByItself,
             (None, Ending::Crashed) => Stopped::Died,
         };
+        if how == Ending::Shutdown && stopped != Stopped::Died {
+            // Before anyone is told: who waits for this stop starts others next.
+            self.inner.publish_root(&run).await;
+        }
         let spec = self.inner.spec_of(&self.name);
         let restart = match (stopped, spec.as_ref().map(|q| q.restart)) {
             (Stopped::Died, Some(RestartRule::OnFailure | RestartRule::Always))

@@ -27,6 +27,7 @@ impl Machine for Runtime {
                 LiveProperty::Features,
             ]
             .into(),
+            revisions: state.newest_revisions(),
             ..MachineState::default()
         };
         // What cannot be changed while a qube runs takes effect at its next start, and plans say so.
@@ -44,6 +45,7 @@ impl Machine for Runtime {
                 let running = RunningQube {
                     spec: spec.clone(),
                     image: run.image.clone(),
+                    revision: run.revision,
                     domid: run.domid,
                     uuid: run.uuid,
                     state: if entry.paused {
@@ -85,6 +87,7 @@ impl Machine for Runtime {
         });
         let old = old.map(|old| old.description);
         self.inner.push_remotes(old.as_deref(), &description);
+        self.inner.tidy_revisions().await;
         let uuids = self.inner.state().uuids.clone();
         identity::save(&self.inner.config.state_dir, &uuids).map_err(|source| {
             MachineError::Io {

@@ -42,6 +42,7 @@ mod lifecycle;
 mod machine;
 mod network;
 mod people;
+mod roots;
 mod start;
 mod state;
 mod stops;
@@ -258,6 +259,7 @@ impl Inner {
         drop(state);
         self.save_stops();
         self.network_ended(run, netvm);
+        self.root_unused(run);
         // It may be gone already; a name that stays would only lead nowhere.
         let clients = start::clients_socket(&self.config.runtime_dir, &run.name);
         let _ = std::fs::remove_file(clients);

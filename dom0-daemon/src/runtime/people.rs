@@ -39,7 +39,7 @@ impl Runtime {
         let running = entry.and_then(|e| e.spec.as_ref());
         let declared = state.declared_qube(name);
         let differs = run.is_some_and(|run| {
-            declared.is_some_and(|qube| running != Some(qube) || run.image != state.image_of(qube))
+            declared.is_some_and(|qube| running != Some(qube) || state.root_differs(run, qube))
         });
         let agent_version = run.and_then(|run| match *run.agent.borrow() {
             Agent::Connected(version) => Some(version),
@@ -55,6 +55,8 @@ impl Runtime {
             started: run.map(|r| r.started),
             restart_needed: differs,
             agent_version,
+            template_root: shown.and_then(|qube| state.template_root(run, qube)),
+            revisions: shown.map_or_else(Vec::new, |qube| state.revisions_of(qube)),
             declared: serde_json::to_value(shown).unwrap_or_default(),
             row,
         })

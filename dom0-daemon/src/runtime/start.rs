@@ -25,7 +25,7 @@ use crate::hypervisor::{
 use crate::machine::{LiveChange, MachineError};
 use crate::plan::lag::set_live;
 use crate::relays::{Folder, Place, Relay, RelaySpec, Rings};
-use crate::storage::{DiskRoot, ImageDigest, ImageRoot, VolumeId};
+use crate::storage::{DiskRoot, ImageDigest, ImageRoot, RevisionId, VolumeId};
 use crate::whole_file::{self, Lasting};
 
 /// What a running qube was started from, for a daemon that starts again.
@@ -33,6 +33,8 @@ use crate::whole_file::{self, Lasting};
 struct RunRecord {
     qube: Qube,
     image: Option<ImageDigest>,
+    #[serde(default)]
+    revision: Option<RevisionId>,
     domid: DomId,
     life: Life,
     started: u64,
@@ -107,7 +109,8 @@ impl Inner {
         life: Life,
     ) -> Result<Arc<Run>, MachineError> {
         let netvm = self.netvm_domain(&qube.name, qube.netvm.as_ref()).await?;
-        let spec = self.domain_spec(qube, image.as_ref(), netvm).await?;
+        let made = self.domain_spec(qube, image.as_ref(), netvm).await;
+        let (spec, revision) = made.inspect_err(|_| self.let_go(&qube.name))?;
         let places = Places::new(&self.config.runtime_dir, &qube.name);
         clear(&self.config.runtime_dir, &places, spec.domid);
         let prepared = folder(&places.vchan(), 0o700)
@@ -118,6 +121,7 @@ impl Inner {
         let record = RunRecord {
             qube: qube.clone(),
             image: image.clone(),
+            revision,
             domid: spec.domid,
             life,
             started: crate::audit::now_ms() / 1000,
@@ -128,6 +132,7 @@ impl Inner {
         };
         if brought.is_err() {
             self.forget_run(spec.domid, &qube.name);
+            self.let_go(&qube.name);
             clear(&self.config.runtime_dir, &places, spec.domid);
         } else if let Some(provider) = spec.netvm {
             self.tell_served(provider);
@@ -169,7 +174,7 @@ impl Inner {
         qube: &Qube,
         image: Option<&ImageDigest>,
         netvm: Option<DomId>,
-    ) -> Result<DomainSpec, MachineError> {
+    ) -> Result<(DomainSpec, Option<RevisionId>), MachineError> {
         let name = &qube.name;
         let storage = |source| MachineError::Storage {
             name: name.clone(),
@@ -194,18 +199,11 @@ impl Inner {
                 });
             }
         }
-        let own = volumes.iter().find(|volume| volume.name == ROOT_VOLUME);
-        let root = match own {
-            Some(volume) => {
-                let id = VolumeId {
-                    qube: name.clone(),
-                    volume: volume.name.clone(),
-                };
-                self.storage.own_root(&id, image).await
-            }
-            None => self.storage.image_root(image).await,
+        let keeps_root = volumes.iter().any(|volume| volume.name == ROOT_VOLUME);
+        let (root, revision) = match keeps_root {
+            true => (self.own_root(qube, image).await.map_err(storage)?, None),
+            false => self.root_for(qube, image).await.map_err(storage)?,
         };
-        let root = root.map_err(storage)?;
         let domid =
             self.database
                 .allocate_domid()
@@ -216,7 +214,7 @@ impl Inner {
                 })?;
         let uuid = self.state().uuids.get(name).copied();
         let places = Places::new(&self.config.runtime_dir, name);
-        Ok(DomainSpec {
+        let spec = DomainSpec {
             domid,
             uuid: uuid.unwrap_or_else(Uuid::new_v4),
             name: name.clone(),
@@ -236,7 +234,8 @@ impl Inner {
             provides_network: qube.provides_network,
             blocks: blocks(&qube.devices).into_iter().map(Some).collect(),
             console_log: console_log(&self.config.state_dir, name),
-        })
+        };
+        Ok((spec, revision))
     }
 
     /// Makes a life known and gives it a relay.
@@ -255,6 +254,7 @@ impl Inner {
             domid: record.domid,
             uuid: spec.uuid,
             image: record.image,
+            revision: record.revision,
             life: record.life,
             started: record.started,
             default_user: record.qube.default_user.clone(),
@@ -346,6 +346,9 @@ impl Inner {
         if record.domid != info.spec.domid || record.qube.name != info.spec.name {
             return Err(io::Error::other("its record is another domain's"));
         }
+        if let Some(revision) = record.revision {
+            self.storage.hold_revision(revision, &info.spec.name);
+        }
         let place = self.place(&places, info.spec.domid)?;
         let paused = info.state == DomainState::Paused;
         let spec = &info.spec;
@@ -378,6 +381,7 @@ impl Inner {
             let record = RunRecord {
                 qube: spec.clone(),
                 image: run.image.clone(),
+                revision: run.revision,
                 domid: run.domid,
                 life: run.life,
                 started: run.started,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use bulkhead_api::qube::{QubeRow, QubeState};
+use bulkhead_api::qube::{QubeRow, QubeState, Revision, TemplateRoot};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Qube, QubeKind};
 use bulkhead_policy::{Engine, QubeView, SystemView};
@@ -13,10 +13,11 @@ use tokio::sync::{mpsc, watch};
 use uuid::Uuid;
 
 use super::lifecycle::Command;
-use crate::hypervisor::{DomId, Hypervisor};
+use crate::hypervisor::{DomId, Hypervisor, ROOT_VOLUME};
+use crate::lock::template_qube_of;
 use crate::machine::{Declared, Stopped};
 use crate::relays::{Place, Relay};
-use crate::storage::ImageDigest;
+use crate::storage::{ImageDigest, RevisionId, RevisionInfo};
 
 /// Longest chain from a qube to the template its root comes from: disposable, its disposable
 /// template, that one's template.
@@ -64,6 +65,8 @@ pub(crate) struct Run {
     pub(crate) domid: DomId,
     pub(crate) uuid: Uuid,
     pub(crate) image: Option<ImageDigest>,
+    /// What of its template qube's root it runs on; none where its root is the image, or its own.
+    pub(crate) revision: Option<RevisionId>,
     pub(crate) life: Life,
     /// Seconds since the epoch.
     pub(crate) started: u64,
@@ -116,6 +119,8 @@ pub(crate) struct State {
     pub(crate) qubes: BTreeMap<QubeName, Entry>,
     pub(crate) domains: HashMap<u32, Arc<Run>>,
     pub(crate) uuids: BTreeMap<QubeName, Uuid>,
+    /// Of each qube's own root, oldest first.
+    pub(crate) revisions: BTreeMap<QubeName, Vec<RevisionInfo>>,
     hypervisor: Arc<dyn Hypervisor>,
 }
 
@@ -138,6 +143,7 @@ impl State {
             qubes: BTreeMap::new(),
             domains: HashMap::new(),
             uuids,
+            revisions: BTreeMap::new(),
             hypervisor,
         }
     }
@@ -179,6 +185,63 @@ impl State {
                 .clone()?;
         }
         None
+    }
+
+    /// The newest revision of each root that qubes start from.
+    pub(crate) fn newest_revisions(&self) -> BTreeMap<QubeName, RevisionId> {
+        let roots = self.revisions.iter();
+        roots
+            .filter_map(|(qube, list)| Some((qube.clone(), list.last()?.id)))
+            .collect()
+    }
+
+    /// The template qube whose root a qube starts from, and its newest revision.
+    fn template_qube(&self, qube: &Qube) -> Option<(&QubeName, Option<RevisionId>)> {
+        if qube.volumes.contains_key(ROOT_VOLUME) {
+            return None;
+        }
+        let template = template_qube_of(self.description()?, qube)?;
+        let newest = self.revisions.get(template).and_then(|list| list.last());
+        Some((template, newest.map(|newest| newest.id)))
+    }
+
+    /// Whether a qube would have another root if it started now.
+    pub(crate) fn root_differs(&self, run: &Run, declared: &Qube) -> bool {
+        match self.template_qube(declared) {
+            Some((_, Some(newest))) => run.revision != Some(newest),
+            // A root that is kept has begun, and is its own from then on.
+            _ if declared.volumes.contains_key(ROOT_VOLUME) => false,
+            _ => run.image != self.image_of(declared),
+        }
+    }
+
+    /// What people are told about that.
+    pub(crate) fn template_root(
+        &self,
+        run: Option<&Arc<Run>>,
+        declared: &Qube,
+    ) -> Option<TemplateRoot> {
+        let (template, newest) = self.template_qube(declared)?;
+        let runs_on = run.and_then(|run| run.revision);
+        // A number of another root would say nothing here.
+        let of_this = runs_on.filter(|id| newest.is_none_or(|newest| newest.root == id.root));
+        Some(TemplateRoot {
+            template: template.to_string(),
+            revision: of_this.map(|id| id.number),
+            newest: newest.map(|newest| newest.number),
+            outdated: run.is_some() && newest.is_some() && runs_on != newest,
+        })
+    }
+
+    /// What a template qube's root was at its clean stops.
+    pub(crate) fn revisions_of(&self, qube: &Qube) -> Vec<Revision> {
+        let list = self.revisions.get(&qube.name).into_iter().flatten();
+        let list = list.filter(|_| qube.kind == QubeKind::Template);
+        list.map(|info| Revision {
+            number: info.id.number,
+            made: info.made,
+        })
+        .collect()
     }
 
     /// Makes the policy's view of the machine anew. A view that cannot be made knows dom0 alone,

@@ -4,22 +4,28 @@
 //! volumes/<qube>/<volume>.img                     a volume: a disk as large as it may grow
 //! volumes/<qube>/root.boot/                       kernel and initrd of a root that began
 //! volumes/.retired/<tag>/<qube>:<volume>.img      volumes that are set aside
+//! volumes/.revisions/                             what roots were at clean stops
 //! templates/<digest>/disk/                        root, kernel and initrd of an image
 //! ```
 //!
 //! Disks are sparse: a volume takes the room of what was written to it. A disk exists once it has
 //! its final name. A qube formats a blank volume itself; dom0 never looks into one.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bulkhead_model::qube::{Mib, Qube, TemplateSource};
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Mib, Qube, QubeKind, TemplateSource};
 
+use self::own_root::Roots;
 use super::images::Images;
+use super::revisions::Revisions;
 use super::{
-    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, Storage, StorageError, VolumeId,
-    VolumeInfo, blocking,
+    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, RevisionId, RevisionInfo, Storage,
+    StorageError, VolumeId, VolumeInfo, blocking,
 };
+use crate::hypervisor::ROOT_VOLUME;
 
 mod own_root;
 mod volume;
@@ -27,18 +33,24 @@ mod volume;
 /// Storage in disk images.
 #[derive(Debug)]
 pub struct BlockStorage {
-    volumes: Arc<volume::Volumes>,
+    roots: Arc<Roots>,
     images: Images,
 }
 
 impl BlockStorage {
     /// Makes the folders and removes what a crash left half-made.
     pub fn open(config: &Config) -> Result<Self, StorageError> {
+        let folder = config.state_dir.join("volumes");
+        let roots = Roots {
+            revisions: Revisions::new(&folder),
+            volumes: volume::Volumes::new(folder),
+        };
         let storage = Self {
-            volumes: Arc::new(volume::Volumes::new(config.state_dir.join("volumes"))),
+            roots: Arc::new(roots),
             images: Images::new(config),
         };
-        storage.volumes.prepare()?;
+        storage.roots.volumes.prepare()?;
+        storage.roots.revisions.prepare()?;
         storage.images.prepare()?;
         Ok(storage)
     }
@@ -47,8 +59,15 @@ impl BlockStorage {
         &self,
         job: impl FnOnce(&volume::Volumes) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let volumes = Arc::clone(&self.volumes);
-        blocking(move || job(&volumes)).await
+        self.on_roots(move |roots| job(&roots.volumes)).await
+    }
+
+    async fn on_roots<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Roots) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let roots = Arc::clone(&self.roots);
+        blocking(move || job(&roots)).await
     }
 
     /// The image with its disk.
@@ -76,16 +95,19 @@ fn check(source: &TemplateSource) -> Result<(), StorageError> {
 #[async_trait]
 impl Storage for BlockStorage {
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
+        let published = |name: &str| qube.kind == QubeKind::Template && name == ROOT_VOLUME;
         let kept = qube
             .volumes
             .iter()
-            .filter(|(_, volume)| volume.revisions_to_keep > 0);
+            .filter(|(name, volume)| volume.revisions_to_keep > 0 && !published(name));
         kept.map(|(name, _)| format!("volumes.{name}.revisions_to_keep"))
             .collect()
     }
 
     async fn warnings(&self) -> Result<Vec<String>, StorageError> {
-        super::warnings(self.volumes.folder()).await
+        let mut warnings = super::warnings(self.roots.volumes.folder()).await?;
+        warnings.extend(self.roots.revisions.warnings());
+        Ok(warnings)
     }
 
     async fn volumes(&self) -> Result<Vec<VolumeInfo>, StorageError> {
@@ -123,8 +145,12 @@ impl Storage for BlockStorage {
 
     async fn purge_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
         let (id, tag) = (id.clone(), tag.to_owned());
-        self.on_volumes(move |volumes| volumes.purge(&id, &tag))
-            .await
+        self.on_roots(move |roots| {
+            roots.volumes.purge(&id, &tag)?;
+            // Its revisions go with a root.
+            roots.prune(&BTreeMap::new())
+        })
+        .await
     }
 
     async fn retired_volumes(&self) -> Result<Vec<(VolumeId, String)>, StorageError> {
@@ -166,10 +192,66 @@ impl Storage for BlockStorage {
         &self,
         id: &VolumeId,
         digest: &ImageDigest,
+        template: Option<&VolumeId>,
     ) -> Result<ImageRoot, StorageError> {
         let image = self.images.disk(digest)?;
-        let root = own_root::begun(Arc::clone(&self.volumes), id, image).await?;
+        let root = own_root::begun(&self.roots, id, image, template).await?;
         Ok(ImageRoot::Disk(root))
+    }
+
+    async fn template_root(
+        &self,
+        id: &VolumeId,
+        holder: &QubeName,
+    ) -> Result<Option<(RevisionId, ImageRoot)>, StorageError> {
+        let (id, holder) = (id.clone(), holder.clone());
+        let held = self.on_roots(move |roots| roots.hold_newest(&id, &holder));
+        Ok(held.await?.map(|(id, disk)| (id, ImageRoot::Disk(disk))))
+    }
+
+    fn hold_revision(&self, id: RevisionId, holder: &QubeName) {
+        self.roots.revisions.hold(id, holder);
+    }
+
+    fn release_revision(&self, holder: &QubeName) {
+        self.roots.revisions.release(holder);
+    }
+
+    async fn publish_root(&self, id: &VolumeId) -> Result<Option<RevisionId>, StorageError> {
+        let published = own_root::publish(&self.roots, id).await;
+        let noted = published.as_ref().map(|_| ());
+        self.roots.revisions.note(&id.qube, noted);
+        published
+    }
+
+    async fn revert_root(
+        &self,
+        id: &VolumeId,
+        to: Option<u64>,
+    ) -> Result<RevisionId, StorageError> {
+        let root = self.roots.volumes.root(id)?;
+        let list = root.map_or(Ok(Vec::new()), |root| self.roots.revisions.list(root))?;
+        own_root::revert(&self.roots, id, super::earlier(id, &list, to)?).await
+    }
+
+    async fn revisions(&self) -> Result<BTreeMap<QubeName, Vec<RevisionInfo>>, StorageError> {
+        self.on_roots(|roots| {
+            let begun = roots.volumes.begun()?.into_iter();
+            begun
+                .map(|(id, root)| Ok((id.qube, roots.revisions.list(root)?)))
+                .collect()
+        })
+        .await
+    }
+
+    async fn prune_revisions(&self, keep: &BTreeMap<QubeName, u32>) -> Result<(), StorageError> {
+        let keep = keep.clone();
+        self.on_roots(move |roots| roots.prune(&keep)).await
+    }
+
+    async fn images_below(&self) -> Result<BTreeSet<ImageDigest>, StorageError> {
+        // A root that has begun is a disk of its own.
+        Ok(BTreeSet::new())
     }
 
     async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError> {

@@ -4,39 +4,52 @@
 //! volumes/<qube>/<volume>/        a volume: the tree that the qube sees
 //! volumes/<qube>/.<volume>.json   its size; recorded, not enforced
 //! volumes/.retired/<tag>/         volumes that are set aside
+//! volumes/.revisions/             what roots were at clean stops
 //! ```
 //!
 //! A thing exists once its folder has its final name, and it gets that name by one rename, so a
 //! crash or a full disk leaves either nothing or the whole.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bulkhead_model::qube::{Mib, Qube, TemplateSource};
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Mib, Qube, QubeKind, TemplateSource};
 
+use self::own_root::Roots;
 use super::images::Images;
+use super::revisions::Revisions;
 use super::{
-    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, Storage, StorageError, VolumeId,
-    VolumeInfo, blocking,
+    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, RevisionId, RevisionInfo, Storage,
+    StorageError, VolumeId, VolumeInfo, blocking,
 };
+use crate::hypervisor::ROOT_VOLUME;
 
+mod layer;
+mod own_root;
 mod volume;
 
 /// Storage in plain folders.
 #[derive(Debug)]
 pub struct DirStorage {
-    volumes: Arc<volume::Volumes>,
+    roots: Arc<Roots>,
     images: Images,
 }
 
 impl DirStorage {
     /// Makes the folders and removes what a crash left half-made.
     pub fn open(config: &Config) -> Result<Self, StorageError> {
+        let folder = config.state_dir.join("volumes");
+        let roots = Roots {
+            revisions: Revisions::new(&folder),
+            volumes: volume::Volumes::new(folder),
+        };
         let storage = Self {
-            volumes: Arc::new(volume::Volumes::new(config.state_dir.join("volumes"))),
+            roots: Arc::new(roots),
             images: Images::new(config),
         };
-        storage.volumes.prepare()?;
+        storage.roots.prepare()?;
         storage.images.prepare()?;
         Ok(storage)
     }
@@ -45,8 +58,31 @@ impl DirStorage {
         &self,
         job: impl FnOnce(&volume::Volumes) -> Result<T, StorageError> + Send + 'static,
     ) -> Result<T, StorageError> {
-        let volumes = Arc::clone(&self.volumes);
-        blocking(move || job(&volumes)).await
+        self.on_roots(move |roots| job(&roots.volumes)).await
+    }
+
+    async fn on_roots<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&Roots) -> Result<T, StorageError> + Send + 'static,
+    ) -> Result<T, StorageError> {
+        let roots = Arc::clone(&self.roots);
+        blocking(move || job(&roots)).await
+    }
+
+    /// A root that lies over an image, with a revision between them.
+    fn layered(
+        &self,
+        image: &ImageDigest,
+        revision: Option<RevisionId>,
+    ) -> Result<ImageRoot, StorageError> {
+        let over = self.images.root(image)?;
+        Ok(match revision {
+            Some(revision) => ImageRoot::Layer {
+                tree: self.roots.layer(revision),
+                over: Box::new(over),
+            },
+            None => over,
+        })
     }
 }
 
@@ -66,9 +102,10 @@ impl Storage for DirStorage {
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
         let mut names = Vec::new();
         for (name, volume) in &qube.volumes {
-            // A folder has no size of its own, and no earlier states.
+            // A folder has no size of its own, and no earlier states unless others start from it.
             names.push(format!("volumes.{name}.size"));
-            if volume.revisions_to_keep > 0 {
+            let published = qube.kind == QubeKind::Template && name == ROOT_VOLUME;
+            if volume.revisions_to_keep > 0 && !published {
                 names.push(format!("volumes.{name}.revisions_to_keep"));
             }
         }
@@ -76,7 +113,9 @@ impl Storage for DirStorage {
     }
 
     async fn warnings(&self) -> Result<Vec<String>, StorageError> {
-        super::warnings(self.volumes.folder()).await
+        let mut warnings = super::warnings(self.roots.volumes.folder()).await?;
+        warnings.extend(self.roots.revisions.warnings());
+        Ok(warnings)
     }
 
     async fn volumes(&self) -> Result<Vec<VolumeInfo>, StorageError> {
@@ -114,8 +153,12 @@ impl Storage for DirStorage {
 
     async fn purge_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
         let (id, tag) = (id.clone(), tag.to_owned());
-        self.on_volumes(move |volumes| volumes.purge(&id, &tag))
-            .await
+        self.on_roots(move |roots| {
+            roots.volumes.purge(&id, &tag)?;
+            // Its revisions go with a root.
+            roots.prune(&BTreeMap::new())
+        })
+        .await
     }
 
     async fn retired_volumes(&self) -> Result<Vec<(VolumeId, String)>, StorageError> {
@@ -147,6 +190,96 @@ impl Storage for DirStorage {
 
     async fn image_root(&self, digest: &ImageDigest) -> Result<ImageRoot, StorageError> {
         self.images.root(digest)
+    }
+
+    async fn own_root(
+        &self,
+        id: &VolumeId,
+        digest: &ImageDigest,
+        template: Option<&VolumeId>,
+    ) -> Result<ImageRoot, StorageError> {
+        let (id, image, template) = (id.clone(), digest.clone(), template.cloned());
+        let begun = move |roots: &Roots| {
+            let began = roots.begun(&id, &image, template.as_ref())?;
+            Ok((roots.revisions.newest(began.root)?, began.image))
+        };
+        let (newest, image) = self.on_roots(begun).await?;
+        self.layered(&image, newest)
+    }
+
+    async fn template_root(
+        &self,
+        id: &VolumeId,
+        holder: &QubeName,
+    ) -> Result<Option<(RevisionId, ImageRoot)>, StorageError> {
+        let (id, holder) = (id.clone(), holder.clone());
+        let newest = move |roots: &Roots| {
+            let Some(began) = roots.volumes.began(&id)? else {
+                return Ok(None);
+            };
+            let newest = roots.revisions.hold_newest(began.root, &holder)?;
+            Ok(newest.map(|newest| (newest, began.image)))
+        };
+        let Some((newest, image)) = self.on_roots(newest).await? else {
+            return Ok(None);
+        };
+        Ok(Some((newest, self.layered(&image, Some(newest))?)))
+    }
+
+    fn hold_revision(&self, id: RevisionId, holder: &QubeName) {
+        self.roots.revisions.hold(id, holder);
+    }
+
+    fn release_revision(&self, holder: &QubeName) {
+        self.roots.revisions.release(holder);
+    }
+
+    async fn publish_root(&self, id: &VolumeId) -> Result<Option<RevisionId>, StorageError> {
+        let id = id.clone();
+        self.on_roots(move |roots| {
+            let published = roots.publish(&id);
+            let noted = published.as_ref().map(|_| ());
+            roots.revisions.note(&id.qube, noted);
+            published
+        })
+        .await
+    }
+
+    async fn revert_root(
+        &self,
+        id: &VolumeId,
+        to: Option<u64>,
+    ) -> Result<RevisionId, StorageError> {
+        let id = id.clone();
+        self.on_roots(move |roots| {
+            let began = roots.volumes.began(&id)?;
+            let list = began.map_or(Ok(Vec::new()), |began| roots.revisions.list(began.root))?;
+            roots.revert(&id, super::earlier(&id, &list, to)?)
+        })
+        .await
+    }
+
+    async fn revisions(&self) -> Result<BTreeMap<QubeName, Vec<RevisionInfo>>, StorageError> {
+        self.on_roots(|roots| {
+            let begun = roots.volumes.begun()?.into_iter();
+            begun
+                .map(|(id, began)| Ok((id.qube, roots.revisions.list(began.root)?)))
+                .collect()
+        })
+        .await
+    }
+
+    async fn prune_revisions(&self, keep: &BTreeMap<QubeName, u32>) -> Result<(), StorageError> {
+        let keep = keep.clone();
+        self.on_roots(move |roots| roots.prune(&keep)).await
+    }
+
+    async fn images_below(&self) -> Result<BTreeSet<ImageDigest>, StorageError> {
+        self.on_roots(|roots| {
+            let begun = roots.volumes.all_begun()?.into_iter();
+            Ok(begun.map(|(_, began)| began.image).collect())
+        })
+        .await
     }
 
     async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError> {

@@ -1,5 +1,6 @@
 //! What is on disk: volumes of qubes and images of templates. One module per implementation.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,11 @@ pub mod block;
 pub mod dir;
 mod folder;
 mod images;
+mod revisions;
 mod room;
 mod tree;
+
+pub use revisions::{RevisionId, RevisionInfo};
 
 /// Where storage has its things, and which programs build images.
 #[derive(Debug, Clone)]
@@ -122,6 +126,13 @@ pub enum ImageRoot {
     Folder(PathBuf),
     /// A disk image, never written to once it is there.
     Disk(DiskRoot),
+    /// What a template qube wrote over a root, never written to once it is there.
+    Layer {
+        /// Its tree.
+        tree: PathBuf,
+        /// The root below.
+        over: Box<ImageRoot>,
+    },
 }
 
 /// What a domain boots, with a root on a disk or, as a unikernel, without.
@@ -241,6 +252,17 @@ pub enum StorageError {
     /// The image is not there.
     #[error("template image {} is not in the store", .0.short())]
     NoSuchImage(ImageDigest),
+    /// The revision of a root is not there.
+    #[error("the root of `{qube}` has no revision {number}")]
+    NoSuchRevision {
+        /// Whose root.
+        qube: QubeName,
+        /// Which revision.
+        number: u64,
+    },
+    /// A root has no revision before its newest.
+    #[error("the root of `{0}` has no revision before the newest")]
+    NothingEarlier(QubeName),
     /// The folder of a template is gone.
     #[error("template folder `{}` does not exist", .0.display())]
     FolderVanished(PathBuf),
@@ -335,15 +357,39 @@ pub trait Storage: Send + Sync + Debug {
     async fn images(&self) -> Result<Vec<ImageInfo>, StorageError>;
     /// The root of an image in the store.
     async fn image_root(&self, digest: &ImageDigest) -> Result<ImageRoot, StorageError>;
-    /// The root of a qube that keeps its own in the volume `id`, which began, or begins now, as that
-    /// of the image.
+    /// The root of a qube that keeps its own in the volume `id`. It began, or begins now, as the
+    /// root of the template qube that keeps that in `template`, or as that of the image.
     async fn own_root(
         &self,
-        _id: &VolumeId,
+        id: &VolumeId,
         digest: &ImageDigest,
-    ) -> Result<ImageRoot, StorageError> {
-        self.image_root(digest).await
-    }
+        template: Option<&VolumeId>,
+    ) -> Result<ImageRoot, StorageError>;
+    /// What qubes start from whose template keeps its root in the volume `id`: its newest revision,
+    /// which stays until `holder` is let go of. None where there is none yet.
+    async fn template_root(
+        &self,
+        id: &VolumeId,
+        holder: &QubeName,
+    ) -> Result<Option<(RevisionId, ImageRoot)>, StorageError>;
+    /// Keeps the revision that `holder` runs on, for a daemon that starts again.
+    fn hold_revision(&self, id: RevisionId, holder: &QubeName);
+    /// Lets go of what `holder` ran on.
+    fn release_revision(&self, holder: &QubeName);
+    /// Makes the root in the volume `id`, whose qube has stopped in order, the next revision. Where
+    /// that fails the root stays as it is, and [`Self::warnings`] tells.
+    async fn publish_root(&self, id: &VolumeId) -> Result<Option<RevisionId>, StorageError>;
+    /// Makes the root in the volume `id`, whose qube does not run, what it was at an earlier
+    /// revision (none: the one before the newest), as a new one.
+    async fn revert_root(&self, id: &VolumeId, to: Option<u64>)
+    -> Result<RevisionId, StorageError>;
+    /// The revisions of each qube's root, oldest first.
+    async fn revisions(&self) -> Result<BTreeMap<QubeName, Vec<RevisionInfo>>, StorageError>;
+    /// Removes revisions that nobody runs on, beyond the newest and as many earlier ones as `keep`
+    /// says. Those of qubes that it does not name stay while there is a volume.
+    async fn prune_revisions(&self, keep: &BTreeMap<QubeName, u32>) -> Result<(), StorageError>;
+    /// Images that roots lie over which qubes keep.
+    async fn images_below(&self) -> Result<BTreeSet<ImageDigest>, StorageError>;
     /// Removes an image that nobody uses any more; returns the space freed.
     async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError>;
 }
@@ -370,6 +416,25 @@ async fn warnings(folder: &Path) -> Result<Vec<String>, StorageError> {
         Ok(low.into_iter().collect())
     })
     .await
+}
+
+/// The revision that a revert goes back to.
+fn earlier(
+    id: &VolumeId,
+    list: &[RevisionInfo],
+    to: Option<u64>,
+) -> Result<RevisionId, StorageError> {
+    let found = match to {
+        Some(number) => list.iter().find(|info| info.id.number == number),
+        None => list.iter().rev().nth(1),
+    };
+    found.map(|info| info.id).ok_or_else(|| {
+        let qube = id.qube.clone();
+        match to {
+            Some(number) => StorageError::NoSuchRevision { qube, number },
+            None => StorageError::NothingEarlier(qube),
+        }
+    })
 }
 
 /// An error of the machine, told apart by whether the disk is full. `doing` is a gerund with its

@@ -175,6 +175,7 @@ impl Machine for FakeMachine {
             record.running = Some(RunningQube {
                 spec: qube.clone(),
                 image: image.cloned(),
+                revision: None,
                 domid: DomId(1),
                 uuid: uuid::Uuid::nil(),
                 state: DomainState::Running,

@@ -27,8 +27,8 @@ section! {
         profiles: Vec<Located<String>> = "none", "0.1";
         /// Its label, by which a person sees how far it is trusted.
         label: String = "must be given", "0.1";
-        /// Where its root comes from: a name in `templates`, or a qube of kind `Template`. For
-        /// a named disposable a qube of kind `DisposableTemplate`; for a qube of kind
+        /// Where its root comes from: a name in `templates`, or a qube of kind `Template`, whose
+        /// root it is as that was when the qube last stopped in order. For a named disposable a qube of kind `DisposableTemplate`; for a qube of kind
         /// `Template` or `Standalone` the image that its own root starts as.
         template: QubeName = "must be given, but for a standalone qube with `virt_mode: Hvm`", "0.1";
         /// The qube that provides its network. `None` means no network. In `defaults` it does
@@ -102,7 +102,8 @@ section! {
     pub(crate) struct VolumeOptions as "Volume" {
         /// Its size. A volume can grow while it is in use; it never shrinks.
         size: Size = "as above", "0.1";
-        /// How many earlier revisions are kept.
+        /// How many earlier revisions are kept. `root` of a qube of kind `Template` has some; with
+        /// another volume it has no effect yet.
         revisions_to_keep: Whole<0, REVISIONS_MAX> = "1", "0.1";
     }
 }

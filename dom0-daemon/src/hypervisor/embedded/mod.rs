@@ -167,8 +167,9 @@ impl Shared {
                 .inspect_err(|error| tracing::warn!(%domid, %error, "console is not followed"))
                 .ok()
         });
+        let status = fs::File::open(dir.join(start::STATUS)).ok();
         process.ended().await;
-        let code = record::exit_code(child, &dir.join(start::STATUS)).await;
+        let code = record::exit_code(child, status).await;
         if let Some(follower) = follower {
             follower.abort();
         }
@@ -180,8 +181,9 @@ impl Shared {
         };
         let how = match (domain.asked, code) {
             (Some(Ending::Destroyed), _) => Ending::Destroyed,
-            (Some(_), _) | (None, Some(0)) => Ending::Shutdown,
-            (None, _) => Ending::Crashed,
+            (_, Some(0)) => Ending::Shutdown,
+            // Also where it was asked and something else was faster.
+            _ => Ending::Crashed,
         };
         tracing::info!(%domid, qube = %domain.record.spec.name, ?how, ?code, "domain ended");
         self.clear(&domain.record, &domain.group).await;

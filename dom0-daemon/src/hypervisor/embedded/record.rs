@@ -1,7 +1,7 @@
 //! What outlives the daemon: records of domains, and how bubblewrap said they ended.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -98,15 +98,22 @@ pub(super) fn half_started(record: &Record, status: &Path) -> Option<Process> {
     Process::open(pid).ok()
 }
 
-/// How the first process ended: from bubblewrap itself if it is our child, else from its file.
-pub(super) async fn exit_code(child: Option<tokio::process::Child>, status: &Path) -> Option<i32> {
+/// How the first process ended: from bubblewrap itself if it is our child, else from its file, opened
+/// before so that nobody can take it away. None where neither tells.
+pub(super) async fn exit_code(
+    child: Option<tokio::process::Child>,
+    status: Option<fs::File>,
+) -> Option<i32> {
     if let Some(mut child) = child {
         let waited = tokio::time::timeout(EXIT_CODE_TIMEOUT, child.wait()).await;
         return waited.ok()?.ok()?.code();
     }
     let deadline = tokio::time::Instant::now() + EXIT_CODE_TIMEOUT;
+    let mut status = status?;
     loop {
-        let text = fs::read(status).ok()?;
+        let mut text = Vec::new();
+        status.rewind().ok()?;
+        status.read_to_end(&mut text).ok()?;
         if let Some(code) = number(&text, "exit-code") {
             return i32::try_from(code).ok();
         }

@@ -154,6 +154,22 @@ fn scratch_size(memory: Mib) -> u64 {
     (memory.0.saturating_mul(1 << 20) / 4).saturating_mul(3)
 }
 
+/// What is at the bottom of a root. What lies over that is added to `layers`, topmost first.
+fn bottom(root: &ImageRoot, layers: &mut Vec<PathBuf>) -> Result<RootSource, HypervisorError> {
+    match root {
+        ImageRoot::Host => Ok(RootSource::Host),
+        ImageRoot::Folder(path) => Ok(RootSource::Tree(path.clone())),
+        ImageRoot::Layer { tree, over } => {
+            layers.push(tree.clone());
+            bottom(over, layers)
+        }
+        ImageRoot::Disk(_) => Err(HypervisorError::NotPossible {
+            hypervisor: super::NAME,
+            operation: "start a qube from a disk".to_owned(),
+        }),
+    }
+}
+
 fn launch_spec(
     shared: &Shared,
     record: &Record,
@@ -176,23 +192,15 @@ fn launch_spec(
         ("VCHAN_DOMAIN", spec.domid.to_string()),
         ("VCHAN_SOCKET_DIR", "/run/vchan".to_owned()),
     ];
+    let mut layers = vec![layer.to_owned()];
     let limits = !(shared.cgroups.has(Controller::Memory) && shared.cgroups.has(Controller::Pids));
     Ok(LaunchSpec {
         bwrap: super::probe::find_bwrap(&shared.config)?,
         hostname: spec.name.to_string(),
         user: user.clone(),
         host_id: record.host_id,
-        root: match &spec.root {
-            ImageRoot::Host => RootSource::Host,
-            ImageRoot::Folder(path) => RootSource::Tree(path.clone()),
-            ImageRoot::Disk(_) => {
-                return Err(HypervisorError::NotPossible {
-                    hypervisor: super::NAME,
-                    operation: "start a qube from a disk".to_owned(),
-                });
-            }
-        },
-        layers: vec![layer.to_owned()],
+        root: bottom(&spec.root, &mut layers)?,
+        layers,
         scratch: volume(ROOT_VOLUME).unwrap_or_else(|| spec.overlay.clone()),
         scratch_size: volume(ROOT_VOLUME)
             .is_none()

@@ -56,10 +56,12 @@ fn refused(spec: &DomainSpec, detail: String) -> HypervisorError {
 pub(super) fn root(spec: &DomainSpec) -> Result<&DiskRoot, HypervisorError> {
     match &spec.root {
         ImageRoot::Disk(root) => Ok(root),
-        ImageRoot::Host | ImageRoot::Folder(_) => Err(HypervisorError::NotPossible {
-            hypervisor: NAME,
-            operation: "start a qube from a tree of files".to_owned(),
-        }),
+        ImageRoot::Host | ImageRoot::Folder(_) | ImageRoot::Layer { .. } => {
+            Err(HypervisorError::NotPossible {
+                hypervisor: NAME,
+                operation: "start a qube from a tree of files".to_owned(),
+            })
+        }
     }
 }
 

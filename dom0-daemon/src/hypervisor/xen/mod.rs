@@ -280,9 +280,8 @@ fn held(domains: &[xl::DomainInfo], total: u32, free: u32) -> HeldMemory {
 fn ending(asked: Option<Ending>, how: xl::Ending) -> Ending {
     match (asked, how) {
         (Some(Ending::Destroyed), _) => Ending::Destroyed,
-        (_, xl::Ending::Poweroff | xl::Ending::Reboot) | (Some(_), xl::Ending::Destroyed) => {
-            Ending::Shutdown
-        }
+        (_, xl::Ending::Poweroff | xl::Ending::Reboot) => Ending::Shutdown,
+        // Also where it was asked and somebody else was faster.
         (
             _,
             xl::Ending::Crash | xl::Ending::Watchdog | xl::Ending::Other(_) | xl::Ending::Destroyed,
@@ -719,7 +718,7 @@ mod tests {
             (None, Xl::Destroyed, Ending::Crashed),
             (shutdown, Xl::Poweroff, Ending::Shutdown),
             (shutdown, Xl::Crash, Ending::Crashed),
-            (shutdown, Xl::Destroyed, Ending::Shutdown),
+            (shutdown, Xl::Destroyed, Ending::Crashed),
             (destroyed, Xl::Destroyed, Ending::Destroyed),
             (destroyed, Xl::Poweroff, Ending::Destroyed),
         ] {

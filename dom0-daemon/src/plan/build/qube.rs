@@ -11,7 +11,7 @@ use bulkhead_model::qube::Qube;
 use super::{Draft, Restarts, Undeclared};
 use crate::machine::{LiveProperty, RunningQube, Stopped};
 use crate::plan::graph::{Key, Node};
-use crate::plan::lag::{Class, ExpectedImage, class, lag, live_value, reaches};
+use crate::plan::lag::{Class, ExpectedImage, class, expected_root, lag, live_value, reaches};
 use crate::plan::{Action, ChangeKind, Effect, Inverse, PropertyChange, QubeChange, RunChange};
 
 impl<'a> Draft<'a> {
@@ -89,7 +89,9 @@ impl<'a> Draft<'a> {
     fn catch_up(&mut self, name: &'a QubeName, qube: &'a Arc<Qube>, running: &'a RunningQube) {
         let image = self.expected_image(qube);
         let new_image = matches!(image, ExpectedImage::New);
-        let lag = lag(running, qube, image, &self.observed.machine.live);
+        let revisions = &self.observed.machine.revisions;
+        let root = expected_root(self.desired, revisions, qube, image);
+        let lag = lag(running, qube, root, &self.observed.machine.live);
         if !lag.restart.is_empty() {
             let why = lag.restart.join(", ");
             match self.options.restarts {

@@ -89,11 +89,10 @@ async fn a_volume_is_set_aside_brought_back_and_destroyed() {
     }
     assert!(storage.retired_volumes().await.unwrap().is_empty());
     // Nothing is left of either place.
-    let left = fs::read_dir(dir.path().join("state/volumes")).unwrap();
-    assert_eq!(
-        left.map(|e| e.unwrap().file_name()).collect::<Vec<_>>(),
-        [".retired"]
-    );
+    for (folder, expect) in [("", 2), (".retired", 0), (".revisions", 0)] {
+        let left = fs::read_dir(dir.path().join("state/volumes").join(folder)).unwrap();
+        assert_eq!(left.count(), expect, "{folder}");
+    }
 }
 
 #[tokio::test]
@@ -235,7 +234,7 @@ async fn a_root_that_is_kept_begins_as_the_image_and_goes_its_own_way() {
     // What a crash left before the root had begun counts for nothing.
     fs::write(made.path.with_file_name(".new-root.img"), "half").unwrap();
     fs::create_dir(made.path.with_file_name(".new-root.boot")).unwrap();
-    let own = storage.own_root(&volume, &one.digest).await.unwrap();
+    let own = storage.own_root(&volume, &one.digest, None).await.unwrap();
     let ImageRoot::Disk(own) = own else {
         panic!("{own:?}")
     };
@@ -249,7 +248,7 @@ async fn a_root_that_is_kept_begins_as_the_image_and_goes_its_own_way() {
     real_disk(dir.path(), "two");
     let two = storage.renew_image(&source, &|_| {}).await.unwrap();
     for tag in ["7", "8"] {
-        let now = storage.own_root(&volume, &two.digest).await.unwrap();
+        let now = storage.own_root(&volume, &two.digest, None).await.unwrap();
         assert_eq!(now, ImageRoot::Disk(own.clone()));
         assert!(dump(&made.path).contains("one"));
         let kernel = fs::read(own.kernel.as_ref().unwrap()).unwrap();
@@ -262,7 +261,7 @@ async fn a_root_that_is_kept_begins_as_the_image_and_goes_its_own_way() {
     storage.retire_volume(&volume, "9").await.unwrap();
     storage.purge_volume(&volume, "9").await.unwrap();
     storage.create_volume(&volume, Mib(9)).await.unwrap();
-    let now = storage.own_root(&volume, &two.digest).await.unwrap();
+    let now = storage.own_root(&volume, &two.digest, None).await.unwrap();
     assert_eq!(now, ImageRoot::Disk(own));
     assert!(dump(&made.path).contains("two"));
 }
@@ -275,12 +274,18 @@ async fn a_root_that_the_image_does_not_fit_is_refused_and_stays_blank() {
     let image = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
     let volume = id("work:root");
     let made = storage.create_volume(&volume, Mib(3)).await.unwrap();
-    let error = storage.own_root(&volume, &image.digest).await.unwrap_err();
+    let error = storage
+        .own_root(&volume, &image.digest, None)
+        .await
+        .unwrap_err();
     insta::assert_snapshot!(error, @"volume `work:root` has 3 MiB, and the disk of its template takes 4 MiB: give it at least that `size`");
     assert_eq!(fs::metadata(&made.path).unwrap().blocks(), 0);
     // With the size that it asks for it begins.
     storage.resize_volume(&volume, Mib(4)).await.unwrap();
-    storage.own_root(&volume, &image.digest).await.unwrap();
+    storage
+        .own_root(&volume, &image.digest, None)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -312,5 +317,73 @@ async fn sources_that_are_no_disk_are_refused_with_the_reason() {
     template folder `/no/such` does not exist
     ");
     let left = fs::read_dir(dir.path().join("state/templates")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[tokio::test]
+async fn a_root_is_published_as_a_disk_with_its_kernel_and_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = open(dir.path());
+    let source = real_disk(dir.path(), "one");
+    let image = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    let (root, app) = (id("tools:root"), QubeName::new("app").unwrap());
+    let made = storage.create_volume(&root, Mib(9)).await.unwrap();
+    assert_eq!(storage.publish_root(&root).await.unwrap(), None);
+    assert_eq!(storage.template_root(&root, &app).await.unwrap(), None);
+    storage.own_root(&root, &image.digest, None).await.unwrap();
+    assert_eq!(storage.template_root(&root, &app).await.unwrap(), None);
+    let write = |text: &[u8]| {
+        use std::os::unix::fs::FileExt;
+        let disk = fs::File::options().write(true).open(&made.path).unwrap();
+        disk.write_all_at(text, 8 << 20).unwrap();
+    };
+    let read = |disk: &Path| fs::read(disk).unwrap()[8 << 20..][..3].to_vec();
+    for (number, text) in (1..).zip([b"one", b"two"]) {
+        write(text);
+        let published = storage.publish_root(&root).await.unwrap().unwrap();
+        assert_eq!(published.number, number);
+    }
+    write(b"lost");
+    let newest = storage.template_root(&root, &app).await.unwrap();
+    let Some((held, ImageRoot::Disk(disk))) = newest else {
+        panic!("{newest:?}")
+    };
+    let path = disk.disk.as_ref().unwrap();
+    assert_eq!((held.number, read(path).as_slice()), (2, &b"two"[..]));
+    assert!(
+        fs::metadata(path).unwrap().blocks() * 512 < 8 << 20,
+        "it is not sparse"
+    );
+    assert_eq!(fs::read(disk.kernel.unwrap()).unwrap(), b"one");
+    assert_eq!(disk.initrd, None);
+
+    let back = storage.revert_root(&root, Some(1)).await.unwrap();
+    assert_eq!(back.number, 3);
+    assert_eq!(read(&made.path), b"one");
+    let keep = BTreeMap::from([(root.qube.clone(), 0)]);
+    storage.prune_revisions(&keep).await.unwrap();
+    let numbers = async || {
+        let list = storage.revisions().await.unwrap().remove(&root.qube);
+        let list = list.unwrap_or_default();
+        list.iter().map(|info| info.id.number).collect::<Vec<_>>()
+    };
+    assert_eq!(numbers().await, [2, 3]);
+    let error = storage.revert_root(&root, Some(1)).await.unwrap_err();
+    assert_eq!(error.to_string(), "the root of `tools` has no revision 1");
+    // A root of its own that begins as this one is a copy.
+    let alone = id("alone:root");
+    let copy = storage.create_volume(&alone, Mib(9)).await.unwrap();
+    storage
+        .own_root(&alone, &image.digest, Some(&root))
+        .await
+        .unwrap();
+    assert_eq!(read(&copy.path), b"one");
+    storage.release_revision(&app);
+    storage.prune_revisions(&keep).await.unwrap();
+    assert_eq!(numbers().await, [3]);
+
+    storage.retire_volume(&root, "7").await.unwrap();
+    storage.purge_volume(&root, "7").await.unwrap();
+    let left = fs::read_dir(dir.path().join("state/volumes/.revisions")).unwrap();
     assert_eq!(left.count(), 0);
 }

@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Mib;
+use uuid::Uuid;
 
 use super::super::{StorageError, VolumeId, VolumeInfo, failed, folder, tree};
-use crate::whole_file;
+use crate::hypervisor::ROOT_VOLUME;
+use crate::whole_file::{self, Lasting};
 
 /// What a volume's file name ends in.
 const END: &str = ".img";
 
 /// What is in place of that for the kernel that goes with a root.
 const BOOT: &str = "boot";
+
+/// File beside that kernel with the identity of the root.
+const ROOT_ID: &str = "root.id";
 
 /// What a volume's name begins with while it is being made; no volume's own does.
 const UNFINISHED: &str = ".new-";
@@ -157,6 +162,65 @@ impl Volumes {
     /// Folder of the kernel that goes with a root; there once the root has begun.
     pub(super) fn boot(&self, id: &VolumeId) -> PathBuf {
         self.path(id).with_extension(BOOT)
+    }
+
+    /// Gives the root whose kernel is in `boot` its identity.
+    pub(super) fn name_root(boot: &Path, root: Uuid) -> Result<(), StorageError> {
+        let path = boot.join(ROOT_ID);
+        whole_file::replace(&path, root.to_string().as_bytes(), 0o600, Lasting::Always)
+            .map_err(|error| failed(&path, "naming root", error.into()))
+    }
+
+    /// The identity of the root in a volume; none before its first start.
+    pub(super) fn root(&self, id: &VolumeId) -> Result<Option<Uuid>, StorageError> {
+        id.check()?;
+        Self::root_in(&self.boot(id))
+    }
+
+    fn root_in(boot: &Path) -> Result<Option<Uuid>, StorageError> {
+        if !boot.is_dir() {
+            return Ok(None);
+        }
+        let path = boot.join(ROOT_ID);
+        match fs::read_to_string(&path) {
+            Ok(text) => {
+                let root = text.parse().map_err(io::Error::other);
+                root.map(Some)
+                    .map_err(|error| failed(&path, "understanding", error))
+            }
+            // It began before roots had one.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let root = Uuid::new_v4();
+                Self::name_root(boot, root)?;
+                Ok(Some(root))
+            }
+            Err(error) => Err(failed(&path, "reading", error)),
+        }
+    }
+
+    /// All roots that have begun.
+    pub(super) fn begun(&self) -> Result<Vec<(VolumeId, Uuid)>, StorageError> {
+        let mut found = Vec::new();
+        for folder in entries(&self.root)? {
+            if let Some(qube) = name(&folder).and_then(|name| QubeName::new(name).ok()) {
+                let volume = ROOT_VOLUME.to_owned();
+                let id = VolumeId { qube, volume };
+                if self.path(&id).is_file() {
+                    found.extend(self.root(&id)?.map(|root| (id, root)));
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same, also of volumes that are set aside.
+    pub(super) fn all_begun(&self) -> Result<Vec<(VolumeId, Uuid)>, StorageError> {
+        let mut found = self.begun()?;
+        for (id, tag) in self.retired()? {
+            let boot = self.retired_path(&id, &tag).with_extension(BOOT);
+            found.extend(Self::root_in(&boot)?.map(|root| (id, root)));
+        }
+        Ok(found)
     }
 
     fn rename(&self, from: &Path, to: &Path, doing: &str) -> Result<(), StorageError> {

@@ -20,7 +20,7 @@ fn config(dir: &Path) -> Config {
 fn id(text: &str) -> VolumeId {
     let (qube, volume) = text.split_once(':').unwrap();
     VolumeId {
-        qube: bulkhead_model::name::QubeName::new(qube).unwrap(),
+        qube: QubeName::new(qube).unwrap(),
         volume: volume.into(),
     }
 }
@@ -419,4 +419,141 @@ fn a_full_disk_is_told_as_such() {
         error.to_string(),
         "no space left in `/x` while creating volume; free some on that disk, then try again"
     );
+}
+
+/// A storage in which the root of `tools` has begun, with that volume, and the image it began as.
+async fn with_root(dir: &Path) -> (DirStorage, VolumeId, ImageDigest) {
+    let storage = open(dir);
+    let source = template(dir, "debian");
+    let image = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    let root = id("tools:root");
+    storage.create_volume(&root, Mib(9)).await.unwrap();
+    let own = storage.own_root(&root, &image.digest, None).await.unwrap();
+    assert!(matches!(own, ImageRoot::Folder(_)), "{own:?}");
+    (storage, root, image.digest)
+}
+
+/// Where the qube of the root writes to.
+fn upper(dir: &Path) -> std::path::PathBuf {
+    dir.join("state/volumes/tools/root/upper")
+}
+
+/// What a qube that is based on the one with the root finds in the file `f`.
+async fn found(storage: &DirStorage, root: &VolumeId) -> String {
+    let app = QubeName::new("app").unwrap();
+    let newest = storage.template_root(root, &app).await.unwrap();
+    storage.release_revision(&app);
+    let Some((_, ImageRoot::Layer { tree, over })) = newest else {
+        return "the image".to_owned();
+    };
+    assert!(matches!(*over, ImageRoot::Folder(_)));
+    fs::read_to_string(tree.join("f")).unwrap()
+}
+
+fn wrote(dir: &Path, text: &str) {
+    fs::create_dir_all(upper(dir)).unwrap();
+    fs::write(upper(dir).join("f"), text).unwrap();
+}
+
+#[tokio::test]
+async fn a_root_is_published_whole_wherever_the_daemon_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, root, _) = with_root(dir.path()).await;
+    assert_eq!(found(&storage, &root).await, "the image");
+    wrote(dir.path(), "one");
+    let first = storage.publish_root(&root).await.unwrap().unwrap();
+    assert_eq!((first.number, upper(dir.path()).exists()), (1, false));
+    assert_eq!(found(&storage, &root).await, "one");
+    let another = "f".repeat(64).parse().unwrap();
+    let own = storage.own_root(&root, &another, None).await.unwrap();
+    assert!(matches!(own, ImageRoot::Layer { .. }));
+    let place = dir
+        .path()
+        .join("state/volumes/.revisions")
+        .join(first.root.to_string());
+
+    // Set aside, and no more: it was a clean stop.
+    wrote(dir.path(), "two");
+    fs::rename(upper(dir.path()), place.join(".sealing-2")).unwrap();
+    fs::create_dir_all(place.join(".new-2/layer/half")).unwrap();
+    let storage = open(dir.path());
+    assert_eq!(found(&storage, &root).await, "two");
+    // Published, and not cleared up: nothing is published twice, or written to again.
+    fs::create_dir(place.join(".sealing-2")).unwrap();
+    fs::hard_link(place.join("2/layer/f"), place.join(".sealing-2/f")).unwrap();
+    drop(storage);
+    let storage = open(dir.path());
+    assert_eq!(found(&storage, &root).await, "two");
+    let list = &storage.revisions().await.unwrap()[&root.qube];
+    assert_eq!(
+        list.iter().map(|info| info.id.number).collect::<Vec<_>>(),
+        [1, 2]
+    );
+    assert!(!place.join(".sealing-2").exists() && !upper(dir.path()).exists());
+}
+
+#[tokio::test]
+async fn a_root_that_cannot_be_published_stays_as_it_is_and_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, root, _) = with_root(dir.path()).await;
+    wrote(dir.path(), "one");
+    storage.publish_root(&root).await.unwrap();
+    wrote(dir.path(), "two");
+    let mut deep = upper(dir.path());
+    deep.extend(vec!["d"; 300]);
+    fs::create_dir_all(&deep).unwrap();
+    fs::set_permissions(upper(dir.path()), fs::Permissions::from_mode(0o500)).unwrap();
+    let before = storage.warnings().await.unwrap();
+    let error = storage.publish_root(&root).await.unwrap_err();
+    assert!(error.to_string().contains(".sealing-2"), "{error}");
+    assert_eq!(found(&storage, &root).await, "one");
+    assert!(deep.exists());
+    let told = storage.warnings().await.unwrap();
+    let new: Vec<_> = told.iter().filter(|line| !before.contains(line)).collect();
+    assert!(new[0].contains("The root of tools as it was"), "{new:?}");
+    assert!(new[0].contains("nested more than 200 deep"), "{new:?}");
+    fs::remove_dir_all(upper(dir.path()).join("d")).unwrap();
+    storage.publish_root(&root).await.unwrap();
+    assert_eq!(found(&storage, &root).await, "two");
+    assert_eq!(storage.warnings().await.unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_root_keeps_its_image_and_a_new_one_under_its_name_has_nothing_of_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (storage, root, image) = with_root(dir.path()).await;
+    let below = storage.images_below().await.unwrap();
+    assert!(below.len() == 1 && below.contains(&image), "{below:?}");
+    let source = template(dir.path(), "another");
+    let other = storage.ensure_image(&source, None, &|_| {}).await.unwrap();
+    let of = storage.image_root(&image).await.unwrap();
+    let own = storage.own_root(&root, &other.digest, None).await.unwrap();
+    assert_eq!(own, of);
+    wrote(dir.path(), "one");
+    storage.resize_volume(&root, Mib(10)).await.unwrap();
+    let first = storage.publish_root(&root).await.unwrap().unwrap();
+    let app = QubeName::new("app").unwrap();
+    storage.template_root(&root, &app).await.unwrap();
+    storage.retire_volume(&root, "7").await.unwrap();
+    assert_eq!(storage.images_below().await.unwrap().len(), 1);
+    let none = BTreeMap::new();
+    storage.prune_revisions(&none).await.unwrap();
+    storage.restore_volume(&root, "7").await.unwrap();
+    assert_eq!(found(&storage, &root).await, "one");
+
+    storage.template_root(&root, &app).await.unwrap();
+    storage.retire_volume(&root, "8").await.unwrap();
+    storage.purge_volume(&root, "8").await.unwrap();
+    storage.create_volume(&root, Mib(9)).await.unwrap();
+    let layer = dir
+        .path()
+        .join("state/volumes/.revisions")
+        .join(first.root.to_string());
+    assert!(layer.exists(), "one runs on it");
+    let own = storage.own_root(&root, &other.digest, None).await.unwrap();
+    assert_eq!(own, storage.image_root(&other.digest).await.unwrap());
+    storage.release_revision(&app);
+    assert_eq!(found(&storage, &root).await, "the image");
+    storage.prune_revisions(&none).await.unwrap();
+    assert!(!layer.exists());
 }

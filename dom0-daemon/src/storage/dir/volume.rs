@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::Mib;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
-use super::super::{StorageError, VolumeId, VolumeInfo, failed, folder, tree};
+use super::super::{ImageDigest, StorageError, VolumeId, VolumeInfo, failed, folder, tree};
+use crate::hypervisor::ROOT_VOLUME;
 use crate::whole_file::{self, Lasting};
 
 const RETIRED: &str = ".retired";
@@ -20,9 +22,20 @@ pub(super) struct Volumes {
 }
 
 /// What is known of a volume beside its tree.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Record {
     size: Mib,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    began: Option<Began>,
+}
+
+/// What a root that a qube keeps began as.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Began {
+    /// Names it, for its revisions.
+    pub(super) root: Uuid,
+    /// What it lies over, whatever its template is by now.
+    pub(super) image: ImageDigest,
 }
 
 impl Volumes {
@@ -87,7 +100,7 @@ impl Volumes {
     fn make(&self, id: &VolumeId, size: Mib, path: &Path) -> Result<(), StorageError> {
         let folder = path.parent().unwrap_or(path);
         folder::make(folder)?;
-        self.record(id, size)?;
+        self.record(id, &Record { size, began: None })?;
         fs::DirBuilder::new()
             .mode(0o700)
             .create(path)
@@ -98,10 +111,49 @@ impl Volumes {
     pub(super) fn resize(&self, id: &VolumeId, size: Mib) -> Result<VolumeInfo, StorageError> {
         let mut info = self.get(id)?;
         if info.size != size {
-            self.record(id, size)?;
+            let record = read(&self.record_path(id))?;
+            self.record(id, &Record { size, ..record })?;
             info.size = size;
         }
         Ok(info)
+    }
+
+    /// What the root in a volume began as; none before its first start.
+    pub(super) fn began(&self, id: &VolumeId) -> Result<Option<Began>, StorageError> {
+        id.check()?;
+        Ok(read(&self.record_path(id))?.began)
+    }
+
+    /// Records what the root in a volume begins as.
+    pub(super) fn begin(&self, id: &VolumeId, began: Began) -> Result<(), StorageError> {
+        let size = self.get(id)?.size;
+        let began = Some(began);
+        self.record(id, &Record { size, began })
+    }
+
+    /// What all roots began as that have.
+    pub(super) fn begun(&self) -> Result<Vec<(VolumeId, Began)>, StorageError> {
+        let mut found = Vec::new();
+        for (qube, path) in named_dirs(&self.root)? {
+            if let Ok(qube) = QubeName::new(qube)
+                && path.join(ROOT_VOLUME).is_dir()
+            {
+                let volume = ROOT_VOLUME.to_owned();
+                let id = VolumeId { qube, volume };
+                found.extend(self.began(&id)?.map(|began| (id, began)));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The same, also of volumes that are set aside.
+    pub(super) fn all_begun(&self) -> Result<Vec<(VolumeId, Began)>, StorageError> {
+        let mut found = self.begun()?;
+        for (id, tag) in self.retired()? {
+            let (_, record) = self.retired_paths(&id, &tag);
+            found.extend(read(&record)?.began.map(|began| (id, began)));
+        }
+        Ok(found)
     }
 
     pub(super) fn retire(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
@@ -173,15 +225,7 @@ impl Volumes {
     }
 
     fn info(&self, id: VolumeId, path: PathBuf) -> Result<VolumeInfo, StorageError> {
-        let record = self.record_path(&id);
-        let text = match fs::read(&record) {
-            Ok(text) => text,
-            // A folder that somebody put here by hand is a volume of unknown size.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => br#"{"size":0}"#.to_vec(),
-            Err(error) => return Err(failed(&record, "reading", error)),
-        };
-        let parsed: Record = serde_json::from_slice(&text)
-            .map_err(|error| failed(&record, "understanding", io::Error::other(error)))?;
+        let parsed = read(&self.record_path(&id))?;
         Ok(VolumeInfo {
             id,
             size: parsed.size,
@@ -190,12 +234,12 @@ impl Volumes {
         })
     }
 
-    fn record(&self, id: &VolumeId, size: Mib) -> Result<(), StorageError> {
+    fn record(&self, id: &VolumeId, record: &Record) -> Result<(), StorageError> {
         let path = self.record_path(id);
-        let text = serde_json::to_vec(&Record { size })
+        let text = serde_json::to_vec(record)
             .map_err(|error| failed(&path, "describing", io::Error::other(error)))?;
         whole_file::replace(&path, &text, 0o600, Lasting::Always)
-            .map_err(|error| failed(&path, "recording the size of a volume in", error.into()))
+            .map_err(|error| failed(&path, "describing a volume in", error.into()))
     }
 
     fn path(&self, id: &VolumeId) -> PathBuf {
@@ -215,6 +259,18 @@ impl Volumes {
             folder.join(format!(".{id}.json")),
         )
     }
+}
+
+/// Reads the record of a volume.
+fn read(path: &Path) -> Result<Record, StorageError> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        // A folder that somebody put here by hand is a volume of unknown size.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Record::default()),
+        Err(error) => return Err(failed(path, "reading", error)),
+    };
+    serde_json::from_slice(&text)
+        .map_err(|error| failed(path, "understanding", io::Error::other(error)))
 }
 
 /// Folders in `path` that are not hidden; a folder that is not there has none.

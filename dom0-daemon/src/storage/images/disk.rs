@@ -56,13 +56,37 @@ pub(super) async fn take(from: &Path, to: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
-/// Makes `to` the root of a qube that keeps it, as `image` is.
-pub(in crate::storage) async fn begin_root(image: &Path, to: &Path) -> Result<(), StorageError> {
-    copy(image, to).await?;
-    // Images have none, because what is written over them never outlives a start.
-    let mut journal = Command::new("tune2fs");
-    journal.args(["-O", "has_journal", "--"]).arg(to);
-    run("tune2fs", &mut journal, to, "making a root").await
+/// Whether a disk has a journal. Images have none, because what is written over them never outlives
+/// a start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::storage) enum Journal {
+    /// It has.
+    Has,
+    /// It gets one.
+    Add,
+}
+
+/// Makes `to` the root of a qube that keeps it, as the disk `from` is.
+pub(in crate::storage) async fn begin_root(
+    from: &Path,
+    to: &Path,
+    journal: Journal,
+) -> Result<(), StorageError> {
+    copy(from, to).await?;
+    if journal == Journal::Has {
+        return Ok(());
+    }
+    let mut add = Command::new("tune2fs");
+    add.args(["-O", "has_journal", "--"]).arg(to);
+    run("tune2fs", &mut add, to, "making a root").await
+}
+
+/// Copies the disk, kernel and initrd of `from` into the folder `to`.
+pub(in crate::storage) async fn copy_all(from: &DiskRoot, to: &Path) -> Result<(), StorageError> {
+    if let Some(disk) = &from.disk {
+        copy(disk, &to.join(ROOT)).await?;
+    }
+    take_boot(from, to).await
 }
 
 /// Copies the kernel and initrd of `image` into the folder `to`.

@@ -1,0 +1,131 @@
+//! Roots that qubes keep, and start from: what a template qube's root was at its last clean stop is
+//! what the qubes based on it start from.
+
+use std::collections::BTreeMap;
+
+use bulkhead_api::qube::QubeState;
+use bulkhead_model::name::QubeName;
+use bulkhead_model::qube::{Description, Qube, QubeKind};
+use bulkhead_wire::causes::chain;
+
+use super::{Inner, Run};
+use crate::hypervisor::ROOT_VOLUME;
+use crate::lock::template_qube_of;
+use crate::storage::{ImageDigest, ImageRoot, RevisionId, StorageError, VolumeId};
+
+/// Names the volume of a qube's own root.
+fn root_of(qube: &QubeName) -> VolumeId {
+    VolumeId {
+        qube: qube.clone(),
+        volume: ROOT_VOLUME.to_owned(),
+    }
+}
+
+/// How many earlier revisions each root has that others start from.
+fn kept(description: &Description) -> BTreeMap<QubeName, u32> {
+    let qubes = description.qubes.values();
+    let roots = qubes.filter_map(|qube| {
+        let volume = qube.volumes.get(ROOT_VOLUME)?;
+        let published = qube.kind == QubeKind::Template;
+        Some((
+            qube.name.clone(),
+            if published {
+                volume.revisions_to_keep
+            } else {
+                0
+            },
+        ))
+    });
+    roots.collect()
+}
+
+impl Inner {
+    /// The template qube, by what is declared now.
+    fn template_qube(&self, qube: &Qube) -> Option<QubeName> {
+        let state = self.state();
+        template_qube_of(state.description()?, qube).cloned()
+    }
+
+    /// The root of a qube that keeps its own.
+    pub(super) async fn own_root(
+        &self,
+        qube: &Qube,
+        image: &ImageDigest,
+    ) -> Result<ImageRoot, StorageError> {
+        let template = self.template_qube(qube).as_ref().map(root_of);
+        let id = root_of(&qube.name);
+        self.storage.own_root(&id, image, template.as_ref()).await
+    }
+
+    /// The root of a qube that keeps none, and which revision that is.
+    pub(super) async fn root_for(
+        &self,
+        qube: &Qube,
+        image: &ImageDigest,
+    ) -> Result<(ImageRoot, Option<RevisionId>), StorageError> {
+        if let Some(template) = self.template_qube(qube) {
+            let id = root_of(&template);
+            if let Some((revision, root)) = self.storage.template_root(&id, &qube.name).await? {
+                return Ok((root, Some(revision)));
+            }
+        }
+        Ok((self.storage.image_root(image).await?, None))
+    }
+
+    /// A qube does not run, or did not come up: what it would have run on is free.
+    pub(super) fn let_go(&self, name: &QubeName) {
+        self.storage.release_revision(name);
+    }
+
+    /// The same, and removes what nobody needs any more.
+    pub(super) fn root_unused(&self, run: &Run) {
+        self.let_go(&run.name);
+        if let (Some(_), Some(inner)) = (run.revision, self.own()) {
+            tokio::spawn(async move { inner.tidy_revisions().await });
+        }
+    }
+
+    /// Makes what a template qube has written the root that others start from. What fails is
+    /// logged and told as a warning: the qube has stopped, and its next stop tries again.
+    pub(super) async fn publish_root(&self, run: &Run) {
+        let published = {
+            let state = self.state();
+            let spec = state.qubes.get(&run.name).and_then(|e| e.spec.as_ref());
+            spec.is_some_and(|qube| {
+                qube.kind == QubeKind::Template && qube.volumes.contains_key(ROOT_VOLUME)
+            })
+        };
+        if !published {
+            return;
+        }
+        // That may take a while, and its domain is gone.
+        self.set_state(&run.name, QubeState::Stopping);
+        match self.storage.publish_root(&root_of(&run.name)).await {
+            Ok(Some(revision)) => {
+                tracing::info!(qube = %run.name, revision = revision.number, "root published");
+            }
+            Ok(None) => {}
+            Err(error) => {
+                let error = chain(&error);
+                tracing::error!(qube = %run.name, error, "its root is not published");
+            }
+        }
+        self.tidy_revisions().await;
+    }
+
+    /// Removes revisions beyond those to keep, and looks at which there are.
+    pub(super) async fn tidy_revisions(&self) {
+        let keep = self.state().description().map(|d| kept(d));
+        if let Some(keep) = keep
+            && let Err(error) = self.storage.prune_revisions(&keep).await
+        {
+            tracing::warn!(error = chain(&error), "revisions of roots stay behind");
+        }
+        match self.storage.revisions().await {
+            Ok(revisions) => self.state().revisions = revisions,
+            Err(error) => {
+                tracing::error!(error = chain(&error), "cannot see the revisions of roots");
+            }
+        }
+    }
+}
