@@ -172,6 +172,12 @@ pub enum MachineError {
     /// It must run for that.
     #[error("qube `{0}` does not run")]
     NotRunning(QubeName),
+    /// It must not run for that.
+    #[error("qube `{0}` runs")]
+    Runs(QubeName),
+    /// Nothing starts from its root.
+    #[error("qube `{0}` is not of kind `Template`, so its root has no revisions")]
+    NoTemplateQube(QubeName),
     /// Others that run have their network from it.
     #[error("qube `{name}` provides network to {}, which run", list(.by))]
     InUse {

@@ -15,7 +15,6 @@ use bulkhead_api::qube::{QubeInfo, TemplateRoot};
 use bulkhead_model::qube::{Mib, Qube, QubeKind, Volume};
 use bulkheadd::machine::Machine;
 use bulkheadd::runtime::Dependents;
-use bulkheadd::storage::Storage;
 use world::{World, eventually, name, qube};
 
 /// A template qube whose root has as many earlier revisions.
@@ -230,24 +229,28 @@ async fn a_root_goes_back_to_an_earlier_revision() {
     for text in ["one", "two", "three"] {
         install(&world, &format!("echo {text} > /usr/installed")).await;
     }
-    let root = bulkheadd::storage::VolumeId {
-        qube: name("tools"),
-        volume: "root".to_owned(),
-    };
+    let revert = async |qube: &str, to| world.runtime.revert_root(&name(qube), to).await;
     must(&world, "tools", "echo lost > /usr/installed").await;
     kill(&world, "tools").await;
-    let back = world.storage.revert_root(&root, None).await.unwrap();
-    assert_eq!(back.number, 4);
+    let back = revert("tools", None).await.unwrap();
+    assert_eq!((back.to, back.revision), (2, 4));
     assert_eq!(finds(&world, "app").await, "two");
     assert_eq!(finds(&world, "tools").await, "two");
+    let refused = async |qube, to| revert(qube, to).await.unwrap_err().to_string();
+    assert_eq!(refused("tools", None).await, "qube `tools` runs");
     stop(&world, "tools").await;
-    let back = world.storage.revert_root(&root, Some(1)).await.unwrap();
-    assert_eq!(back.number, 6);
+    let back = revert("tools", Some(1)).await.unwrap();
+    assert_eq!((back.to, back.revision), (1, 6));
     stop(&world, "app").await;
     assert_eq!(finds(&world, "app").await, "one");
-    let refused = world.storage.revert_root(&root, Some(77)).await;
-    let said = refused.unwrap_err().to_string();
+    let error = revert("tools", Some(77)).await.unwrap_err();
+    let said = std::error::Error::source(&error).unwrap().to_string();
     assert_eq!(said, "the root of `tools` has no revision 77");
+    let said = refused("app", None).await;
+    assert_eq!(
+        said,
+        "qube `app` is not of kind `Template`, so its root has no revisions"
+    );
     assert_eq!(revisions(&world), [1, 2, 3, 4, 5, 6]);
 }
 

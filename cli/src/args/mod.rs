@@ -22,8 +22,8 @@ pub(crate) use policy::{
     PolicyListArgs, SimulateArgs, TestArgs,
 };
 pub(crate) use qubes::{
-    ConsoleArgs, InfoArgs, Json, KillArgs, LogsArgs, LsArgs, QubeNames, RestartArgs, SomeQubes,
-    StartArgs, StopArgs,
+    ConsoleArgs, InfoArgs, Json, KillArgs, LogsArgs, LsArgs, QubeNames, RestartArgs, RevertArgs,
+    SomeQubes, StartArgs, StopArgs,
 };
 
 /// Printed below the help of the whole command and in its man page.
@@ -146,6 +146,8 @@ pub(crate) enum Command {
     Unpause(QubeNames),
     /// Stop qubes and start them again
     Restart(RestartArgs),
+    /// Take the root of a template qube back to an earlier revision
+    Revert(RevertArgs),
     /// Follow what a qube writes to its console
     Console(ConsoleArgs),
     /// Show the console log of a qube, or the log of the daemon

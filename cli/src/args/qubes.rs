@@ -100,6 +100,24 @@ pub(crate) struct QubeNames {
 
 #[derive(Debug, Args)]
 #[command(
+    after_help = "The qube must not run. Qubes based on it start from the same; those that run go \
+on with what they have. What the qube wrote since it last stopped in order is lost. `bulkhead info QUBE` \
+lists the revisions.\n\n  bulkhead revert tools\n  bulkhead revert tools 3"
+)]
+pub(crate) struct RevertArgs {
+    /// The template qube
+    #[arg(value_name = "QUBE")]
+    pub(crate) qube: String,
+    /// Number of the revision [default: the one before the newest]
+    #[arg(value_name = "REVISION", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) revision: Option<u64>,
+    /// Print what was done as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
     after_help = "It ends when the qube does, or with Ctrl-C. Nothing typed reaches the qube: \
 use `bulkhead run` for that."
 )]

@@ -17,6 +17,7 @@ mod logs;
 mod ls;
 mod meta;
 mod policy;
+mod revert;
 mod schema;
 mod status;
 
@@ -57,6 +58,7 @@ pub(crate) fn run(command: Command, global: &Global) -> Result<Exit, Failure> {
             };
             lifecycle::simple(global, change, args.qubes)
         }
+        Command::Revert(args) => with_client(global, |client| revert::revert(client, args)),
         Command::Console(args) => with_client(global, |client| logs::console(client, args)),
         Command::Logs(args) => with_client(global, |client| logs::logs(client, args)),
         Command::Run(args) => call::run(global, args),

@@ -316,6 +316,10 @@ impl Manager {
         self.json("info", qube)
     }
 
+    fn revert(&self, qube: &str, revision: u64) -> Result<String, ApiError> {
+        self.json("revert", &format!("{qube} {revision}"))
+    }
+
     fn start(&self, qube: &str) -> Result<(), ApiError> {
         self.simple("start", qube)
     }

@@ -47,6 +47,7 @@ fn of_the_whole() {
       pause        Freeze qubes
       unpause      Let frozen qubes go on
       restart      Stop qubes and start them again
+      revert       Take the root of a template qube back to an earlier revision
       console      Follow what a qube writes to its console
       logs         Show the console log of a qube, or the log of the daemon
       run          Run a command in a qube
@@ -383,6 +384,27 @@ fn of_commands_about_qubes_that_run() {
 
     Options:
       -h, --help  Print help
+    ");
+    insta::assert_snapshot!(help(&["revert"]), @r"
+    Take the root of a template qube back to an earlier revision
+
+    Usage: bulkhead revert [OPTIONS] <QUBE> [REVISION]
+
+    Arguments:
+      <QUBE>      The template qube
+      [REVISION]  Number of the revision [default: the one before the newest]
+
+    Options:
+          --json  Print what was done as JSON
+      -h, --help  Print help
+
+
+    The qube must not run. Qubes based on it start from the same; those that run go on with what they
+    have. What the qube wrote since it last stopped in order is lost. `bulkhead info QUBE` lists the
+    revisions.
+
+      bulkhead revert tools
+      bulkhead revert tools 3
     ");
     insta::assert_snapshot!(help(&["restart"]), @r"
     Stop qubes and start them again

@@ -239,3 +239,20 @@ fn the_console_ends_with_its_qube() {
     [exit 1]
     ");
 }
+
+#[test]
+fn revert_tells_what_the_root_is_now() {
+    let reply = r#"{"qube":"tools","to":3,"revision":6}"#;
+    let fake = Fake::start(Script::default().reply("revert", reply));
+    insta::assert_snapshot!(fake.tell(&["revert", "tools"]), @"tools is as it was at revision 3; that is revision 6 now.");
+    insta::assert_snapshot!(fake.tell(&["revert", "tools", "3", "--json"]), @r#"
+    {
+      "qube": "tools",
+      "revision": 6,
+      "to": 3
+    }
+    "#);
+    assert_eq!(fake.asked(), ["revert tools 0", "revert tools 3"]);
+    let refused = fake.tell(&["revert", "tools", "0"]);
+    assert!(refused.contains("[exit 2]"), "{refused}");
+}

@@ -47,6 +47,10 @@ pub trait Manager1 {
     /// from what comes back.
     fn restart(&self, qube: &str, timeout_seconds: u32, force: bool) -> Result<(), ApiError>;
 
+    /// Takes the root of a template qube that does not run back to an earlier revision; 0 means the
+    /// one before the newest ([`crate::qube::Reverted`]).
+    fn revert(&self, qube: &str, revision: u64) -> Result<String, ApiError>;
+
     /// Runs a command in a qube, with the caller at the other end.
     fn run(&self, request: &RunRequest) -> Result<DataConnection, ApiError>;
 

@@ -113,6 +113,17 @@ pub struct TemplateRoot {
     pub outdated: bool,
 }
 
+/// What became of a root that went back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reverted {
+    /// Whose root.
+    pub qube: String,
+    /// The revision that it is as again.
+    pub to: u64,
+    /// The number that this has by now.
+    pub revision: u64,
+}
+
 /// What a root was at one clean stop of its qube.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Revision {

@@ -8,7 +8,7 @@ use bulkhead_api::ApiError;
 use bulkhead_api::call::{
     Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
 };
-use bulkhead_api::qube::{QubeInfo, QubeRow};
+use bulkhead_api::qube::{QubeInfo, QubeRow, Reverted};
 use bulkhead_model::name::QubeName;
 use serde_json::Value;
 use std::os::fd::OwnedFd;
@@ -51,6 +51,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     async fn pause(&self, qube: &QubeName) -> Result<(), ApiError>;
     /// Lets it go on.
     async fn unpause(&self, qube: &QubeName) -> Result<(), ApiError>;
+    /// Takes its root back to a revision, or to the one before the newest.
+    async fn revert(&self, qube: &QubeName, to: Option<u64>) -> Result<Reverted, ApiError>;
     /// Stops and starts it; no timeout means its own.
     async fn restart(
         &self,

@@ -146,6 +146,11 @@ impl Manager {
             .await
     }
 
+    async fn revert(&self, qube: String, revision: u64) -> Result<String, ApiError> {
+        let name = qube_name(&qube)?;
+        to_json(&self.backend.revert(&name, number(revision)).await?)
+    }
+
     async fn run(&self, request: RunRequest) -> Result<DataConnection, ApiError> {
         self.backend.run(request, &*caller()?).await
     }

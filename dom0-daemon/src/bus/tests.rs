@@ -12,7 +12,7 @@ use bulkhead_api::call::{
     Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
 };
 use bulkhead_api::event::Event;
-use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState};
+use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState, Reverted};
 use bulkhead_api::{ApiError, ErrorKind, Manager1Proxy};
 use bulkhead_model::name::QubeName;
 use futures_util::StreamExt;
@@ -90,6 +90,11 @@ impl Backend for Fake {
     }
     async fn unpause(&self, qube: &QubeName) -> Result<(), ApiError> {
         Err(missing(qube))
+    }
+    async fn revert(&self, qube: &QubeName, to: Option<u64>) -> Result<Reverted, ApiError> {
+        let to = to.ok_or_else(|| missing(qube))?;
+        let (qube, revision) = (qube.to_string(), to + 1);
+        Ok(Reverted { qube, to, revision })
     }
     async fn restart(
         &self,

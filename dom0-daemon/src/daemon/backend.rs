@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bulkhead_api::call::{
     Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
 };
-use bulkhead_api::qube::{QubeInfo, QubeRow};
+use bulkhead_api::qube::{QubeInfo, QubeRow, Reverted};
 use bulkhead_api::{ApiError, ErrorKind};
 use bulkhead_model::name::QubeName;
 use serde::Serialize;
@@ -121,6 +121,11 @@ impl Backend for Daemon {
 
     async fn unpause(&self, qube: &QubeName) -> Result<(), ApiError> {
         let done = self.runtime.set_paused(qube, false).await;
+        done.map_err(|error| translate::machine(&error))
+    }
+
+    async fn revert(&self, qube: &QubeName, to: Option<u64>) -> Result<Reverted, ApiError> {
+        let done = self.runtime.revert_root(qube, to).await;
         done.map_err(|error| translate::machine(&error))
     }
 

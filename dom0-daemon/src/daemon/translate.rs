@@ -8,6 +8,7 @@ use crate::hypervisor::HypervisorError;
 use crate::machine::MachineError;
 use crate::ops::OperationsError;
 use crate::runtime::RuntimeError;
+use crate::storage::StorageError;
 
 /// An operation was refused.
 pub(super) fn operations(error: &OperationsError) -> ApiError {
@@ -44,11 +45,17 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
     let kind = match error {
         MachineError::NoSuchQube(_) => ErrorKind::NotFound,
         MachineError::NotRunning(_)
+        | MachineError::Runs(_)
         | MachineError::InUse { .. }
         | MachineError::NoNetwork { .. }
         | MachineError::NotStartable { .. } => ErrorKind::WrongState,
         MachineError::Policy(_) => ErrorKind::Description,
+        MachineError::NoTemplateQube(_) => ErrorKind::Invalid,
         MachineError::Hypervisor { source, .. } => hypervisor(source),
+        MachineError::Storage {
+            source: StorageError::NoSuchRevision { .. } | StorageError::NothingEarlier(_),
+            ..
+        } => ErrorKind::NotFound,
         MachineError::Storage { .. } | MachineError::Io { .. } => ErrorKind::Host,
     };
     let made = ApiError::from_error(kind, error);
@@ -57,6 +64,11 @@ pub(super) fn machine(error: &MachineError) -> ApiError {
         MachineError::NotRunning(name) => {
             made.hint(format!("start it with `bulkhead start {name}`"))
         }
+        MachineError::Runs(name) => made.hint(format!("stop it with `bulkhead stop {name}`")),
+        MachineError::Storage {
+            name,
+            source: StorageError::NoSuchRevision { .. } | StorageError::NothingEarlier(_),
+        } => made.hint(format!("list them with `bulkhead info {name}`")),
         MachineError::InUse { .. } => made
             .hint("stop those first; `bulkhead stop` takes several and knows the order")
             .hint("or cut them off: the same command with `--force`"),

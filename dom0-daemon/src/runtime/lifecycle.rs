@@ -29,7 +29,7 @@ use super::start::blocks;
 use super::{Inner, Life, Run};
 use crate::hypervisor::{DomId, Ending, HypervisorError};
 use crate::machine::{LiveChange, MachineError, Reason, Stopped};
-use crate::storage::ImageDigest;
+use crate::storage::{ImageDigest, Reverted};
 
 /// Commands that may wait for one qube; each client of the daemon has at most a few.
 pub(super) const MAILBOX: usize = 64;
@@ -69,6 +69,11 @@ pub(crate) enum Command {
     Kill { reason: Reason, reply: Reply },
     /// Freeze or thaw it.
     SetPaused { paused: bool, reply: Reply },
+    /// Take its root back to a revision, or to the one before the newest.
+    Revert {
+        to: Option<u64>,
+        reply: oneshot::Sender<Result<Reverted, MachineError>>,
+    },
     /// Change it while it runs.
     Update { change: LiveChange, reply: Reply },
     /// What it has its network from has come or gone.
@@ -179,6 +184,13 @@ impl Owner {
             Command::Kill { reason, reply } => self.kill(reason, reply).await,
             Command::SetPaused { paused, reply } => {
                 let _ = reply.send(self.set_paused(paused).await);
+            }
+            Command::Revert { to, reply } => {
+                let reverted = match &self.run {
+                    Some(_) => Err(MachineError::Runs(self.name.clone())),
+                    None => self.inner.revert_root(&self.name, to).await,
+                };
+                let _ = reply.send(reverted);
             }
             Command::Update { change, reply } => {
                 let _ = reply.send(self.update(change).await);

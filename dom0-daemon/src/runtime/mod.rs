@@ -144,11 +144,11 @@ impl Inner {
         mailbox
     }
 
-    async fn ask(
+    async fn ask<T>(
         &self,
         name: &QubeName,
-        command: impl FnOnce(oneshot::Sender<Result<(), MachineError>>) -> Command,
-    ) -> Result<(), MachineError> {
+        command: impl FnOnce(oneshot::Sender<Result<T, MachineError>>) -> Command,
+    ) -> Result<T, MachineError> {
         let (reply, answer) = oneshot::channel();
         let mailbox = self.mailbox(name);
         // The task lives as long as the entry that the mailbox is from.

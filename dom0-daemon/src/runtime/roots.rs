@@ -8,10 +8,12 @@ use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Description, Qube, QubeKind};
 use bulkhead_wire::causes::chain;
 
-use super::{Inner, Run};
+use super::lifecycle::Command;
+use super::{Inner, Run, Runtime};
 use crate::hypervisor::ROOT_VOLUME;
 use crate::lock::template_qube_of;
-use crate::storage::{ImageDigest, ImageRoot, RevisionId, StorageError, VolumeId};
+use crate::machine::MachineError;
+use crate::storage::{ImageDigest, ImageRoot, Reverted, RevisionId, StorageError, VolumeId};
 
 /// Names the volume of a qube's own root.
 fn root_of(qube: &QubeName) -> VolumeId {
@@ -19,6 +21,11 @@ fn root_of(qube: &QubeName) -> VolumeId {
         qube: qube.clone(),
         volume: ROOT_VOLUME.to_owned(),
     }
+}
+
+/// Whether others start from a qube's root.
+fn is_published(qube: &Qube) -> bool {
+    qube.kind == QubeKind::Template && qube.volumes.contains_key(ROOT_VOLUME)
 }
 
 /// How many earlier revisions each root has that others start from.
@@ -91,9 +98,7 @@ impl Inner {
         let published = {
             let state = self.state();
             let spec = state.qubes.get(&run.name).and_then(|e| e.spec.as_ref());
-            spec.is_some_and(|qube| {
-                qube.kind == QubeKind::Template && qube.volumes.contains_key(ROOT_VOLUME)
-            })
+            spec.is_some_and(is_published)
         };
         if !published {
             return;
@@ -113,6 +118,20 @@ impl Inner {
         self.tidy_revisions().await;
     }
 
+    /// Takes the root of a qube that does not run back; called from its own task only.
+    pub(super) async fn revert_root(
+        &self,
+        name: &QubeName,
+        to: Option<u64>,
+    ) -> Result<Reverted, MachineError> {
+        let reverted = self.storage.revert_root(&root_of(name), to).await;
+        self.tidy_revisions().await;
+        reverted.map_err(|source| MachineError::Storage {
+            name: name.clone(),
+            source,
+        })
+    }
+
     /// Removes revisions beyond those to keep, and looks at which there are.
     pub(super) async fn tidy_revisions(&self) {
         let keep = self.state().description().map(|d| kept(d));
@@ -127,5 +146,31 @@ impl Inner {
                 tracing::error!(error = chain(&error), "cannot see the revisions of roots");
             }
         }
+    }
+}
+
+impl Runtime {
+    /// Takes the root of a template qube back to a revision, or to the one before the newest.
+    ///
+    /// # Errors
+    /// Where it is none, runs, or has no such revision.
+    pub async fn revert_root(
+        &self,
+        name: &QubeName,
+        to: Option<u64>,
+    ) -> Result<bulkhead_api::qube::Reverted, MachineError> {
+        let declared = self.inner.state().declared_qube(name).map(is_published);
+        match declared {
+            None => return Err(MachineError::NoSuchQube(name.clone())),
+            Some(false) => return Err(MachineError::NoTemplateQube(name.clone())),
+            Some(true) => {}
+        }
+        let ask = self.inner.ask(name, |reply| Command::Revert { to, reply });
+        let reverted = ask.await?;
+        Ok(bulkhead_api::qube::Reverted {
+            qube: name.to_string(),
+            to: reverted.to.number,
+            revision: reverted.now.number,
+        })
     }
 }

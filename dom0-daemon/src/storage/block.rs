@@ -22,8 +22,8 @@ use self::own_root::Roots;
 use super::images::Images;
 use super::revisions::Revisions;
 use super::{
-    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, RevisionId, RevisionInfo, Storage,
-    StorageError, VolumeId, VolumeInfo, blocking,
+    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, Reverted, RevisionId, RevisionInfo,
+    Storage, StorageError, VolumeId, VolumeInfo, blocking,
 };
 use crate::hypervisor::ROOT_VOLUME;
 
@@ -224,14 +224,12 @@ impl Storage for BlockStorage {
         published
     }
 
-    async fn revert_root(
-        &self,
-        id: &VolumeId,
-        to: Option<u64>,
-    ) -> Result<RevisionId, StorageError> {
+    async fn revert_root(&self, id: &VolumeId, to: Option<u64>) -> Result<Reverted, StorageError> {
         let root = self.roots.volumes.root(id)?;
         let list = root.map_or(Ok(Vec::new()), |root| self.roots.revisions.list(root))?;
-        own_root::revert(&self.roots, id, super::earlier(id, &list, to)?).await
+        let to = super::earlier(id, &list, to)?;
+        let now = own_root::revert(&self.roots, id, to).await?;
+        Ok(Reverted { to, now })
     }
 
     async fn revisions(&self) -> Result<BTreeMap<QubeName, Vec<RevisionInfo>>, StorageError> {

@@ -21,8 +21,8 @@ use self::own_root::Roots;
 use super::images::Images;
 use super::revisions::Revisions;
 use super::{
-    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, RevisionId, RevisionInfo, Storage,
-    StorageError, VolumeId, VolumeInfo, blocking,
+    Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, Reverted, RevisionId, RevisionInfo,
+    Storage, StorageError, VolumeId, VolumeInfo, blocking,
 };
 use crate::hypervisor::ROOT_VOLUME;
 
@@ -245,16 +245,14 @@ impl Storage for DirStorage {
         .await
     }
 
-    async fn revert_root(
-        &self,
-        id: &VolumeId,
-        to: Option<u64>,
-    ) -> Result<RevisionId, StorageError> {
+    async fn revert_root(&self, id: &VolumeId, to: Option<u64>) -> Result<Reverted, StorageError> {
         let id = id.clone();
         self.on_roots(move |roots| {
             let began = roots.volumes.began(&id)?;
             let list = began.map_or(Ok(Vec::new()), |began| roots.revisions.list(began.root))?;
-            roots.revert(&id, super::earlier(&id, &list, to)?)
+            let to = super::earlier(&id, &list, to)?;
+            let now = roots.revert(&id, to)?;
+            Ok(Reverted { to, now })
         })
         .await
     }

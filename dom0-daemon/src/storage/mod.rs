@@ -381,8 +381,7 @@ pub trait Storage: Send + Sync + Debug {
     async fn publish_root(&self, id: &VolumeId) -> Result<Option<RevisionId>, StorageError>;
     /// Makes the root in the volume `id`, whose qube does not run, what it was at an earlier
     /// revision (none: the one before the newest), as a new one.
-    async fn revert_root(&self, id: &VolumeId, to: Option<u64>)
-    -> Result<RevisionId, StorageError>;
+    async fn revert_root(&self, id: &VolumeId, to: Option<u64>) -> Result<Reverted, StorageError>;
     /// The revisions of each qube's root, oldest first.
     async fn revisions(&self) -> Result<BTreeMap<QubeName, Vec<RevisionInfo>>, StorageError>;
     /// Removes revisions that nobody runs on, beyond the newest and as many earlier ones as `keep`
@@ -416,6 +415,15 @@ async fn warnings(folder: &Path) -> Result<Vec<String>, StorageError> {
         Ok(low.into_iter().collect())
     })
     .await
+}
+
+/// A root that went back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reverted {
+    /// What it is as again.
+    pub to: RevisionId,
+    /// What that is called by now.
+    pub now: RevisionId,
 }
 
 /// The revision that a revert goes back to.

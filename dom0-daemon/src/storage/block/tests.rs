@@ -358,7 +358,7 @@ async fn a_root_is_published_as_a_disk_with_its_kernel_and_goes_back() {
     assert_eq!(disk.initrd, None);
 
     let back = storage.revert_root(&root, Some(1)).await.unwrap();
-    assert_eq!(back.number, 3);
+    assert_eq!((back.to.number, back.now.number), (1, 3));
     assert_eq!(read(&made.path), b"one");
     let keep = BTreeMap::from([(root.qube.clone(), 0)]);
     storage.prune_revisions(&keep).await.unwrap();
