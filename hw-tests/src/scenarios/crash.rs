@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::daemon::serve_echo;
-use super::running::{DESCRIPTION, TWO_QUBES, sh, system_with};
+use super::running::{DESCRIPTION, TWO_QUBES, both_run, sh, system_with};
 use super::traces::{note, nothing_else};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -24,6 +24,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         when: When::All,
         from: Start::Prepared(&TWO_QUBES),
         run: an_apply_outlives_the_daemon,
+    },
+    Scenario {
+        name: "crash::calls_outlive_bulkhead_xl_relays_and_the_daemon",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: calls_outlive,
     },
     Scenario {
         name: "crash::a_service_ends_when_the_domain_of_its_caller_does",
@@ -57,6 +64,9 @@ echo ended $code; cat /tmp/apply.log
 const XL: &str = "kill -9 $(pgrep -x bulkhead-xl)";
 
 const DAEMON: &str = "kill -9 $(systemctl show -P MainPID bulkheadd)";
+
+/// The relays of qubes, and not those of calls.
+const RELAYS: &str = "kill -9 $(pgrep -f '^[^ ]*bulkhead-relay --fd')";
 
 /// That nothing is being made.
 const MADE: &str = "test -z \"$(xenstore-ls -f /bulkhead/xl/creating)\"";
@@ -131,6 +141,79 @@ fn goes_on(dom0: &dyn Line, after: &str) -> Result<()> {
         }
     }
     anyhow::bail!("the call in flight does not go on after {after}")
+}
+
+fn calls_outlive(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    serve_echo(dom0, &["vault"])?;
+    let running = domains(dom0)?;
+    sh(dom0, "work", LONG_CALL)?;
+    goes_on(dom0, "nothing")?;
+    let ticks = "while echo tick; do sleep 0.2; done";
+    let mut ticking = dom0.start(&["bulkhead", "run", "vault", "--", ticks])?;
+    ticking.wait_for("tick", PATIENCE)?;
+
+    let before = dom0.sh("pgrep -x bulkhead-xl")?;
+    dom0.sh(XL)?;
+    goes_on(dom0, "the end of bulkhead-xl")?;
+    let next = format!("pgrep -x bulkhead-xl | grep -vx {}", before.trim());
+    dom0.wait_until(&next, PATIENCE)?;
+    // It has adopted them: it is asked, and knows them for ours.
+    dom0.sh("timeout 60 bulkhead pause vault; xl list vault | grep -q p; bulkhead unpause vault")?;
+    goes_on(dom0, "a pause")?;
+
+    dom0.sh(RELAYS)?;
+    let replaced = "journalctl -u bulkheadd --no-pager | grep -c 'relay.*is replaced' | grep -qx 2";
+    dom0.wait_until(replaced, PATIENCE)?;
+    both_run(dom0)?;
+    goes_on(dom0, "the end of its relays")?;
+    // So does a command of dom0.
+    dom0.sh("pgrep -x bulkhead")?;
+
+    let next = "systemctl is-active bulkheadd && bulkhead status";
+    dom0.sh(DAEMON)?;
+    dom0.wait_until(next, PATIENCE)?;
+    both_run(dom0)?;
+    goes_on(dom0, "the end of the daemon")?;
+    ensure!(domains(dom0)? == running, "{}", domains(dom0)?);
+    dom0.sh("pgrep -x bulkhead")?;
+    ticking.kill()?;
+    a_process_of_a_call(dom0)?;
+    is_whole(dom0)
+}
+
+/// What serves one call to dom0: that call ends, and says so; the next is served.
+fn a_process_of_a_call(dom0: &dyn Line) -> Result<()> {
+    dom0.sh(
+        "mkdir -p /etc/qubes-rpc; printf '#!/bin/sh\necho begun; read line; sleep $line\n' \
+         > /etc/qubes-rpc/test.Dom0; chmod +x /etc/qubes-rpc/test.Dom0",
+    )?;
+    let call = |seconds| format!("echo {seconds} | qrexec-client-vm dom0 test.Dom0");
+    let mut served = dom0.start(&["bulkhead", "run", "work", "--", &call(1000)])?;
+    served.wait_for("begun", PATIENCE)?;
+    dom0.sh("kill -9 $(pgrep -f '^[^ ]*bulkhead-relay --call')")?;
+    let cut = served.wait(PATIENCE)?;
+    ensure!(cut.code != 0 && !cut.err.is_empty(), "{cut:?}");
+    sh(dom0, "work", &call(0))?;
+    goes_on(dom0, "the end of another call")
+}
+
+/// All of the long call came back, in order and once.
+fn is_whole(dom0: &dyn Line) -> Result<()> {
+    let end = "touch /tmp/stop; until [ -s /tmp/code ]; do sleep 0.1; done; cat /tmp/code /tmp/got";
+    let got = sh(dom0, "work", end)?;
+    let mut lines = got.lines();
+    ensure!(
+        (lines.next(), lines.next()) == (Some("5"), Some("from work")),
+        "{got}"
+    );
+    let numbers: Result<Vec<u32>, _> = lines.map(str::parse).collect();
+    let numbers = numbers.with_context(|| got.clone())?;
+    ensure!(
+        !numbers.is_empty() && numbers.iter().zip(1..).all(|(got, sent)| *got == sent),
+        "{got}"
+    );
+    Ok(())
 }
 
 /// Nobody tells one guest of another's end.

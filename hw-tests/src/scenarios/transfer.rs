@@ -1,4 +1,6 @@
-//! Large copies between qubes.
+//! Copies between qubes that are large, that are many, and that do not fit.
+
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::Line;
@@ -6,15 +8,29 @@ use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::running::{TWO_QUBES, both_run, in_qube, sh};
 
-pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "transfer::what_does_not_fit_is_refused_and_leaves_nothing",
-    needs: &[Need::Xen, Need::Throwaway],
-    when: When::All,
-    from: Start::Prepared(&TWO_QUBES),
-    run: what_does_not_fit_is_refused,
-}];
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "transfer::large_and_many_files_arrive_whole",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: large_and_many_files_arrive_whole,
+    },
+    Scenario {
+        name: "transfer::what_does_not_fit_is_refused_and_leaves_nothing",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: what_does_not_fit_is_refused,
+    },
+];
 
 const LARGE_MIB: u32 = 100;
+
+const MANY: u32 = 2000;
+
+/// Longer than any copy takes, under emulation and beside other work.
+const ENDS: Duration = Duration::from_secs(480);
 
 /// Gives a qube more room than its private volume has: on the disk that is gone with it.
 const ROOM: &str = "mkfs.ext4 -q -F -E lazy_itable_init=1 /dev/xvdc 600M
@@ -33,6 +49,75 @@ fn room(dom0: &dyn Line, qube: &str) -> Result<()> {
 fn large(dom0: &dyn Line) -> Result<()> {
     let make = format!("head -c {LARGE_MIB}M /dev/urandom > ~/QubesIncoming/large");
     sh(dom0, "work", &make).map(drop)
+}
+
+fn large_and_many_files_arrive_whole(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    for qube in ["work", "vault"] {
+        room(dom0, qube)?;
+    }
+    large(dom0)?;
+    let took = copy(dom0, "large")?;
+    let speed = f64::from(LARGE_MIB) / took;
+    eprintln!("{LARGE_MIB} MiB: {took:.1} s, {speed:.1} MiB/s");
+    let make = format!(
+        "cd ~/QubesIncoming; mkdir many; cd many; for i in $(seq {MANY}); do echo $i > file-$i; done"
+    );
+    sh(dom0, "work", &make)?;
+    let took = copy(dom0, "many")?;
+    let speed = f64::from(MANY) / took;
+    eprintln!("{MANY} files: {took:.1} s, {speed:.0} a second");
+    let count = sh(dom0, "vault", "ls ~/QubesIncoming/work/many | wc -l")?;
+    ensure!(count.trim() == MANY.to_string(), "{count} files arrived");
+    Ok(())
+}
+
+/// Copies what is in `work` to `vault`, and looks whether it is the same; how long it took, in
+/// seconds.
+fn copy(dom0: &dyn Line, what: &str) -> Result<f64> {
+    let digest = |qube, folder| {
+        let script =
+            format!("cd {folder}; find {what} -type f | sort | xargs sha256sum | sha256sum");
+        sh(dom0, qube, &script)
+    };
+    // By itself, so that no command of dom0 hangs on it.
+    let start = format!(
+        "cd ~/QubesIncoming; setsid sh -c 'date +%s.%N > /tmp/{what}.times; \
+         qvm-copy-to-vm vault {what}; code=$?; date +%s.%N >> /tmp/{what}.times; \
+         echo $code > /tmp/{what}.code' > /tmp/{what}.said 2>&1 < /dev/null &"
+    );
+    sh(dom0, "work", &start)?;
+    let code = ended(dom0, what)?;
+    let said = sh(dom0, "work", &format!("cat /tmp/{what}.said"))?;
+    if code.trim() != "0" {
+        let logs =
+            dom0.sh("bulkhead ls; for q in work vault; do bulkhead logs $q | tail -n 50; done")?;
+        anyhow::bail!("copying ended with {code}: {said}{logs}");
+    }
+    ensure!(
+        digest("work", "~/QubesIncoming")? == digest("vault", "~/QubesIncoming/work")?,
+        "{what} is not the same"
+    );
+    let times = sh(dom0, "work", &format!("cat /tmp/{what}.times"))?;
+    let times: Vec<f64> = times.lines().filter_map(|line| line.parse().ok()).collect();
+    Ok(times.last().unwrap_or(&0.0) - times.first().unwrap_or(&0.0))
+}
+
+/// Waits for the end of a copy, and asks seldom, since each question takes its time from it; its exit
+/// code.
+fn ended(dom0: &dyn Line, what: &str) -> Result<String> {
+    let mut there = String::new();
+    let end = Instant::now() + ENDS;
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_secs(10));
+        let code = sh(dom0, "work", &format!("cat /tmp/{what}.code || true"))?;
+        if !code.is_empty() {
+            return Ok(code);
+        }
+        there = sh(dom0, "vault", "df -k ~/QubesIncoming | tail -n 1")?;
+        eprintln!("{what}: {}", there.trim());
+    }
+    anyhow::bail!("copying {what} does not end; there: {there}")
 }
 
 /// The private volume of `vault` has less room than the file that it is sent.
