@@ -20,6 +20,7 @@ mod memory;
 mod network;
 mod own_root;
 mod packages;
+mod rebuild;
 mod running;
 mod traces;
 mod transfer;
@@ -49,6 +50,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         network::SCENARIOS,
         own_root::SCENARIOS,
         packages::SCENARIOS,
+        rebuild::SCENARIOS,
         transfer::SCENARIOS,
         unikernel::SCENARIOS,
         vchan::SCENARIOS,

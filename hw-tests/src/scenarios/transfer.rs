@@ -1,9 +1,9 @@
-//! Copies between qubes that are large, that are many, and that do not fit.
+//! Copies between qubes that are large, that are many, that outlive the daemon, and that do not fit.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use bulkhead_hw_tests::line::Line;
+use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::running::{TWO_QUBES, both_run, in_qube, sh};
@@ -15,6 +15,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         when: When::All,
         from: Start::Prepared(&TWO_QUBES),
         run: large_and_many_files_arrive_whole,
+    },
+    Scenario {
+        name: "transfer::a_copy_outlives_the_daemon",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: a_copy_outlives_the_daemon,
     },
     Scenario {
         name: "transfer::what_does_not_fit_is_refused_and_leaves_nothing",
@@ -57,14 +64,14 @@ fn large_and_many_files_arrive_whole(world: &World) -> Result<()> {
         room(dom0, qube)?;
     }
     large(dom0)?;
-    let took = copy(dom0, "large")?;
+    let took = copy(dom0, "large", || Ok(()))?;
     let speed = f64::from(LARGE_MIB) / took;
     eprintln!("{LARGE_MIB} MiB: {took:.1} s, {speed:.1} MiB/s");
     let make = format!(
         "cd ~/QubesIncoming; mkdir many; cd many; for i in $(seq {MANY}); do echo $i > file-$i; done"
     );
     sh(dom0, "work", &make)?;
-    let took = copy(dom0, "many")?;
+    let took = copy(dom0, "many", || Ok(()))?;
     let speed = f64::from(MANY) / took;
     eprintln!("{MANY} files: {took:.1} s, {speed:.0} a second");
     let count = sh(dom0, "vault", "ls ~/QubesIncoming/work/many | wc -l")?;
@@ -72,9 +79,32 @@ fn large_and_many_files_arrive_whole(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Copies what is in `work` to `vault`, and looks whether it is the same; how long it took, in
-/// seconds.
-fn copy(dom0: &dyn Line, what: &str) -> Result<f64> {
+fn a_copy_outlives_the_daemon(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    for qube in ["work", "vault"] {
+        room(dom0, qube)?;
+    }
+    large(dom0)?;
+    let used = "df --output=used -k ~/QubesIncoming | tail -n 1";
+    let before = sh(dom0, "vault", used)?;
+    copy(dom0, "large", || {
+        // Some of it is there, and not all.
+        let some = format!("test $({used}) -gt $(({} + 10000))", before.trim());
+        dom0.wait_until(&format!("bulkhead run vault -- '{some}' 2>&1"), PATIENCE)?;
+        dom0.sh("systemctl restart bulkheadd")?;
+        let under_way = sh(dom0, "work", "test -e /tmp/large.code || echo yes")?;
+        ensure!(
+            under_way == "yes\n",
+            "it was over before the daemon was back"
+        );
+        Ok(())
+    })?;
+    both_run(dom0)
+}
+
+/// Copies what is in `work` to `vault` while `meanwhile` happens, and looks whether it is the same;
+/// how long it took, in seconds.
+fn copy(dom0: &dyn Line, what: &str, meanwhile: impl FnOnce() -> Result<()>) -> Result<f64> {
     let digest = |qube, folder| {
         let script =
             format!("cd {folder}; find {what} -type f | sort | xargs sha256sum | sha256sum");
@@ -87,6 +117,7 @@ fn copy(dom0: &dyn Line, what: &str) -> Result<f64> {
          echo $code > /tmp/{what}.code' > /tmp/{what}.said 2>&1 < /dev/null &"
     );
     sh(dom0, "work", &start)?;
+    meanwhile()?;
     let code = ended(dom0, what)?;
     let said = sh(dom0, "work", &format!("cat /tmp/{what}.said"))?;
     if code.trim() != "0" {
