@@ -1,10 +1,12 @@
-//! Qubes that fail and that refuse to end.
+//! Qubes that fail, that refuse to end, and that fill their disks: only they suffer.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{SYSTEM, TWO_QUBES, apply};
+use super::running::{SYSTEM, TWO_QUBES, apply, in_qube, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -20,6 +22,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         from: Start::Prepared(&TWO_QUBES),
         when: When::All,
         run: does_not_stop,
+    },
+    Scenario {
+        name: "hostile::a_guest_that_fills_its_disk_harms_only_itself",
+        needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Prepared(&TWO_QUBES),
+        when: When::All,
+        run: fills_its_disk,
     },
 ];
 
@@ -91,11 +100,28 @@ fn does_not_stop(world: &World) -> Result<()> {
     // A person who waits no longer: whoever waits is told too.
     let mut stopping = dom0.start(&["bulkhead", "stop", "work"])?;
     dom0.wait_until(&is("work", "stopping"), PATIENCE)?;
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(Duration::from_secs(2));
     dom0.sh(&is("work", "stopping"))?;
     stopping.close_input()?;
     dom0.sh("timeout 30 bulkhead kill work")?;
     let stopped = stopping.wait(PATIENCE)?;
     ensure!(stopped.code == 0, "{stopped:?}");
     dom0.wait_until("! xl domid work", PATIENCE).map(drop)
+}
+
+fn fills_its_disk(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let sum = "head -c 5000000 /dev/urandom > ~/kept; sync; sha256sum < ~/kept";
+    let (work, vault) = (sh(dom0, "work", sum)?, sh(dom0, "vault", sum)?);
+    let full = in_qube(dom0, "vault", "dd if=/dev/zero of=$HOME/full bs=1M 2>&1")?;
+    ensure!(
+        full.code == 1 && full.out.contains("No space left on device"),
+        "{full:?}"
+    );
+    // It is called, stopped and started as ever.
+    dom0.sh("timeout 100 bulkhead stop vault 2>&1; timeout 150 bulkhead start vault 2>&1")?;
+    let again = "sha256sum < ~/kept";
+    ensure!(sh(dom0, "vault", again)? == vault, "what it had is lost");
+    ensure!(sh(dom0, "work", again)? == work, "another qube suffered");
+    sh(dom0, "vault", "rm ~/full; echo more > ~/more").map(drop)
 }
