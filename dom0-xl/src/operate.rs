@@ -5,15 +5,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bulkhead_libxl_sys::{Context, Ended, Found, Libxl, Xenstore};
+use bulkhead_libxl_sys::{Context, Ended, Found, Level, Libxl, Log, Xenstore};
 use bulkhead_wire::xl::{
-    Answer, DOMAINS_MAX, DeviceModel, Disk, DomId, DomainConfig, DomainInfo, DomainUuid, Ending,
-    Failure, Initial, LibxlCode, Mib, Mode, NicId, Operation, Origin, State, Target, Unsupported,
-    Vcpus, Vdev,
+    Answer, DOMAINS_MAX, Disk, DomId, DomainConfig, DomainInfo, DomainUuid, Ending, Failure,
+    Initial, LibxlCode, Mib, NicId, Operation, Origin, State, Target, Vcpus, Vdev,
 };
 
 use crate::log::OperationLog;
-use crate::{marks, nics};
+use crate::{emulate, marks, nics};
 
 /// States of a device's backend in which a domain can use it or come to: waiting for the domain,
 /// initialised, connected (xen/io/xenbus.h).
@@ -36,12 +35,20 @@ pub(crate) fn perform(
     let to: Arc<OperationLog> = Arc::clone(log);
     let context = Context::open(library, to).map_err(|e| broken(&e))?;
     let xenstore = Xenstore::open(library).map_err(|e| broken(&e))?;
-    Performance { context, xenstore }.perform(operation)
+    let log = Arc::clone(log);
+    let performance = Performance {
+        context,
+        xenstore,
+        log,
+    };
+    performance.perform(operation)
 }
 
 struct Performance {
     context: Context,
     xenstore: Xenstore,
+    /// What goes into the error that it may end with.
+    log: Arc<OperationLog>,
 }
 
 impl Performance {
@@ -96,19 +103,17 @@ impl Performance {
 
     fn create(&self, config: &DomainConfig) -> Result<Answer, Failure> {
         config.check().map_err(Failure::Config)?;
-        if let Mode::Hvm { device_model } = config.mode {
-            return Err(Failure::Unsupported(match device_model {
-                DeviceModel::Stub => Unsupported::HvmStub,
-                DeviceModel::Deprivileged => Unsupported::HvmDeprivileged,
-            }));
-        }
         let (domid, uuid) = (config.domid, config.uuid);
         self.is_free(domid, uuid)?;
         let target = Target { domid, uuid };
         marks::begin(&self.xenstore, target).map_err(|e| xenstore(&e))?;
         let made = self.make(config);
         if made.is_err() {
+            for line in emulate::last_words(config) {
+                self.log.line(Level::Error, &format!("QEMU: {line}"));
+            }
             self.remove(target)?;
+            emulate::clear(domid, Some(&config.name));
         }
         // Last: whoever comes after us destroys what still has this mark.
         marks::finish(&self.xenstore, uuid).map_err(|e| xenstore(&e))?;
@@ -135,7 +140,16 @@ impl Performance {
     }
 
     fn make(&self, config: &DomainConfig) -> Result<(), Failure> {
-        let mut prepared = self.context.prepare(config, marks::OURS).map_err(failure)?;
+        let starter = emulate::starter(&config.mode)?;
+        let mut disks = emulate::Disks::of(config);
+        // Whoever uses the devices has them open when this ends.
+        let _devices = emulate::on_devices(&config.mode, &mut disks.first)?;
+        let context = &self.context;
+        let prepared = context.prepare(config, &disks.first, marks::OURS);
+        let mut prepared = prepared.map_err(failure)?;
+        if let Some(starter) = starter {
+            prepared.start_by(&starter).map_err(failure)?;
+        }
         let needed = prepared.needed_memory().map_err(failure)?;
         self.enough_memory(needed)?;
         prepared.create().map_err(|code| match code {
@@ -145,6 +159,9 @@ impl Performance {
             },
             code => failure(code),
         })?;
+        for disk in &disks.later {
+            context.attach_disk(config.domid, disk).map_err(failure)?;
+        }
         for disk in &config.disks {
             self.is_served(config.domid, &disk.vdev)?;
         }

@@ -13,15 +13,15 @@ use bulkhead_sandbox::inherit::InheritError;
 use bulkhead_vchan::seqpacket::{recv_packet, send_packet};
 use bulkhead_wire::relay::{PACKET_MAX, PacketError, decode, encode};
 use bulkhead_wire::xl::{
-    Answer, ConnectError, DomId, DomainConfig, Ending, Failure, FromXl, LibxlCode, Operation,
-    RequestId, Target, ToXl, XlError,
+    Answer, ConnectError, DomId, DomainConfig, DomainName, Ending, Failure, FromXl, LibxlCode,
+    Operation, RequestId, Target, ToXl, XlError,
 };
 use thiserror::Error;
 
 use crate::log::OperationLog;
-use crate::marks;
 use crate::operate::{ending, perform};
 use crate::queue::Queue;
+use crate::{emulate, marks};
 
 /// Why nothing is served any more.
 #[derive(Debug, Error)]
@@ -77,6 +77,8 @@ struct Job {
 /// A domain of ours.
 struct Known {
     target: Target,
+    /// None if somebody has given it another that we do not give.
+    name: Option<DomainName>,
     /// What its deaths are told by.
     cookie: u64,
     _watch: DeathWatch,
@@ -125,7 +127,9 @@ fn sweep(context: &Context, xenstore: &Xenstore) -> Result<Vec<Target>, ServeErr
             continue;
         }
         tracing::warn!(domid = %target.domid, uuid = %target.uuid, "removing half a domain");
+        let name = DomainName::new(context.name(target.domid)).ok();
         context.destroy(target.domid).map_err(ServeError::Adopt)?;
+        emulate::clear(target.domid, name.as_ref());
         swept.push(target);
     }
     for uuid in unfinished {
@@ -268,6 +272,7 @@ impl Server<'_> {
         let watch = DeathWatch::new(&self.context, target.domid, cookie);
         let known = Known {
             target,
+            name: DomainName::new(self.context.name(target.domid)).ok(),
             cookie,
             _watch: watch.map_err(ServeError::Deaths)?,
             told: false,
@@ -317,8 +322,11 @@ impl Server<'_> {
         if !self.known.get(&target.domid).is_some_and(same) {
             return Ok(());
         }
-        let known = self.known.remove(&target.domid);
-        if known.is_some_and(|known| !known.told) {
+        let Some(known) = self.known.remove(&target.domid) else {
+            return Ok(());
+        };
+        emulate::clear(target.domid, known.name.as_ref());
+        if !known.told {
             let how = Ending::Destroyed;
             self.say(&FromXl::Died { target, how })?;
         }

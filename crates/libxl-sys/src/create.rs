@@ -4,12 +4,15 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::null;
 
-use bulkhead_wire::xl::{Disk, DomainConfig, LibxlCode, Mib, Mode};
+use bulkhead_wire::xl::{Disk, DomainConfig, HostPath, LibxlCode, Mib, Mode};
 
 use crate::context::{Context, number};
 use crate::device;
 use crate::memory::{array, check, kib, mib_up, string};
 use crate::raw;
+
+/// Where an emulated machine looks for something to boot: the first disk.
+const FIRST_DISK: &str = "c";
 
 /// A domain's configuration as libxl wants it.
 pub struct Prepared<'c> {
@@ -36,12 +39,18 @@ impl Drop for Prepared<'_> {
 
 impl Context {
     /// A configuration for libxl, of a domain whose folder in xenstore gets the key `mark` before
-    /// anybody can see it. It has no network interfaces: they are given to it when it is there
+    /// anybody can see it. It has `disks`, of which QEMU emulates those of an HVM domain; others can
+    /// be given to it when it is there ([`Context::attach_disk`]), and so are network interfaces
     /// ([`Context::attach_nic`]), because libxl gives up a whole domain for one that is taken late.
     ///
     /// # Errors
-    /// [`LibxlCode::NotImplemented`] for HVM, and what libxl says.
-    pub fn prepare(&self, config: &DomainConfig, mark: &str) -> Result<Prepared<'_>, LibxlCode> {
+    /// What libxl says.
+    pub fn prepare(
+        &self,
+        config: &DomainConfig,
+        disks: &[Disk],
+        mark: &str,
+    ) -> Result<Prepared<'_>, LibxlCode> {
         let mut raw = Box::new(MaybeUninit::uninit());
         // SAFETY: `init` fills all of it.
         let raw = unsafe {
@@ -50,13 +59,16 @@ impl Context {
         };
         let mut prepared = Prepared { context: self, raw };
         let kind = match &config.mode {
-            Mode::Pvh { .. } => raw::LIBXL_DOMAIN_TYPE_PVH,
-            Mode::Pv { .. } => raw::LIBXL_DOMAIN_TYPE_PV,
-            Mode::Hvm { .. } => return Err(LibxlCode::NotImplemented),
+            Mode::Pvh(_) => raw::LIBXL_DOMAIN_TYPE_PVH,
+            Mode::Pv(_) => raw::LIBXL_DOMAIN_TYPE_PV,
+            Mode::Hvm(_) => raw::LIBXL_DOMAIN_TYPE_HVM,
         };
         prepared.identify(config, kind, mark)?;
         prepared.build(config, kind)?;
-        prepared.disks(&config.disks)?;
+        if kind == raw::LIBXL_DOMAIN_TYPE_HVM {
+            prepared.emulate()?;
+        }
+        prepared.disks(disks)?;
         // Nobody but us acts on these. A domain that has ended stays until that was told.
         let preserve = raw::LIBXL_ACTION_ON_SHUTDOWN_PRESERVE;
         prepared.raw.on_poweroff = preserve;
@@ -108,22 +120,35 @@ impl Prepared<'_> {
         info.target_memkb = kib(config.memory);
         info.max_memkb = kib(config.maximum);
         info.sched_params.weight = config.weight.number().into();
-        if let Mode::Pvh {
-            kernel,
-            ramdisk,
-            cmdline,
-        }
-        | Mode::Pv {
-            kernel,
-            ramdisk,
-            cmdline,
-        } = &config.mode
-        {
-            info.kernel = string(kernel.as_str())?;
-            info.cmdline = string(cmdline.as_str())?;
-            if let Some(ramdisk) = ramdisk {
+        if let Some(kernel) = config.mode.kernel() {
+            info.kernel = string(kernel.path.as_str())?;
+            info.cmdline = string(kernel.cmdline.as_str())?;
+            if let Some(ramdisk) = &kernel.ramdisk {
                 info.ramdisk = string(ramdisk.as_str())?;
             }
+        }
+        Ok(())
+    }
+
+    /// What QEMU emulates, which is as little as a system can boot with, and what it may do.
+    fn emulate(&mut self) -> Result<(), LibxlCode> {
+        let info = &mut self.raw.b_info;
+        info.device_model_version = raw::LIBXL_DEVICE_MODEL_VERSION_QEMU_XEN;
+        let set = &self.context.library.xl.libxl_defbool_set;
+        // SAFETY: the type is HVM, so of the union it is `hvm` that libxl has initialised; all are
+        // plain values of it but the string, which it has none of yet.
+        unsafe {
+            // In an empty root, as a user of its own, and with hypercalls for this domain alone.
+            set(&raw mut info.dm_restrict, true);
+            let hvm = &mut info.u.hvm;
+            hvm.vga.kind = raw::LIBXL_VGA_INTERFACE_TYPE_NONE;
+            set(&raw mut hvm.vnc.enable, false);
+            set(&raw mut hvm.sdl.enable, false);
+            set(&raw mut hvm.spice.enable, false);
+            set(&raw mut hvm.usb, false);
+            // Keyboard and mouse for a screen that is not there; QEMU 10 fails at them.
+            set(&raw mut hvm.vkb_device, false);
+            hvm.boot = string(FIRST_DISK)?;
         }
         Ok(())
     }
@@ -142,6 +167,20 @@ impl Prepared<'_> {
             self.raw.num_disks += 1;
             device::fill_disk(raw, disk)?;
         }
+        Ok(())
+    }
+
+    /// Has an HVM domain's QEMU started by the program at `path`, by default QEMU itself; libxl
+    /// starts it as root, and tells it how to confine itself.
+    ///
+    /// # Errors
+    /// Where there is no memory.
+    pub fn start_by(&mut self, path: &HostPath) -> Result<(), LibxlCode> {
+        let info = &mut self.raw.b_info;
+        // SAFETY: null or made by `malloc`, and replaced at once.
+        unsafe { libc::free(info.device_model.cast()) };
+        info.device_model = std::ptr::null_mut();
+        info.device_model = string(path.as_str())?;
         Ok(())
     }
 

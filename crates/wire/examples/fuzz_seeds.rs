@@ -325,11 +325,11 @@ fn xl_packets() -> Outcome<Seeds> {
         domid: target.domid,
         uuid: target.uuid,
         name: xl::DomainName::new("work")?,
-        mode: xl::Mode::Pvh {
-            kernel: xl::HostPath::new("/vmlinuz")?,
+        mode: xl::Mode::Pvh(xl::Kernel {
+            path: xl::HostPath::new("/vmlinuz")?,
             ramdisk: Some(xl::HostPath::new("/initrd")?),
             cmdline: xl::Cmdline::new("root=/dev/xvda ro")?,
-        },
+        }),
         memory: xl::Mib::new(400)?,
         maximum: xl::Mib::new(4000)?,
         vcpus: xl::Vcpus::new(2)?,

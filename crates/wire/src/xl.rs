@@ -20,12 +20,11 @@
 use serde::{Deserialize, Serialize};
 
 pub use config::{
-    ConfigError, DISKS_MAX, DeviceModel, Disk, DomainConfig, Initial, Mode, NICS_MAX, Nic,
+    ConfigError, DISKS_MAX, Disk, DomainConfig, Initial, Kernel, Mode, NICS_MAX, Nic,
     PV_CMDLINE_MAX,
 };
 pub use error::{
-    ConnectError, Failure, LOG_LINE_MAX, LOG_LINES_MAX, LibxlCode, OperationKind, Unsupported,
-    XlError,
+    ConnectError, Failure, LOG_LINE_MAX, LOG_LINES_MAX, LibxlCode, OperationKind, XlError,
 };
 pub use names::{
     Access, CMDLINE_MAX, Cmdline, DomId, DomainName, DomainUuid, HostPath, MIB_MAX, MacAddress,

@@ -180,10 +180,6 @@ impl Inner {
             name: name.clone(),
             source,
         };
-        let image = image.ok_or_else(|| MachineError::NotStartable {
-            name: name.clone(),
-            why: "it has no template image".to_owned(),
-        })?;
         let mut volumes = Vec::new();
         if qube.kind != QubeKind::NamedDisposable {
             for volume in qube.volumes.keys() {
@@ -199,10 +195,25 @@ impl Inner {
                 });
             }
         }
-        let keeps_root = volumes.iter().any(|volume| volume.name == ROOT_VOLUME);
-        let (root, revision) = match keeps_root {
-            true => (self.own_root(qube, image).await.map_err(storage)?, None),
-            false => self.root_for(qube, image).await.map_err(storage)?,
+        let own = volumes.iter().find(|volume| volume.name == ROOT_VOLUME);
+        let (root, revision) = match (own, image) {
+            (Some(_), Some(image)) => (self.own_root(qube, image).await.map_err(storage)?, None),
+            (None, Some(image)) => self.root_for(qube, image).await.map_err(storage)?,
+            // What is on it is the qube's own affair, and so is how that boots.
+            (Some(volume), None) if qube.template.is_none() => {
+                let disk = DiskRoot {
+                    disk: Some(volume.path.clone()),
+                    kernel: None,
+                    initrd: None,
+                };
+                (ImageRoot::Disk(disk), None)
+            }
+            (_, None) => {
+                return Err(MachineError::NotStartable {
+                    name: name.clone(),
+                    why: "it has no template image".to_owned(),
+                });
+            }
         };
         let domid =
             self.database

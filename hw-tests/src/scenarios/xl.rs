@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE, Running};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 use bulkhead_wire::xl::{
-    Access, Answer, Cmdline, ConnectError, DeviceModel, Disk, DomId, DomainConfig, DomainInfo,
-    DomainName, DomainUuid, Ending, Failure, FromXl, Host, HostPath, Initial, Mib, Mode, Operation,
-    Origin, RequestId, State, Target, ToXl, Unsupported, Vcpus, Vdev, Weight, XlError,
+    Access, Answer, Cmdline, ConnectError, Disk, DomId, DomainConfig, DomainInfo, DomainName,
+    DomainUuid, Ending, Failure, FromXl, Host, HostPath, Initial, Kernel, Mib, Mode, Operation,
+    Origin, RequestId, State, Target, ToXl, Vcpus, Vdev, Weight, XlError,
 };
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -172,11 +172,11 @@ fn config(number: u8, name: &str, cmdline: &str) -> Result<DomainConfig> {
         domid: DomId::new(number.into())?,
         uuid: DomainUuid([number; 16]),
         name: DomainName::new(name)?,
-        mode: Mode::Pvh {
-            kernel: HostPath::new("/vmlinuz")?,
+        mode: Mode::Pvh(Kernel {
+            path: HostPath::new("/vmlinuz")?,
             ramdisk: None,
             cmdline: Cmdline::new(cmdline)?,
-        },
+        }),
         memory: Mib::new(160)?,
         maximum: Mib::new(160)?,
         vcpus: Vcpus::new(1)?,
@@ -226,11 +226,11 @@ fn a_domain_is_made_changed_and_ends(world: &World) -> Result<()> {
 
     let mut config = config(7, "work", WAITS)?;
     // The others are PVH. A kernel without any program switches itself off only here.
-    config.mode = Mode::Pv {
-        kernel: HostPath::new("/vmlinuz")?,
+    config.mode = Mode::Pv(Kernel {
+        path: HostPath::new("/vmlinuz")?,
         ramdisk: None,
         cmdline: Cmdline::new(WAITS)?,
-    };
+    });
     config.initial = Initial::Paused;
     config.disks.push(disk("xvda", "/tmp/a.img")?);
     let target = target(&config);
@@ -425,15 +425,11 @@ fn refusals_say_why(world: &World) -> Result<()> {
         "{error:?}"
     );
 
+    // Nothing that confines QEMU was put beside the program.
     let mut hvm = config(23, "hvm", WAITS)?;
-    hvm.mode = Mode::Hvm {
-        device_model: DeviceModel::Stub,
-    };
+    hvm.mode = Mode::Hvm(hvm.mode.kernel().cloned());
     let refused = xl.refused(create(&hvm))?;
-    ensure!(
-        refused == Failure::Unsupported(Unsupported::HvmStub),
-        "{refused:?}"
-    );
+    ensure!(matches!(refused, Failure::NoDeviceModel(_)), "{refused:?}");
     ensure!(xl.list()?.is_empty(), "something is left");
     let marks = dom0.sh("xenstore-ls /bulkhead/xl/creating || true")?;
     ensure!(marks.is_empty(), "{marks}");

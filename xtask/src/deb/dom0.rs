@@ -39,6 +39,10 @@ const FILES: &[File] = &[
         "usr/libexec/bulkhead/bulkhead-xl",
     ),
     file(
+        From::Program("bulkhead-device-model"),
+        "usr/libexec/bulkhead/bulkhead-device-model",
+    ),
+    file(
         From::Program("bulkhead-launch"),
         "usr/libexec/bulkhead/bulkhead-launch",
     ),

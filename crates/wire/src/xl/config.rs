@@ -61,38 +61,36 @@ pub enum Initial {
 /// How a domain is virtualised, and what it boots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// In hardware, without emulated devices; boots a kernel directly.
-    Pvh {
-        /// In dom0.
-        kernel: HostPath,
-        /// In dom0.
-        ramdisk: Option<HostPath>,
-        /// For the kernel.
-        cmdline: Cmdline,
-    },
-    /// By a kernel that knows Xen; boots it directly.
-    Pv {
-        /// In dom0.
-        kernel: HostPath,
-        /// In dom0.
-        ramdisk: Option<HostPath>,
-        /// For the kernel, at most [`PV_CMDLINE_MAX`] bytes.
-        cmdline: Cmdline,
-    },
-    /// In hardware, with emulated devices; boots its first disk.
-    Hvm {
-        /// Who emulates them.
-        device_model: DeviceModel,
-    },
+    /// In hardware, without emulated devices.
+    Pvh(Kernel),
+    /// By a kernel that knows Xen; its command line has at most [`PV_CMDLINE_MAX`] bytes.
+    Pv(Kernel),
+    /// In hardware, with devices that QEMU emulates in dom0: for this domain alone, as a user of its
+    /// own in an empty folder, and never as root. Without a kernel it boots what the boot sector of
+    /// its first disk says.
+    Hvm(Option<Kernel>),
 }
 
-/// Who emulates the devices of an HVM domain. Never QEMU as root in dom0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DeviceModel {
-    /// QEMU in a domain of its own.
-    Stub,
-    /// QEMU in dom0, confined and as a user of its own.
-    Deprivileged,
+impl Mode {
+    /// The kernel that is booted directly.
+    #[must_use]
+    pub const fn kernel(&self) -> Option<&Kernel> {
+        match self {
+            Self::Pvh(kernel) | Self::Pv(kernel) => Some(kernel),
+            Self::Hvm(kernel) => kernel.as_ref(),
+        }
+    }
+}
+
+/// A kernel that is booted directly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kernel {
+    /// Its file in dom0.
+    pub path: HostPath,
+    /// In dom0.
+    pub ramdisk: Option<HostPath>,
+    /// What it is told.
+    pub cmdline: Cmdline,
 }
 
 /// A disk.
@@ -164,6 +162,9 @@ pub enum ConfigError {
     /// A device of the domain's own.
     #[error("a device leads to the domain itself")]
     ToItself,
+    /// An HVM domain with neither a kernel nor a disk.
+    #[error("there is neither a kernel nor a disk to boot from")]
+    NothingToBoot,
     /// Over [`PV_CMDLINE_MAX`].
     #[error("a command line of {0} bytes is longer than the {PV_CMDLINE_MAX} of PV domains")]
     PvCmdline(usize),
@@ -189,10 +190,13 @@ impl DomainConfig {
             let (vcpus, maximum) = (self.vcpus, self.vcpus_maximum);
             return Err(ConfigError::Vcpus { vcpus, maximum });
         }
-        if let Mode::Pv { cmdline, .. } = &self.mode
-            && cmdline.as_str().len() > PV_CMDLINE_MAX
+        if let Mode::Pv(kernel) = &self.mode
+            && kernel.cmdline.as_str().len() > PV_CMDLINE_MAX
         {
-            return Err(ConfigError::PvCmdline(cmdline.as_str().len()));
+            return Err(ConfigError::PvCmdline(kernel.cmdline.as_str().len()));
+        }
+        if self.mode == Mode::Hvm(None) && self.disks.is_empty() {
+            return Err(ConfigError::NothingToBoot);
         }
         self.check_disks()?;
         self.check_nics()

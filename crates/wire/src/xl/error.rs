@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::config::ConfigError;
-use super::names::{DomId, Mib, NicId, Vdev, XenVersion};
+use super::names::{DomId, HostPath, Mib, NicId, Vdev, XenVersion};
 use super::{DomainConfig, Operation, REQUESTS_MAX};
 
 /// Lines of libxl's log that an error carries at most: the last ones say what failed, the ones
@@ -120,9 +120,9 @@ pub enum Failure {
     /// There is no such device.
     #[error("there is no such device")]
     NoSuchDevice,
-    /// Bulkhead cannot do that.
-    #[error("{0} are not supported yet")]
-    Unsupported(Unsupported),
+    /// What HVM domains need is not there.
+    #[error("HVM domains need `{0}` (Debian package qemu-system-xen)")]
+    NoDeviceModel(HostPath),
     /// [`REQUESTS_MAX`] requests are not done yet.
     #[error("{REQUESTS_MAX} requests are not done yet")]
     Busy,
@@ -132,24 +132,6 @@ pub enum Failure {
     /// The operation itself broke; a bug.
     #[error("the operation broke off: {0}")]
     Broken(String),
-}
-
-/// What is not supported yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Unsupported {
-    /// HVM domains with a stub domain.
-    HvmStub,
-    /// HVM domains with a deprivileged QEMU.
-    HvmDeprivileged,
-}
-
-impl fmt::Display for Unsupported {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::HvmStub => "HVM domains with a stub domain",
-            Self::HvmDeprivileged => "HVM domains with a deprivileged QEMU",
-        })
-    }
 }
 
 macro_rules! codes {

@@ -31,11 +31,11 @@ fn config() -> DomainConfig {
         domid: DomId::new(7).unwrap(),
         uuid: DomainUuid([9; 16]),
         name: DomainName::new("work").unwrap(),
-        mode: Mode::Pvh {
-            kernel: path(9),
+        mode: Mode::Pvh(Kernel {
+            path: path(9),
             ramdisk: None,
             cmdline: Cmdline::new("quiet").unwrap(),
-        },
+        }),
         memory: Mib::new(400).unwrap(),
         maximum: Mib::new(4000).unwrap(),
         vcpus: Vcpus::new(2).unwrap(),
@@ -108,15 +108,30 @@ fn one_device_past_the_limit_is_refused() {
 fn pv_domains_have_shorter_command_lines() {
     let pv = |length| {
         let mut config = config();
-        config.mode = Mode::Pv {
-            kernel: path(9),
+        config.mode = Mode::Pv(Kernel {
+            path: path(9),
             ramdisk: None,
             cmdline: Cmdline::new("x".repeat(length)).unwrap(),
-        };
+        });
         config.check()
     };
     assert_eq!(pv(PV_CMDLINE_MAX), Ok(()));
     assert_eq!(pv(PV_CMDLINE_MAX + 1), Err(ConfigError::PvCmdline(1024)));
+}
+
+#[test]
+fn an_hvm_domain_has_something_to_boot_from() {
+    let mut config = config();
+    config.mode = Mode::Hvm(None);
+    assert_eq!(config.check(), Ok(()));
+    config.disks.clear();
+    assert_eq!(config.check(), Err(ConfigError::NothingToBoot));
+    config.mode = Mode::Hvm(Some(Kernel {
+        path: path(9),
+        ramdisk: None,
+        cmdline: Cmdline::new("").unwrap(),
+    }));
+    assert_eq!(config.check(), Ok(()));
 }
 
 #[test]
@@ -215,11 +230,11 @@ fn the_largest_messages_fit_a_packet() {
     let mut config = config();
     config.disks = (b'a'..b'q').map(|c| disk(c.into(), PATH_MAX)).collect();
     config.nics = (0..8).map(|i| nic(i, 3)).collect();
-    config.mode = Mode::Pvh {
-        kernel: path(PATH_MAX),
+    config.mode = Mode::Pvh(Kernel {
+        path: path(PATH_MAX),
         ramdisk: Some(path(PATH_MAX)),
         cmdline: Cmdline::new("x".repeat(CMDLINE_MAX)).unwrap(),
-    };
+    });
     assert_eq!(config.check(), Ok(()));
     let operation = Operation::Create(Box::new(config));
     let id = RequestId(u64::MAX);
@@ -297,18 +312,19 @@ prop_compose! {
         (vcpus, vcpus_maximum, weight) in (1..=128_u64, 1..=128_u64, 1..=65_535_u64),
         disks in vec(("xvd[a-z]", "/[ -~]{0,20}", 0..0x7FF0_u64), 0..20),
         nics in vec((0..32_u64, 0..0x7FF0_u64), 0..20),
-        kind in 0..3,
+        kind in 0..4,
     ) -> DomainConfig {
-        let (kernel, cmdline) = (HostPath::new(kernel).unwrap(), Cmdline::new(cmdline).unwrap());
-        let ramdisk = (kind == 1).then(|| kernel.clone());
+        let (path, cmdline) = (HostPath::new(kernel).unwrap(), Cmdline::new(cmdline).unwrap());
+        let ramdisk = (kind == 1).then(|| path.clone());
         DomainConfig {
             domid: DomId::new(domid).unwrap(),
             uuid: DomainUuid(uuid),
             name: DomainName::new(name).unwrap(),
             mode: match kind {
-                0 => Mode::Pvh { kernel, ramdisk, cmdline },
-                1 => Mode::Pv { kernel, ramdisk, cmdline },
-                _ => Mode::Hvm { device_model: DeviceModel::Stub },
+                0 => Mode::Pvh(Kernel { path, ramdisk, cmdline }),
+                1 => Mode::Pv(Kernel { path, ramdisk, cmdline }),
+                2 => Mode::Hvm(Some(Kernel { path, ramdisk, cmdline })),
+                _ => Mode::Hvm(None),
             },
             memory: Mib::new(memory).unwrap(),
             maximum: Mib::new(maximum).unwrap(),

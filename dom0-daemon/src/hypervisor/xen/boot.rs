@@ -8,8 +8,10 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use bulkhead_model::check::KERNELOPTS_MAX;
+use bulkhead_model::qube::VirtMode;
 
 use crate::hypervisor::{DomainSpec, HypervisorError};
+use crate::storage::DiskRoot;
 
 use super::domain;
 
@@ -18,6 +20,9 @@ const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initramfs";
 const MODULES: &str = "modules.img";
 const OPTIONS: &str = "default-kernelopts-common.txt";
+
+/// How an unpacked kernel begins, which is an ELF program.
+const UNPACKED: [u8; 4] = *b"\x7fELF";
 
 /// Where a kernel finds its root, and where it speaks, unless its folder says so itself.
 const ROOT_OPTIONS: &str = "root=/dev/xvda rw console=hvc0";
@@ -36,25 +41,47 @@ pub(super) struct BootFiles {
 }
 
 impl BootFiles {
-    /// What `spec` boots; kernels with a name are folders in `kernels`.
-    pub(super) fn of(spec: &DomainSpec, kernels: &Path) -> Result<Self, HypervisorError> {
+    /// What `spec` boots directly, if it names a kernel or its image has one; kernels with a name are
+    /// folders in `kernels`.
+    pub(super) fn of(spec: &DomainSpec, kernels: &Path) -> Result<Option<Self>, HypervisorError> {
         let refused = |detail| HypervisorError::StartFailed {
             name: spec.name.clone(),
             detail,
         };
-        if let Some(name) = &spec.boot.kernel {
-            return installed(kernels, name).map_err(refused);
+        let found = match &spec.boot.kernel {
+            Some(name) => Some(installed(kernels, name).map_err(refused)?),
+            None => Self::of_image(domain::root(spec)?),
+        };
+        if spec.boot.mode == VirtMode::Hvm
+            && let Some(found) = &found
+        {
+            packed(&found.kernel).map_err(refused)?;
         }
-        let image = domain::root(spec)?;
-        let kernel = image.kernel.clone().ok_or_else(|| {
-            refused("its template has no kernel in /boot, and its description names none".into())
-        })?;
-        Ok(Self {
-            kernel,
+        Ok(found)
+    }
+
+    fn of_image(image: &DiskRoot) -> Option<Self> {
+        Some(Self {
+            kernel: image.kernel.clone()?,
             initrd: image.initrd.clone(),
             modules: None,
             root_options: ROOT_OPTIONS.to_owned(),
         })
+    }
+}
+
+/// Whether QEMU can boot it, which knows kernels only as they are installed.
+fn packed(kernel: &Path) -> Result<(), String> {
+    let mut begin = [0; UNPACKED.len()];
+    let read = File::open(kernel).and_then(|mut file| file.read_exact(&mut begin));
+    let shown = kernel.display();
+    match read {
+        Err(error) => Err(format!("its kernel `{shown}` cannot be read: {error}")),
+        Ok(()) if begin == UNPACKED => Err(format!(
+            "its kernel `{shown}` is unpacked, and with `virt_mode: Hvm` only a packed one can be \
+             booted; install that, and name it as `kernel`"
+        )),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -145,6 +172,22 @@ mod tests {
             ..bare
         };
         assert_eq!(installed(kernels.path(), "6.12"), Ok(whole));
+    }
+
+    #[test]
+    fn qemu_is_given_no_kernel_that_it_cannot_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let kernel = folder.path().join(KERNEL);
+        let said = |content: &[u8]| {
+            fs::write(&kernel, content).unwrap();
+            let said = packed(&kernel).err().unwrap_or_default();
+            said.replace(&folder.path().display().to_string(), "FOLDER")
+        };
+        let found = [said(b"MZ\xea\x07"), said(b"\x7fELF\x02"), said(b"")];
+        insta::assert_snapshot!(found.join("\n").trim_start(), @r"
+        its kernel `FOLDER/vmlinuz` is unpacked, and with `virt_mode: Hvm` only a packed one can be booted; install that, and name it as `kernel`
+        its kernel `FOLDER/vmlinuz` cannot be read: failed to fill whole buffer
+        ");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use bulkhead_model::qube::VirtMode;
+use bulkhead_model::qube::{Mib, VirtMode};
 use bulkhead_wire::xl;
 
 use super::NAME;
@@ -12,6 +12,9 @@ use super::boot::BootFiles;
 use crate::address;
 use crate::hypervisor::{DomId, DomainSpec, HypervisorError};
 use crate::storage::{DiskRoot, ImageRoot};
+
+/// Why a domain that cannot boot its disk itself does not start.
+const NO_KERNEL: &str = "its template has no kernel in /boot, and its description names none";
 
 /// Names of disks, as Qubes guests know them.
 const ROOT: &str = "xvda";
@@ -91,10 +94,20 @@ pub(super) fn vcpus_maximum(spec: &DomainSpec, host_cpus: u32) -> u32 {
     spec.vcpus.max(host_cpus.min(xl::VCPUS_MAX.into()))
 }
 
+/// Memory of a domain at most while it runs. A system that comes with a boot loader of its own may
+/// have no driver that keeps it to less than it sees.
+pub(super) fn maximum(spec: &DomainSpec) -> Mib {
+    let kernel = spec.boot.kernel.is_some() || root(spec).is_ok_and(|root| root.kernel.is_some());
+    match spec.boot.mode {
+        VirtMode::Hvm if !kernel => spec.memory.initial,
+        VirtMode::Hvm | VirtMode::Pvh | VirtMode::Pv => spec.memory.maximum,
+    }
+}
+
 /// Everything that the domain is made from.
 pub(super) fn config(
     spec: &DomainSpec,
-    boot: &BootFiles,
+    boot: Option<&BootFiles>,
     disks: &Disks,
     host_cpus: u32,
 ) -> Result<xl::DomainConfig, HypervisorError> {
@@ -112,7 +125,7 @@ pub(super) fn config(
         name: checked(spec, "its name", xl::DomainName::new(spec.name.as_str()))?,
         mode: mode(spec, boot)?,
         memory: mib("its initial memory", spec.memory.initial.0)?,
-        maximum: mib("its maximum memory", spec.memory.maximum.0)?,
+        maximum: mib("its maximum memory", maximum(spec).0)?,
         vcpus,
         vcpus_maximum,
         weight: xl::Weight::default(),
@@ -124,41 +137,29 @@ pub(super) fn config(
     Ok(config)
 }
 
-fn mode(spec: &DomainSpec, boot: &BootFiles) -> Result<xl::Mode, HypervisorError> {
-    let image = root(spec)?;
-    let direct = || {
-        let root = image.disk.as_ref().map(|_| root_options(spec, boot));
-        let root = root.unwrap_or_default();
-        let line = format!("{root} {}", spec.boot.options);
-        let line = checked(
+fn mode(spec: &DomainSpec, boot: Option<&BootFiles>) -> Result<xl::Mode, HypervisorError> {
+    let kernel = boot.map(|boot| kernel(spec, boot)).transpose()?;
+    let needed = || refused(spec, NO_KERNEL.to_owned());
+    Ok(match spec.boot.mode {
+        VirtMode::Pvh => xl::Mode::Pvh(kernel.ok_or_else(needed)?),
+        VirtMode::Pv => xl::Mode::Pv(kernel.ok_or_else(needed)?),
+        VirtMode::Hvm => xl::Mode::Hvm(kernel),
+    })
+}
+
+/// The kernel that is booted directly, with what it is told.
+fn kernel(spec: &DomainSpec, boot: &BootFiles) -> Result<xl::Kernel, HypervisorError> {
+    let root = root(spec)?.disk.as_ref().map(|_| root_options(spec, boot));
+    let line = format!("{} {}", root.unwrap_or_default(), spec.boot.options);
+    let initrd = boot.initrd.as_ref();
+    Ok(xl::Kernel {
+        path: host_path(spec, &boot.kernel)?,
+        ramdisk: initrd.map(|path| host_path(spec, path)).transpose()?,
+        cmdline: checked(
             spec,
             "its kernel command line",
             xl::Cmdline::new(line.trim()),
-        )?;
-        let initrd = boot.initrd.as_ref();
-        let initrd = initrd.map(|path| host_path(spec, path)).transpose()?;
-        Ok((host_path(spec, &boot.kernel)?, initrd, line))
-    };
-    Ok(match spec.boot.mode {
-        VirtMode::Pvh => {
-            let (kernel, ramdisk, cmdline) = direct()?;
-            xl::Mode::Pvh {
-                kernel,
-                ramdisk,
-                cmdline,
-            }
-        }
-        VirtMode::Pv => {
-            let (kernel, ramdisk, cmdline) = direct()?;
-            xl::Mode::Pv {
-                kernel,
-                ramdisk,
-                cmdline,
-            }
-        }
-        VirtMode::Hvm => xl::Mode::Hvm {
-            device_model: xl::DeviceModel::Stub,
-        },
+        )?,
     })
 }
 
@@ -171,7 +172,7 @@ fn host_path(spec: &DomainSpec, path: &Path) -> Result<xl::HostPath, HypervisorE
 
 fn all_disks(
     spec: &DomainSpec,
-    boot: &BootFiles,
+    boot: Option<&BootFiles>,
     disks: &Disks,
 ) -> Result<Vec<xl::Disk>, HypervisorError> {
     if disks.others.len() > OTHERS.len() {
@@ -192,7 +193,7 @@ fn all_disks(
         .filter_map(|(vdev, path)| Some((vdev, path.as_ref()?)))
         .chain(OTHERS.into_iter().zip(disks.others.values()))
         .map(|(vdev, path)| disk(spec, vdev, path, xl::Access::ReadWrite));
-    let modules = boot.modules.iter();
+    let modules = boot.and_then(|boot| boot.modules.as_ref()).into_iter();
     // Every qube with this kernel has the same disk of modules.
     let modules = modules.map(|path| disk(spec, MODULES, path, xl::Access::ReadOnly));
     let mut all: Vec<_> = own.chain(modules).collect::<Result<_, _>>()?;
@@ -245,7 +246,7 @@ pub(super) fn nic(spec: &DomainSpec, netvm: DomId) -> Result<xl::Nic, Hypervisor
 #[cfg(test)]
 mod tests {
     use bulkhead_model::name::QubeName;
-    use bulkhead_model::qube::{Memory, Mib};
+    use bulkhead_model::qube::Memory;
     use uuid::Uuid;
 
     use super::*;
@@ -290,7 +291,7 @@ mod tests {
     /// With what `spec` boots; no kernel is installed.
     fn config(spec: &DomainSpec, disks: &Disks) -> Result<xl::DomainConfig, HypervisorError> {
         let boot = BootFiles::of(spec, Path::new("/nowhere"))?;
-        super::config(spec, &boot, disks, 2)
+        super::config(spec, boot.as_ref(), disks, 2)
     }
 
     #[track_caller]
@@ -333,18 +334,14 @@ mod tests {
             modules: Some("/kernels/6.12/modules.img".into()),
             root_options: "root=/dev/mapper/dmroot ro".into(),
         };
-        let config = super::config(&spec, &installed, &disks(), 2).unwrap();
-        let xl::Mode::Pvh {
-            kernel,
-            ramdisk,
-            cmdline,
-        } = config.mode
-        else {
+        let config = super::config(&spec, Some(&installed), &disks(), 2).unwrap();
+        let xl::Mode::Pvh(kernel) = config.mode else {
             panic!("it is PVH");
         };
-        assert_eq!((kernel.as_str(), ramdisk), ("/kernels/6.12/vmlinuz", None));
+        assert_eq!(kernel.path.as_str(), "/kernels/6.12/vmlinuz");
+        assert_eq!(kernel.ramdisk, None);
         assert_eq!(
-            cmdline.as_str(),
+            kernel.cmdline.as_str(),
             "root=/dev/mapper/dmroot ro hostname=work systemd.hostname=work quiet"
         );
         let modules = config.disks.last().unwrap();
@@ -369,14 +366,34 @@ mod tests {
         };
         let config = config(&spec, &disks).unwrap();
         assert!(config.disks.is_empty());
-        let xl::Mode::Pvh {
-            kernel, cmdline, ..
-        } = config.mode
-        else {
+        let xl::Mode::Pvh(kernel) = config.mode else {
             panic!("it is PVH");
         };
-        assert_eq!(kernel.as_str(), "/images/vmlinux");
-        assert_eq!(cmdline.as_str(), "-l debug");
+        assert_eq!(kernel.path.as_str(), "/images/vmlinux");
+        assert_eq!(kernel.cmdline.as_str(), "-l debug");
+    }
+
+    #[test]
+    fn an_hvm_domain_without_a_kernel_boots_its_disk() {
+        let mut spec = spec();
+        spec.boot.mode = VirtMode::Hvm;
+        let installed = BootFiles {
+            kernel: "/kernels/6.12/vmlinuz".into(),
+            initrd: None,
+            modules: None,
+            root_options: String::new(),
+        };
+        let direct = super::config(&spec, Some(&installed), &disks(), 2).unwrap();
+        assert!(matches!(direct.mode, xl::Mode::Hvm(Some(_))), "{direct:?}");
+        assert_eq!(direct.maximum.number(), 4000);
+        spec.root = ImageRoot::Disk(DiskRoot {
+            disk: Some("/volumes/root.img".into()),
+            kernel: None,
+            initrd: None,
+        });
+        let own = config(&spec, &disks()).unwrap();
+        assert_eq!(own.mode, xl::Mode::Hvm(None));
+        assert_eq!(own.maximum.number(), 400);
     }
 
     #[test]

@@ -571,7 +571,7 @@ impl Hypervisor for Xen {
         let domains = self.shared.domains();
         let domain = domains.get(&domid);
         Reach {
-            memory: domain.map(|domain| domain.spec.memory.maximum),
+            memory: domain.map(|domain| domain::maximum(&domain.spec)),
             vcpus: domain.map(|domain| domain.vcpus_maximum),
         }
     }
@@ -655,7 +655,7 @@ impl Xen {
         let host = self.shared.xl.host().await.map_err(failed)?;
         let boot = BootFiles::of(spec, &self.shared.config.kernels)?;
         let disks = layer::make(spec, &self.shared.scratch(spec.domid)).await?;
-        let config = domain::config(spec, &boot, &disks, host.cpus)?;
+        let config = domain::config(spec, boot.as_ref(), &disks, host.cpus)?;
         let operation = Operation::Create(Box::new(config));
         match self.shared.xl.ask(operation).await {
             Ok(_) => Ok(host),
