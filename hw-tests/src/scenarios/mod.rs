@@ -13,6 +13,7 @@ mod guest;
 mod harness;
 mod hcl;
 mod hostile;
+mod hvm;
 mod kernel;
 mod live;
 mod measure;
@@ -43,6 +44,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         harness::SCENARIOS,
         hcl::SCENARIOS,
         hostile::SCENARIOS,
+        hvm::SCENARIOS,
         kernel::SCENARIOS,
         live::SCENARIOS,
         memory::SCENARIOS,
