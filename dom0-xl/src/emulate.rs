@@ -9,8 +9,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use bulkhead_libxl_sys::LoopDevice;
-use bulkhead_wire::xl::{Access, Disk, DomId, DomainConfig, DomainName, Failure, HostPath, Mode};
+use bulkhead_wire::xl::{DomId, DomainConfig, DomainName, Failure, HostPath, Mode};
+
+use crate::disks::beside;
 
 /// Starts QEMU, if it is told to confine itself. Stands beside us.
 const STARTER: &str = "bulkhead-device-model";
@@ -32,75 +33,14 @@ pub(crate) fn starter(mode: &Mode) -> Result<Option<HostPath>, Failure> {
     if !matches!(mode, Mode::Hvm(_)) {
         return Ok(None);
     }
-    let broken = |error: &dyn std::error::Error| Failure::Broken(error.to_string());
-    let own = std::env::current_exe().map_err(|e| broken(&e))?;
-    let starter = own.with_file_name(STARTER);
-    let starter = HostPath::new(starter.to_string_lossy()).map_err(|e| broken(&e))?;
-    for needed in [&starter, &HostPath::new(QEMU).map_err(|e| broken(&e))?] {
+    let starter = beside(STARTER)?;
+    let qemu = HostPath::new(QEMU).map_err(|e| Failure::Broken(e.to_string()))?;
+    for needed in [&starter, &qemu] {
         if !Path::new(needed.as_str()).is_file() {
             return Err(Failure::NoDeviceModel(needed.clone()));
         }
     }
     Ok(Some(starter))
-}
-
-/// How the disks of a domain come to it.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Disks {
-    /// When it is made. Of an HVM domain QEMU emulates these.
-    pub(crate) first: Vec<Disk>,
-    /// When it is there and does not run yet. QEMU knows nothing of them.
-    pub(crate) later: Vec<Disk>,
-}
-
-impl Disks {
-    /// An emulated disk is there for a boot sector, and for systems without drivers for Xen; libxl
-    /// cannot emulate one that is only read.
-    pub(crate) fn of(config: &DomainConfig) -> Self {
-        let emulated = |disk: &&Disk| match config.mode {
-            Mode::Pvh(_) | Mode::Pv(_) => true,
-            Mode::Hvm(None) => disk.access == Access::ReadWrite,
-            Mode::Hvm(Some(_)) => false,
-        };
-        let (first, later) = config.disks.iter().partition(emulated);
-        let owned = |disks: Vec<&Disk>| disks.into_iter().cloned().collect();
-        Self {
-            first: owned(first),
-            later: owned(later),
-        }
-    }
-}
-
-/// Makes devices of the files that QEMU is to write to. They go when nobody has them open; until
-/// somebody has, what is returned does.
-pub(crate) fn on_devices(mode: &Mode, disks: &mut [Disk]) -> Result<Vec<LoopDevice>, Failure> {
-    if !matches!(mode, Mode::Hvm(_)) {
-        return Ok(Vec::new());
-    }
-    let made: Result<Vec<_>, _> = disks.iter_mut().map(on_device).collect();
-    Ok(made?.into_iter().flatten().collect())
-}
-
-fn on_device(disk: &mut Disk) -> Result<Option<LoopDevice>, Failure> {
-    let path = Path::new(disk.path.as_str());
-    if disk.backend != DomId::DOM0 || !path.is_file() {
-        return Ok(None);
-    }
-    let vdev = disk.vdev.clone();
-    let refused = |why: String| Failure::Disk { vdev, why };
-    let made = LoopDevice::over(path);
-    let device = match made {
-        Ok(device) => device,
-        Err(error) => {
-            return Err(refused(format!(
-                "no loop device for {}: {error}",
-                disk.path
-            )));
-        }
-    };
-    disk.path =
-        HostPath::new(device.path().to_string_lossy()).map_err(|e| refused(e.to_string()))?;
-    Ok(Some(device))
 }
 
 fn log_of(name: &DomainName) -> PathBuf {
@@ -128,8 +68,11 @@ pub(crate) fn last_words(config: &DomainConfig) -> Vec<String> {
 pub(crate) fn clear(domid: DomId, name: Option<&DomainName>) {
     let root = Path::new(ROOTS).join(format!("qemu-root-{domid}"));
     gone(&root, fs::remove_dir(&root));
-    if let Some(name) = name {
-        let log = log_of(name);
+    let Some(name) = name else {
+        return;
+    };
+    let asked = Path::new(LOGS).join(format!("qemu-probe-{name}.log"));
+    for log in [log_of(name), asked] {
         gone(&log, fs::remove_file(&log));
     }
 }
@@ -140,75 +83,5 @@ fn gone(path: &Path, removed: io::Result<()>) {
             tracing::warn!(path = %path.display(), %error, "this stays of a device model");
         }
         _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bulkhead_wire::xl::{Cmdline, DomainUuid, Initial, Kernel, Mib, Vcpus, Vdev, Weight};
-
-    use super::*;
-
-    fn disk(path: &str) -> Disk {
-        Disk {
-            vdev: Vdev::new("xvda").unwrap(),
-            path: HostPath::new(path).unwrap(),
-            access: Access::ReadWrite,
-            backend: DomId::DOM0,
-        }
-    }
-
-    #[test]
-    fn what_is_no_file_in_dom0_is_left_alone() {
-        for mut disk in [
-            disk("/dev/null"),
-            disk("/nonexistent"),
-            Disk {
-                backend: DomId::new(3).unwrap(),
-                ..disk("/proc/self/exe")
-            },
-        ] {
-            let before = disk.clone();
-            assert!(on_device(&mut disk).unwrap().is_none());
-            assert_eq!(disk, before);
-        }
-    }
-
-    #[test]
-    fn qemu_emulates_only_what_a_boot_sector_needs() {
-        let kernel = || Kernel {
-            path: HostPath::new("/vmlinuz").unwrap(),
-            ramdisk: None,
-            cmdline: Cmdline::new("").unwrap(),
-        };
-        let modules = Disk {
-            vdev: Vdev::new("xvdd").unwrap(),
-            access: Access::ReadOnly,
-            ..disk("/modules.img")
-        };
-        for (mode, emulated) in [
-            (Mode::Pvh(kernel()), 2),
-            (Mode::Pv(kernel()), 2),
-            (Mode::Hvm(None), 1),
-            (Mode::Hvm(Some(kernel())), 0),
-        ] {
-            let config = DomainConfig {
-                domid: DomId::new(7).unwrap(),
-                uuid: DomainUuid([7; 16]),
-                name: DomainName::new("work").unwrap(),
-                mode,
-                memory: Mib::new(100).unwrap(),
-                maximum: Mib::new(100).unwrap(),
-                vcpus: Vcpus::new(1).unwrap(),
-                vcpus_maximum: Vcpus::new(1).unwrap(),
-                weight: Weight::default(),
-                disks: vec![disk("/root.img"), modules.clone()],
-                nics: Vec::new(),
-                initial: Initial::Running,
-            };
-            let disks = Disks::of(&config);
-            assert_eq!(disks.first, config.disks[..emulated]);
-            assert_eq!(disks.later, config.disks[emulated..]);
-        }
     }
 }

@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod disks;
 mod emulate;
 mod log;
 mod marks;

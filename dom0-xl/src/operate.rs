@@ -11,6 +11,7 @@ use bulkhead_wire::xl::{
     Initial, LibxlCode, Mib, NicId, Operation, Origin, State, Target, Vcpus, Vdev,
 };
 
+use crate::disks::{Disks, Given};
 use crate::log::OperationLog;
 use crate::{emulate, marks, nics};
 
@@ -141,11 +142,14 @@ impl Performance {
 
     fn make(&self, config: &DomainConfig) -> Result<(), Failure> {
         let starter = emulate::starter(&config.mode)?;
-        let mut disks = emulate::Disks::of(config);
-        // Whoever uses the devices has them open when this ends.
-        let _devices = emulate::on_devices(&config.mode, &mut disks.first)?;
+        // Whoever uses their devices has them open when this ends.
+        let disks = Disks::of(config)?;
         let context = &self.context;
-        let prepared = context.prepare(config, &disks.first, marks::OURS);
+        let first = disks.first.iter();
+        let first: Vec<_> = first
+            .map(|given| (given.disk.clone(), given.script.clone()))
+            .collect();
+        let prepared = context.prepare(config, &first, marks::OURS);
         let mut prepared = prepared.map_err(failure)?;
         if let Some(starter) = starter {
             prepared.start_by(&starter).map_err(failure)?;
@@ -159,8 +163,9 @@ impl Performance {
             },
             code => failure(code),
         })?;
-        for disk in &disks.later {
-            context.attach_disk(config.domid, disk).map_err(failure)?;
+        for given in &disks.later {
+            let attached = context.attach_disk(config.domid, &given.disk, given.script.as_ref());
+            attached.map_err(failure)?;
         }
         for disk in &config.disks {
             self.is_served(config.domid, &disk.vdev)?;
@@ -240,9 +245,9 @@ impl Performance {
     fn attach_disk(&self, target: Target, disk: &Disk) -> Result<Answer, Failure> {
         self.ours(target)?;
         disk.check(target.domid).map_err(Failure::Config)?;
-        self.context
-            .attach_disk(target.domid, disk)
-            .map_err(failure)?;
+        let given = Given::new(disk, false)?;
+        let attached = (self.context).attach_disk(target.domid, &given.disk, given.script.as_ref());
+        attached.map_err(failure)?;
         let served = self.is_served(target.domid, &disk.vdev);
         if served.is_err() {
             // Whatever becomes of it, the reason is why it is not there.

@@ -39,7 +39,8 @@ impl Drop for Prepared<'_> {
 
 impl Context {
     /// A configuration for libxl, of a domain whose folder in xenstore gets the key `mark` before
-    /// anybody can see it. It has `disks`, of which QEMU emulates those of an HVM domain; others can
+    /// anybody can see it. It has `disks`, each by its own program or by Xen's, of which QEMU emulates those of an HVM
+    /// domain; others can
     /// be given to it when it is there ([`Context::attach_disk`]), and so are network interfaces
     /// ([`Context::attach_nic`]), because libxl gives up a whole domain for one that is taken late.
     ///
@@ -48,7 +49,7 @@ impl Context {
     pub fn prepare(
         &self,
         config: &DomainConfig,
-        disks: &[Disk],
+        disks: &[(Disk, Option<HostPath>)],
         mark: &str,
     ) -> Result<Prepared<'_>, LibxlCode> {
         let mut raw = Box::new(MaybeUninit::uninit());
@@ -153,10 +154,10 @@ impl Prepared<'_> {
         Ok(())
     }
 
-    fn disks(&mut self, disks: &[Disk]) -> Result<(), LibxlCode> {
+    fn disks(&mut self, disks: &[(Disk, Option<HostPath>)]) -> Result<(), LibxlCode> {
         let xl = &self.context.library.xl;
         self.raw.disks = array(disks.len())?;
-        for (at, disk) in disks.iter().enumerate() {
+        for (at, (disk, script)) in disks.iter().enumerate() {
             // SAFETY: the array has room for all of them, and each is counted when it is
             // initialised.
             let raw = unsafe {
@@ -165,7 +166,7 @@ impl Prepared<'_> {
                 &mut *place
             };
             self.raw.num_disks += 1;
-            device::fill_disk(raw, disk)?;
+            device::fill_disk(raw, disk, script.as_ref())?;
         }
         Ok(())
     }

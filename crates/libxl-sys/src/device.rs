@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::mem::MaybeUninit;
 use std::ptr::null;
 
-use bulkhead_wire::xl::{Access, Disk, DomId, LibxlCode, Nic, NicId, Vdev};
+use bulkhead_wire::xl::{Access, Disk, DomId, HostPath, LibxlCode, Nic, NicId, Vdev};
 
 use crate::context::{Context, number};
 use crate::memory::{check, string};
@@ -15,7 +15,11 @@ use crate::raw;
 const NIC_SCRIPT: &str = "/etc/xen/scripts/vif-route-qubes";
 
 /// Fills an initialised disk, whose strings libxl frees.
-pub(crate) fn fill_disk(raw: &mut raw::libxl_device_disk, disk: &Disk) -> Result<(), LibxlCode> {
+pub(crate) fn fill_disk(
+    raw: &mut raw::libxl_device_disk,
+    disk: &Disk,
+    script: Option<&HostPath>,
+) -> Result<(), LibxlCode> {
     raw.backend_domid = number(disk.backend);
     raw.pdev_path = string(disk.path.as_str())?;
     raw.vdev = string(disk.vdev.as_str())?;
@@ -23,6 +27,9 @@ pub(crate) fn fill_disk(raw: &mut raw::libxl_device_disk, disk: &Disk) -> Result
     raw.backend = raw::LIBXL_DISK_BACKEND_PHY;
     raw.format = raw::LIBXL_DISK_FORMAT_RAW;
     raw.readwrite = (disk.access == Access::ReadWrite).into();
+    if let Some(script) = script {
+        raw.script = string(script.as_str())?;
+    }
     Ok(())
 }
 
@@ -87,13 +94,18 @@ impl Context {
         })
     }
 
-    /// Gives a domain one more disk.
+    /// Gives a domain one more disk, by the program `script` in the place of Xen's own.
     ///
     /// # Errors
     /// What libxl says.
-    pub fn attach_disk(&self, domid: DomId, disk: &Disk) -> Result<(), LibxlCode> {
+    pub fn attach_disk(
+        &self,
+        domid: DomId,
+        disk: &Disk,
+        script: Option<&HostPath>,
+    ) -> Result<(), LibxlCode> {
         self.with_disk(|raw| {
-            fill_disk(raw, disk)?;
+            fill_disk(raw, disk, script)?;
             // SAFETY: context and disk are whole; without a `how` it is done when this returns.
             check(unsafe {
                 let xl = &self.library.xl;

@@ -15,7 +15,6 @@ pub use create::Prepared;
 pub use death::{Death, DeathWatch};
 pub use library::{BOUND, Libxl};
 pub use log::{Level, Log};
-pub use loops::LoopDevice;
 pub use xenstore::Xenstore;
 
 mod context;
@@ -24,7 +23,6 @@ mod death;
 mod device;
 mod library;
 mod log;
-mod loops;
 mod memory;
 mod xenstore;
 

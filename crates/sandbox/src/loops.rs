@@ -1,4 +1,4 @@
-//! Block devices over files, for what may not write to files.
+//! Block devices over files.
 
 use std::fs::File;
 use std::io;
@@ -13,6 +13,9 @@ const CONTROL: &str = "/dev/loop-control";
 /// Requests of linux/loop.h.
 const LOOP_CTL_GET_FREE: c_ulong = 0x4C82;
 const LOOP_CONFIGURE: c_ulong = 0x4C0A;
+
+/// It cannot be written to (linux/loop.h).
+const LO_FLAGS_READ_ONLY: u32 = 1;
 
 /// It goes when the last one that has it open closes it (linux/loop.h).
 const LO_FLAGS_AUTOCLEAR: u32 = 4;
@@ -72,14 +75,25 @@ impl LoopDevice {
     /// # Errors
     /// Where the file cannot be opened, or no device can be had.
     pub fn over(path: &Path) -> io::Result<Self> {
-        let file = File::options().read(true).write(true).open(path)?;
+        Self::made(&File::options().read(true).write(true).open(path)?, 0)
+    }
+
+    /// The same, but that cannot be written to.
+    ///
+    /// # Errors
+    /// As [`Self::over`].
+    pub fn read_only(path: &Path) -> io::Result<Self> {
+        Self::made(&File::open(path)?, LO_FLAGS_READ_ONLY)
+    }
+
+    fn made(file: &File, flags: u32) -> io::Result<Self> {
         let control = File::options().read(true).write(true).open(CONTROL)?;
         for _ in 0..TRIES {
             // SAFETY: it takes no argument.
             let number = returned(unsafe { libc::ioctl(control.as_raw_fd(), LOOP_CTL_GET_FREE) })?;
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = File::options().read(true).write(true).open(&path)?;
-            match configure(&device, &file) {
+            match configure(&device, file, flags | LO_FLAGS_AUTOCLEAR) {
                 Ok(()) => {
                     return Ok(Self {
                         path,
@@ -100,11 +114,11 @@ impl LoopDevice {
     }
 }
 
-fn configure(device: &File, file: &File) -> io::Result<()> {
+fn configure(device: &File, file: &File, flags: u32) -> io::Result<()> {
     let config = LoopConfig {
         fd: u32::try_from(file.as_raw_fd()).map_err(io::Error::other)?,
         info: LoopInfo {
-            flags: LO_FLAGS_AUTOCLEAR,
+            flags,
             ..LoopInfo::default()
         },
         ..LoopConfig::default()
@@ -161,7 +175,17 @@ mod tests {
             .join("loop/backing_file");
         assert!(backing.exists(), "it went while it was open");
         drop(open);
-        let ours = |at: &Path| std::fs::read_to_string(at).is_ok_and(|f| f.contains("/disk\n"));
+        let device = LoopDevice::read_only(&path).unwrap();
+        let read = File::open(device.path()).unwrap();
+        read.read_exact_at(&mut found, 4096).unwrap();
+        assert_eq!(&found, b"written");
+        // Some kernels refuse to open it, others to write to it.
+        let write = File::options().write(true).open(device.path());
+        assert!(write.and_then(|open| open.write_all_at(b"x", 0)).is_err());
+        drop((device, read));
+        // Somebody else's test may have one of that number now.
+        let own = path.to_string_lossy().into_owned();
+        let ours = |at: &Path| std::fs::read_to_string(at).is_ok_and(|f| f.trim() == own);
         assert!(!ours(&backing), "it stays");
     }
 }

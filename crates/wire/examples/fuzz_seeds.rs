@@ -314,6 +314,7 @@ fn xl_packets() -> Outcome<Seeds> {
         path: xl::HostPath::new("/dev/loop0")?,
         access: xl::Access::ReadOnly,
         backend: xl::DomId::DOM0,
+        sole: true,
     };
     let nic = xl::Nic {
         id: xl::NicId::new(0)?,

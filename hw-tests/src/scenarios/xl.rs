@@ -205,6 +205,7 @@ fn disk(vdev: &str, path: &str) -> Result<Disk> {
         path: HostPath::new(path)?,
         access: Access::ReadOnly,
         backend: DomId::DOM0,
+        sole: false,
     })
 }
 

@@ -43,6 +43,10 @@ const FILES: &[File] = &[
         "usr/libexec/bulkhead/bulkhead-device-model",
     ),
     file(
+        From::Program("bulkhead-block"),
+        "usr/libexec/bulkhead/bulkhead-block",
+    ),
+    file(
         From::Program("bulkhead-launch"),
         "usr/libexec/bulkhead/bulkhead-launch",
     ),

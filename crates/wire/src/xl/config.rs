@@ -104,6 +104,9 @@ pub struct Disk {
     pub access: Access,
     /// The domain that has it; usually dom0.
     pub backend: DomId,
+    /// Who asks for it sees to it that nobody else uses it who would mind. Otherwise Xen's own script
+    /// looks for such, which takes its time.
+    pub sole: bool,
 }
 
 /// A network interface.

@@ -14,6 +14,7 @@ fn disk(letter: char, length: usize) -> Disk {
         path: path(length),
         access: Access::ReadOnly,
         backend: DomId::DOM0,
+        sole: true,
     }
 }
 
@@ -336,6 +337,7 @@ prop_compose! {
                 path: HostPath::new(path).unwrap(),
                 access: Access::ReadWrite,
                 backend: DomId::new(backend).unwrap(),
+                sole: kind == 0,
             }).collect(),
             nics: nics.into_iter().map(|(id, backend)| nic(id, backend)).collect(),
             initial: Initial::Paused,

@@ -33,7 +33,12 @@ pub(super) fn at(
 ) -> Result<xl::Disk, HypervisorError> {
     let vdev = name(spec, place, device)?;
     let access = access(device).map_err(|detail| refused(spec, device, detail))?;
-    disk(spec, vdev, device, access)
+    let disk = disk(spec, vdev, device, access)?;
+    // Anybody may use it too.
+    Ok(xl::Disk {
+        sole: false,
+        ..disk
+    })
 }
 
 /// The name that the block device `device` has in this place.

@@ -3,20 +3,19 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bulkhead_vchan::xen::store::{Store, StoreError, Tree};
+use bulkhead_wire::causes::chain;
 use rustix::fs::{Mode, OFlags};
-use tokio::process::Command;
 use tokio::task::AbortHandle;
 
 use crate::hypervisor::DomId;
 use crate::hypervisor::console;
 
-/// How often the terminal of a new domain is looked for, and for how long: the console daemon
-/// makes it soon after the domain.
-const LOOK: Duration = Duration::from_millis(200);
-const LOOKS: u32 = 150;
+/// How long the terminal of a new domain is waited for: the console daemon makes it soon after the
+/// domain.
+const MADE: Duration = Duration::from_secs(30);
 
 /// How long the console of a domain that has ended is still read: its last words say why, and are on
 /// their way through the console daemon.
@@ -46,18 +45,30 @@ pub(super) fn end(follower: AbortHandle) {
 }
 
 async fn terminal(domid: DomId) -> io::Result<OwnedFd> {
+    // Its connection blocks.
+    let path = tokio::task::spawn_blocking(move || named(domid)).await;
+    let path = path.map_err(io::Error::other)??;
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?)
+}
+
+/// The path of a domain's terminal, when the console daemon has made it.
+fn named(domid: DomId) -> io::Result<String> {
+    let failed = |error: StoreError| io::Error::other(chain(&error));
     let key = format!("/local/domain/{domid}/console/tty");
-    for _ in 0..LOOKS {
-        let mut read = Command::new("xenstore-read");
-        let read = read.arg(&key).stdin(Stdio::null()).stderr(Stdio::null());
-        let said = read.kill_on_drop(true).output().await?;
-        let path = String::from_utf8_lossy(&said.stdout);
-        // Written by dom0's console daemon; anything but its terminal is not for us.
-        if said.status.success() && path.starts_with("/dev/pts/") {
-            let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::NONBLOCK | OFlags::CLOEXEC;
-            return Ok(rustix::fs::open(path.trim(), flags, Mode::empty())?);
+    let mut store = Store::open().map_err(failed)?;
+    store.watch(&key, "tty").map_err(failed)?;
+    let end = Instant::now() + MADE;
+    // The first event comes at once.
+    while store.next_event(Some(end)).map_err(failed)?.is_some() {
+        match store.read(&key) {
+            // Written by dom0's console daemon; anything but its terminal is not for us.
+            Ok(path) if path.starts_with("/dev/pts/") => return Ok(path),
+            Err(error) if error.refusal() != Some(io::ErrorKind::NotFound) => {
+                return Err(failed(error));
+            }
+            _ => {}
         }
-        tokio::time::sleep(LOOK).await;
     }
     Err(io::Error::new(
         io::ErrorKind::TimedOut,

@@ -216,6 +216,8 @@ pub(super) fn disk(
         path: host_path(spec, path)?,
         access,
         backend: xl::DomId::DOM0,
+        // A qube runs once, and what several have they only read.
+        sole: true,
     })
 }
 

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use bulkhead_model::qube::Mib;
+use bulkhead_sandbox::loops::LoopDevice;
 use tokio::process::Command;
 
 use super::domain::Disks;
@@ -98,60 +99,35 @@ fn fresh(folder: &Path) -> io::Result<()> {
 /// Makes the layer of a domain over `image`, with its file in `folder`.
 async fn root(image: &Path, domid: DomId, folder: &Path) -> Result<PathBuf, HypervisorError> {
     let copy = folder.join("root.img");
-    let mut command = Command::new("cp");
-    command
-        .arg("--reflink=always")
-        .arg("--")
-        .args([image, &copy]);
-    if run(&mut command).await.is_ok() {
+    if shared_copy(image, &copy).is_ok() {
         return Ok(copy);
     }
-    // What it left behind is empty, and goes with the folder.
+    // What that left behind is empty, and goes with the folder.
     let doing = || format!("making a layer over `{}`", image.display());
     let made = snapshot(image, domid, &folder.join("root.cow")).await;
     made.map_err(io_error(doing()))
 }
 
+/// Makes a copy that shares its content, which takes no time, or fails.
+fn shared_copy(image: &Path, copy: &Path) -> io::Result<()> {
+    let (image, copy) = (File::open(image)?, File::create(copy)?);
+    Ok(rustix::fs::ioctl_ficlone(&copy, &image)?)
+}
+
 async fn snapshot(image: &Path, domid: DomId, layer: &Path) -> io::Result<PathBuf> {
     File::create(layer)?.set_len(SCRATCH.0 << 20)?;
     let sectors = std::fs::metadata(image)?.len() / SECTOR;
-    let below = Loop::over(image, &["--read-only"]).await?;
-    let above = Loop::over(layer, &[]).await?;
-    let table = format!("0 {sectors} snapshot {} {} N {CHUNK}", below.0, above.0);
+    // Both go with the snapshot.
+    let below = LoopDevice::read_only(image)?;
+    let above = LoopDevice::over(layer)?;
+    let (below, above) = (below.path().display(), above.path().display());
+    let table = format!("0 {sectors} snapshot {below} {above} N {CHUNK}");
     let name = name(domid);
     let mut create = Command::new("dmsetup");
     // Whether or not udev runs here: the name is made below.
-    create.args(["create", &name, "--noudevsync", "--table", &table]);
-    let made = run(&mut create).await;
-    // Both stay as long as the snapshot has them, and no longer.
-    below.detach().await;
-    above.detach().await;
-    made?;
+    run(create.args(["create", &name, "--noudevsync", "--table", &table])).await?;
     run(Command::new("dmsetup").args(["mknodes", &name])).await?;
     Ok(Path::new(MAPPER).join(name))
-}
-
-/// A loop device.
-struct Loop(String);
-
-impl Loop {
-    async fn over(file: &Path, options: &[&str]) -> io::Result<Self> {
-        let mut command = Command::new("losetup");
-        command
-            .args(["--find", "--show"])
-            .args(options)
-            .arg("--")
-            .arg(file);
-        let said = run(&mut command).await?;
-        Ok(Self(said.trim().to_owned()))
-    }
-
-    async fn detach(self) {
-        let mut command = Command::new("losetup");
-        if let Err(error) = run(command.args(["--detach", &self.0])).await {
-            tracing::warn!(device = self.0, %error, "a loop device stays");
-        }
-    }
 }
 
 /// Removes the layer of a domain that is gone; where it is none that needs it, nothing.
@@ -202,7 +178,7 @@ async fn run(command: &mut Command) -> io::Result<String> {
     let output = output.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => io::Error::new(
             error.kind(),
-            format!("`{program}` is not installed (Debian packages dmsetup, mount and coreutils)"),
+            format!("`{program}` is not installed (Debian package dmsetup)"),
         ),
         _ => error,
     })?;
