@@ -112,7 +112,7 @@ fn left(dom0: &dyn Line) -> Result<String> {
     dom0.sh(
         "ls -d /run/xen/qemu-root-* /run/xen/qmp-* /var/log/xen/qemu-* 2> /dev/null || true
          losetup --list --noheadings --output BACK-FILE | sort
-         ls /dev/mapper | sort; ps -eo args | grep '[q]emu' | sort",
+         dmsetup ls | sort; ps -eo args | grep '[q]emu' | sort",
     )
 }
 
