@@ -20,6 +20,7 @@ const LIBXL: &[&str] = &[
     "libxl_defbool_set",
     "libxl_device_disk_(add|dispose|getinfo|init|remove)",
     "libxl_device_nic_(add|dispose|init|remove)",
+    "libxl_device_pci_init",
     "libxl_devid_to_device_nic",
     "libxl_diskinfo_(dispose|init)",
     "libxl_domain_build_info_init_type",

@@ -99,6 +99,7 @@ impl Lab {
             netvm: None,
             provides_network: false,
             blocks: Vec::new(),
+            pci: Vec::new(),
             console_log: self.dir.path().join(format!("{name}.log")),
         }
     }

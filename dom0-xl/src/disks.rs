@@ -158,6 +158,7 @@ mod tests {
                 weight: Weight::default(),
                 disks: vec![disk("/dev/root", true), modules.clone()],
                 nics: Vec::new(),
+                pci: Vec::new(),
                 initial: Initial::Running,
             };
             let disks = Disks::of(&config).unwrap();

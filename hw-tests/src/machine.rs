@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::hand::Hand;
 use crate::image::Image;
 use crate::line::Line;
-use crate::qemu::{self, Disk, From, LAYER, Qemu};
+use crate::qemu::{self, Disk, From, Hardware, LAYER, Qemu};
 use bulkhead_templates::cache::{self, Key};
 use bulkhead_templates::progress::step;
 use bulkhead_templates::tools::Tools;
@@ -84,12 +84,35 @@ impl Saved {
     pub fn resume(&self) -> Result<Machine> {
         let folder = tempfile::Builder::new().prefix("bhw").tempdir_in("/tmp")?;
         let state = self.image.file(STATE);
-        let qemu = Qemu::start(&self.tools, &self.image, folder.path(), From::Saved(&state))?;
+        let from = From::Saved(&state);
+        let qemu = Qemu::start(
+            &self.tools,
+            &self.image,
+            folder.path(),
+            from,
+            Hardware::Usual,
+        )?;
         let dom0 = Hand::connect(&qemu.hand(), ANSWERS)?;
         if matches!(self.image.disk(), Disk::Layer(_)) {
             let line: &dyn Line = &dom0;
             line.sh(&for_domains("unpause"))?;
         }
+        Ok(Machine {
+            dom0,
+            qemu: Mutex::new(qemu),
+            folder,
+            from: self.clone(),
+        })
+    }
+
+    /// A machine of its own with an IOMMU, which boots on the disk of the saved one.
+    pub fn boot_with_iommu(&self) -> Result<Machine> {
+        let folder = tempfile::Builder::new().prefix("bhw").tempdir_in("/tmp")?;
+        let (tools, image) = (&self.tools, &self.image);
+        let qemu = Qemu::start(tools, image, folder.path(), From::Power, Hardware::Iommu)?;
+        let dom0 = Hand::connect(&qemu.hand(), BOOTS)?;
+        let line: &dyn Line = &dom0;
+        line.wait_until("systemctl is-system-running", BOOTS)?;
         Ok(Machine {
             dom0,
             qemu: Mutex::new(qemu),

@@ -81,6 +81,9 @@ impl Worlds {
     fn begin(&self, from: Start) -> Result<World> {
         match (self, from) {
             (Self::Qemu { saved, .. }, Start::Bare) => Ok(World::machine(saved.resume()?)),
+            (Self::Qemu { saved, .. }, Start::Iommu) => {
+                Ok(World::machine(saved.boot_with_iommu()?))
+            }
             (Self::Qemu { saved, logs }, Start::Prepared(by)) => {
                 let saved = prepared(saved, by, &logs.join(by.name))?;
                 Ok(World::machine(saved.resume()?))

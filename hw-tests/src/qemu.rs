@@ -58,6 +58,45 @@ pub(crate) enum From<'a> {
     Saved(&'a Path),
 }
 
+/// What a machine has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hardware {
+    /// What every saved machine has.
+    Usual,
+    /// Also an IOMMU, and a network card that leads nowhere.
+    Iommu,
+}
+
+impl Hardware {
+    fn options(self) -> &'static [&'static str] {
+        match self {
+            Self::Usual => &["-machine", "pc"],
+            Self::Iommu => &[
+                "-machine",
+                "q35,kernel-irqchip=split",
+                // Xen takes it, whoever made the processor.
+                "-device",
+                "intel-iommu,intremap=off",
+                "-device",
+                "e1000e",
+                // Nothing can be plugged into this machine's bus itself.
+                "-device",
+                "pcie-root-port,id=slot0,chassis=1",
+                "-device",
+                "pcie-root-port,id=slot1,chassis=2",
+            ],
+        }
+    }
+
+    /// The bus that the next device is plugged into, after so many.
+    fn bus(self, plugged: usize) -> String {
+        match self {
+            Self::Usual => "pci.0".to_owned(),
+            Self::Iommu => format!("slot{plugged}"),
+        }
+    }
+}
+
 /// What a machine's disk is.
 #[derive(Debug)]
 pub(crate) enum Disk {
@@ -96,6 +135,8 @@ pub(crate) struct Qemu {
     child: Child,
     qmp: Qmp,
     folder: PathBuf,
+    hardware: Hardware,
+    plugged: usize,
 }
 
 impl Qemu {
@@ -106,6 +147,7 @@ impl Qemu {
         image: &Image,
         folder: &Path,
         from: From<'_>,
+        hardware: Hardware,
     ) -> Result<Self> {
         let disk = folder.join(LAYER);
         run(tools
@@ -113,12 +155,13 @@ impl Qemu {
             .args(["create", "-q", "-f", "qcow2"])
             .args(image.disk().backing())
             .arg(&disk))?;
-        Self::with_disk(tools, image, folder, &Disk::Layer(disk), from)
+        Self::with_disk(tools, image, folder, &Disk::Layer(disk), from, hardware)
     }
 
     /// Starts one on the image's own disk, which stays as the machine leaves it.
     pub(crate) fn start_on_image(tools: &Tools, image: &Image, folder: &Path) -> Result<Self> {
-        Self::with_disk(tools, image, folder, &image.disk(), From::Power)
+        let (disk, from) = (image.disk(), From::Power);
+        Self::with_disk(tools, image, folder, &disk, from, Hardware::Usual)
     }
 
     fn with_disk(
@@ -127,9 +170,11 @@ impl Qemu {
         folder: &Path,
         disk: &Disk,
         from: From<'_>,
+        hardware: Hardware,
     ) -> Result<Self> {
         let log = File::create(folder.join("qemu.log"))?;
         let child = command(tools, image, folder, disk, from)
+            .args(hardware.options())
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -141,6 +186,8 @@ impl Qemu {
                 child,
                 qmp,
                 folder: folder.to_owned(),
+                hardware,
+                plugged: 0,
             },
             Err(error) => {
                 let said = fs::read_to_string(folder.join("qemu.log")).unwrap_or_default();
@@ -178,9 +225,11 @@ impl Qemu {
         let node = json!({ "driver": "raw", "node-name": serial, "read-only": true, "file": file });
         self.qmp.command("blockdev-add", node)?;
         let device = json!({
-            "driver": "virtio-blk-pci", "id": device(serial), "drive": serial, "serial": serial
+            "driver": "virtio-blk-pci", "id": device(serial), "drive": serial, "serial": serial,
+            "bus": self.hardware.bus(self.plugged)
         });
         self.qmp.command("device_add", device)?;
+        self.plugged += 1;
         Ok(())
     }
 
@@ -265,14 +314,7 @@ fn command(tools: &Tools, image: &Image, folder: &Path, disk: &Disk, from: From<
         image.file("initrd").display()
     );
     command
-        .args([
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-machine",
-            "pc",
-        ])
+        .args(["-nodefaults", "-no-user-config", "-display", "none"])
         .args(["-accel", "tcg,thread=multi", "-cpu", CPU, "-smp", "2"])
         .args(["-m", &MEMORY_MIB.to_string()])
         .arg("-L")

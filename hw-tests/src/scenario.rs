@@ -45,6 +45,9 @@ impl Place {
 pub enum Start {
     /// Xen and dom0, with nothing of ours.
     Bare,
+    /// The same on a machine with an IOMMU and a network card that a domain can be given. In QEMU it
+    /// boots each time: a saved machine has the hardware that it was saved with.
+    Iommu,
     /// A machine on which this was done. In QEMU that is done once, for every scenario that begins
     /// with it, and the machine with all that runs on it is saved.
     Prepared(&'static Preparation),

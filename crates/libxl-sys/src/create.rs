@@ -4,7 +4,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::ptr::null;
 
-use bulkhead_wire::xl::{Disk, DomainConfig, HostPath, LibxlCode, Mib, Mode};
+use bulkhead_wire::xl::{Disk, DomainConfig, HostPath, LibxlCode, Mib, Mode, PciAddress};
 
 use crate::context::{Context, number};
 use crate::device;
@@ -70,6 +70,7 @@ impl Context {
             prepared.emulate()?;
         }
         prepared.disks(disks)?;
+        prepared.pci(&config.pci)?;
         // Nobody but us acts on these. A domain that has ended stays until that was told.
         let preserve = raw::LIBXL_ACTION_ON_SHUTDOWN_PRESERVE;
         prepared.raw.on_poweroff = preserve;
@@ -167,6 +168,33 @@ impl Prepared<'_> {
             };
             self.raw.num_disks += 1;
             device::fill_disk(raw, disk, script.as_ref())?;
+        }
+        Ok(())
+    }
+
+    /// PCI devices, which the kernel of dom0 gives up for it.
+    fn pci(&mut self, devices: &[PciAddress]) -> Result<(), LibxlCode> {
+        if devices.is_empty() {
+            return Ok(());
+        }
+        let xl = &self.context.library.xl;
+        // SAFETY: only PV domains have devices, so of the union it is `pv` that libxl has
+        // initialised. The map of memory is the machine's, or devices have no room in it.
+        unsafe { xl.libxl_defbool_set(&raw mut self.raw.b_info.u.pv.e820_host, true) };
+        self.raw.pcidevs = array(devices.len())?;
+        for (at, address) in devices.iter().enumerate() {
+            // SAFETY: as in `disks`.
+            let raw = unsafe {
+                let place = self.raw.pcidevs.add(at);
+                xl.libxl_device_pci_init(place);
+                &mut *place
+            };
+            self.raw.num_pcidevs += 1;
+            let (segment, bus, device, function) = address.parts();
+            raw.domain = segment.into();
+            (raw.bus, raw.dev, raw.func) = (bus, device, function);
+            // Whatever driver of dom0 has it loses it.
+            raw.seize = true;
         }
         Ok(())
     }

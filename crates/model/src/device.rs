@@ -1,6 +1,9 @@
 //! Devices as they are written: `class:backend:ident`, as in `qvm-device`.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 /// Kinds of devices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +31,57 @@ impl DeviceClass {
 /// The name of dom0 as a backend.
 pub const DOM0: &str = "dom0";
 
+/// A function of a PCI device, by its address on the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PciAddress {
+    /// Most machines have one, which is 0.
+    pub segment: u16,
+    /// The bus.
+    pub bus: u8,
+    /// The device on it, below 32.
+    pub device: u8,
+    /// The function of the device, below 8.
+    pub function: u8,
+}
+
+impl fmt::Display for PciAddress {
+    /// As Linux names it: `0000:00:14.0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            segment,
+            bus,
+            device,
+            function,
+        } = self;
+        write!(f, "{segment:04x}:{bus:02x}:{device:02x}.{function}")
+    }
+}
+
+/// Reads `00_14.0`, or `0000_00_14.0` with the segment first.
+fn pci_address(ident: &str) -> Option<PciAddress> {
+    let (place, function) = ident.split_once('.')?;
+    let parts: Vec<&str> = place.split('_').collect();
+    let (segment, bus, device) = match *parts.as_slice() {
+        [bus, device] => ("0", bus, device),
+        [segment, bus, device] => (segment, bus, device),
+        _ => return None,
+    };
+    let number = |text: &str| {
+        let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        digits.then(|| u16::from_str_radix(text, 16).ok()).flatten()
+    };
+    let below = |text, most: u8| {
+        let small = u8::try_from(number(text)?).ok();
+        small.filter(|small| *small <= most)
+    };
+    Some(PciAddress {
+        segment: number(segment)?,
+        bus: below(bus, u8::MAX)?,
+        device: below(device, 31)?,
+        function: below(function, 7)?,
+    })
+}
+
 /// One device of a description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Device<'t> {
@@ -46,6 +100,8 @@ pub enum DeviceProblem {
     Form,
     /// Its class is none of [`DeviceClass::ALL`].
     Class,
+    /// Its ident is no address of a PCI device.
+    Pci,
 }
 
 impl<'t> Device<'t> {
@@ -66,6 +122,9 @@ impl<'t> Device<'t> {
         let mut classes = DeviceClass::ALL.into_iter();
         let class = classes.find(|(name, _)| *name == class);
         let (_, class) = class.ok_or(DeviceProblem::Class)?;
+        if class == DeviceClass::Pci && pci_address(ident).is_none() {
+            return Err(DeviceProblem::Pci);
+        }
         Ok(Self {
             class,
             backend,
@@ -80,6 +139,14 @@ impl<'t> Device<'t> {
         let block = self.class == DeviceClass::Block && self.backend == DOM0;
         block.then(|| PathBuf::from(format!("/dev/{}", self.ident.replace('_', "/"))))
     }
+}
+
+/// The function of a PCI device of dom0 that `text` is, if it is one.
+#[must_use]
+pub fn pci_of_dom0(text: &str) -> Option<PciAddress> {
+    let device = Device::parse(text).ok()?;
+    let pci = device.class == DeviceClass::Pci && device.backend == DOM0;
+    pci.then(|| pci_address(device.ident)).flatten()
 }
 
 /// See [`Device::block_of_dom0`]; none for what is no device.
@@ -106,6 +173,28 @@ mod tests {
         );
         assert_eq!(path("block:sys-usb:sda"), None);
         assert_eq!(path("usb:dom0:1-1"), None);
+    }
+
+    #[test]
+    fn a_pci_device_is_an_address_with_or_without_its_segment() {
+        let address = |ident: &str| pci_of_dom0(&format!("pci:dom0:{ident}"));
+        let shown = |ident| address(ident).map(|address| address.to_string());
+        assert_eq!(shown("00_14.0").as_deref(), Some("0000:00:14.0"));
+        assert_eq!(shown("0001_fF_1f.7").as_deref(), Some("0001:ff:1f.7"));
+        for ident in [
+            "00_20.0",
+            "00_14.8",
+            "100_00.0",
+            "00:14.0",
+            "00_14",
+            "+0_14.0",
+            "_00.0",
+            "10000_00_00.0",
+        ] {
+            assert_eq!(address(ident), None, "{ident}");
+        }
+        assert_eq!(Device::parse("pci:dom0:00_20.0"), Err(DeviceProblem::Pci));
+        assert_eq!(pci_of_dom0("pci:sys-usb:00_14.0"), None);
     }
 
     #[test]

@@ -338,6 +338,7 @@ fn xl_packets() -> Outcome<Seeds> {
         weight: xl::Weight::default(),
         disks: vec![disk.clone()],
         nics: vec![nic.clone()],
+        pci: vec![xl::PciAddress::new(0, 3, 0, 0)?],
         initial: xl::Initial::Paused,
     };
     let operations = [

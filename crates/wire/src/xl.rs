@@ -20,7 +20,7 @@
 use serde::{Deserialize, Serialize};
 
 pub use config::{
-    ConfigError, DISKS_MAX, Disk, DomainConfig, Initial, Kernel, Mode, NICS_MAX, Nic,
+    ConfigError, DISKS_MAX, Disk, DomainConfig, Initial, Kernel, Mode, NICS_MAX, Nic, PCI_MAX,
     PV_CMDLINE_MAX,
 };
 pub use error::{
@@ -28,8 +28,8 @@ pub use error::{
 };
 pub use names::{
     Access, CMDLINE_MAX, Cmdline, DomId, DomainName, DomainUuid, HostPath, MIB_MAX, MacAddress,
-    Mib, NAME_MAX, NicId, PATH_MAX, Text, TextError, VCPUS_MAX, ValueError, Vcpus, Vdev, Weight,
-    XenVersion,
+    Mib, NAME_MAX, NicId, PATH_MAX, PciAddress, Text, TextError, VCPUS_MAX, ValueError, Vcpus,
+    Vdev, Weight, XenVersion,
 };
 
 mod config;

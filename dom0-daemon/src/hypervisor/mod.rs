@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 pub use bulkhead_api::host::{HostMachine, HostReport};
+use bulkhead_model::device::PciAddress;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Memory, Mib, Qube, VirtMode};
 use bulkhead_wire::end::Carrier;
@@ -108,6 +109,9 @@ pub struct DomainSpec {
     /// Block devices of dom0, each in its place; a place may be free.
     #[serde(default)]
     pub blocks: Vec<Option<PathBuf>>,
+    /// PCI devices of dom0 that it has alone.
+    #[serde(default)]
+    pub pci: Vec<PciAddress>,
     /// File that its console is appended to.
     pub console_log: PathBuf,
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
 use bulkhead_api::qube::QubeState;
-use bulkhead_model::device::block_of_dom0;
+use bulkhead_model::device::{block_of_dom0, pci_of_dom0};
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Qube, QubeKind};
 use bulkhead_wire::causes::chain;
@@ -244,6 +244,7 @@ impl Inner {
             netvm,
             provides_network: qube.provides_network,
             blocks: blocks(&qube.devices).into_iter().map(Some).collect(),
+            pci: (qube.devices.iter().filter_map(|text| pci_of_dom0(text))).collect(),
             console_log: console_log(&self.config.state_dir, name),
         };
         Ok((spec, revision))

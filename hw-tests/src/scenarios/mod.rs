@@ -21,6 +21,7 @@ mod memory;
 mod network;
 mod own_root;
 mod packages;
+mod pci;
 mod rebuild;
 mod running;
 mod traces;
@@ -52,6 +53,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         network::SCENARIOS,
         own_root::SCENARIOS,
         packages::SCENARIOS,
+        pci::SCENARIOS,
         rebuild::SCENARIOS,
         transfer::SCENARIOS,
         unikernel::SCENARIOS,

@@ -184,6 +184,7 @@ fn config(number: u8, name: &str, cmdline: &str) -> Result<DomainConfig> {
         weight: Weight::default(),
         disks: Vec::new(),
         nics: Vec::new(),
+        pci: Vec::new(),
         initial: Initial::Running,
     })
 }

@@ -209,9 +209,11 @@ fn devices_are_class_backend_and_ident() {
 }
 
 #[test]
-fn the_ident_of_a_device_leads_nowhere_else() {
-    insta::assert_snapshot!(refused(r#""a": (label: "red", devices: ["block:dom0:mapper_x", "block:dom0:.._x"])"#), @r#"
-    device `block:dom0:.._x` of `a` is not `class:backend:ident` @ ["block:dom0:mapper_x", "block:dom0:.._x"]
+fn the_ident_of_a_device_is_one() {
+    insta::assert_snapshot!(refused(r#""a": (label: "red", virt_mode: Pv, devices: ["block:dom0:.._x", "pci:dom0:00_20.0"])"#), @r#"
+    device `block:dom0:.._x` of `a` is not `class:backend:ident` @ ["block:dom0:.._x", "pci:dom0:00_20.0"]
+      help: for example "pci:dom0:00_14.0"
+    device `pci:dom0:00_20.0` of `a` is no address of a PCI device @ ["block:dom0:.._x", "pci:dom0:00_20.0"]
       help: for example "pci:dom0:00_14.0"
     "#);
 }

@@ -139,11 +139,12 @@ impl Check<'_> {
         for device in &qube.devices {
             let Device { class, backend, .. } = match Device::parse(device) {
                 Ok(parsed) => parsed,
-                Err(DeviceProblem::Form) => {
-                    let message = format!(
-                        "device `{device}` of `{}` is not `class:backend:ident`",
-                        qube.name
-                    );
+                Err(problem @ (DeviceProblem::Form | DeviceProblem::Pci)) => {
+                    let what = match problem {
+                        DeviceProblem::Pci => "no address of a PCI device",
+                        _ => "not `class:backend:ident`",
+                    };
+                    let message = format!("device `{device}` of `{}` is {what}", qube.name);
                     self.report(P::Devices, message, "for example \"pci:dom0:00_14.0\"");
                     continue;
                 }

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::names::{
-    Access, Cmdline, DomId, DomainName, DomainUuid, HostPath, MacAddress, Mib, NicId, Vcpus, Vdev,
-    Weight,
+    Access, Cmdline, DomId, DomainName, DomainUuid, HostPath, MacAddress, Mib, NicId, PciAddress,
+    Vcpus, Vdev, Weight,
 };
 
 /// Disks of a domain at most: as many as Xen names without extended device numbers.
@@ -16,6 +16,9 @@ pub const DISKS_MAX: usize = 16;
 /// Network interfaces of a domain at most: what fits one packet many times, and more than the
 /// addresses that any qube has.
 pub const NICS_MAX: usize = 8;
+
+/// PCI devices of a domain at most: as many as the bus has that a PV domain sees.
+pub const PCI_MAX: usize = 32;
 
 /// Longest kernel command line of a PV domain, in bytes: Xen's start page has 1024 with the NUL.
 pub const PV_CMDLINE_MAX: usize = 1023;
@@ -45,6 +48,8 @@ pub struct DomainConfig {
     pub disks: Vec<Disk>,
     /// Its network interfaces; each with a number of its own.
     pub nics: Vec<Nic>,
+    /// Functions of PCI devices that it has alone.
+    pub pci: Vec<PciAddress>,
     /// How it begins.
     pub initial: Initial,
 }
@@ -159,6 +164,15 @@ pub enum ConfigError {
     /// Two interfaces with one number.
     #[error("there are two network interfaces {0}")]
     SameNic(NicId),
+    /// Over [`PCI_MAX`].
+    #[error("{0} PCI devices are more than {PCI_MAX}")]
+    TooManyPci(usize),
+    /// One PCI device twice.
+    #[error("PCI device {0} is there twice")]
+    SamePci(PciAddress),
+    /// PVH has no PCI bus, and the QEMU of HVM is confined and reaches no devices.
+    #[error("only a PV domain can have PCI device {0}")]
+    PciWithoutPv(PciAddress),
     /// dom0 has no network.
     #[error("network interface {0} leads to domain 0, which has no network")]
     NicToDomain0(NicId),
@@ -202,7 +216,23 @@ impl DomainConfig {
             return Err(ConfigError::NothingToBoot);
         }
         self.check_disks()?;
-        self.check_nics()
+        self.check_nics()?;
+        self.check_pci()
+    }
+
+    fn check_pci(&self) -> Result<(), ConfigError> {
+        if self.pci.len() > PCI_MAX {
+            return Err(ConfigError::TooManyPci(self.pci.len()));
+        }
+        for (at, device) in self.pci.iter().enumerate() {
+            if !matches!(self.mode, Mode::Pv(_)) {
+                return Err(ConfigError::PciWithoutPv(*device));
+            }
+            if self.pci.iter().skip(at + 1).any(|other| other == device) {
+                return Err(ConfigError::SamePci(*device));
+            }
+        }
+        Ok(())
     }
 
     fn check_disks(&self) -> Result<(), ConfigError> {

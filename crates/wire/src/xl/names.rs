@@ -190,6 +190,71 @@ pub enum Access {
     ReadWrite,
 }
 
+/// A function of a PCI device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "(u16, u8, u8, u8)", into = "(u16, u8, u8, u8)")]
+pub struct PciAddress {
+    segment: u16,
+    bus: u8,
+    device: u8,
+    function: u8,
+}
+
+impl PciAddress {
+    /// Checks an address: a bus has 32 devices, a device 8 functions.
+    ///
+    /// # Errors
+    /// Where it is out of bounds.
+    pub fn new(segment: u16, bus: u8, device: u8, function: u8) -> Result<Self, ValueError> {
+        let within = |what, value: u8, most: u8| {
+            let (value, least, most) = (value.into(), 0, most.into());
+            let error = ValueError {
+                what,
+                value,
+                least,
+                most,
+            };
+            if value > most { Err(error) } else { Ok(()) }
+        };
+        within("PCI device", device, 31)?;
+        within("PCI function", function, 7)?;
+        Ok(Self {
+            segment,
+            bus,
+            device,
+            function,
+        })
+    }
+
+    /// Segment, bus, device and function.
+    #[must_use]
+    pub const fn parts(self) -> (u16, u8, u8, u8) {
+        (self.segment, self.bus, self.device, self.function)
+    }
+}
+
+impl TryFrom<(u16, u8, u8, u8)> for PciAddress {
+    type Error = ValueError;
+
+    fn try_from((segment, bus, device, function): (u16, u8, u8, u8)) -> Result<Self, ValueError> {
+        Self::new(segment, bus, device, function)
+    }
+}
+
+impl From<PciAddress> for (u16, u8, u8, u8) {
+    fn from(address: PciAddress) -> Self {
+        address.parts()
+    }
+}
+
+impl fmt::Display for PciAddress {
+    /// As Linux names it: `0000:00:14.0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (segment, bus, device, function) = self.parts();
+        write!(f, "{segment:04x}:{bus:02x}:{device:02x}.{function}")
+    }
+}
+
 /// The address of a network interface: of one station, and not all zeros.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "[u8; 6]", into = "[u8; 6]")]

@@ -44,6 +44,7 @@ fn config() -> DomainConfig {
         weight: Weight::default(),
         disks: vec![disk('a', 9), disk('b', 9)],
         nics: vec![nic(0, 3), nic(1, 3)],
+        pci: Vec::new(),
         initial: Initial::Running,
     }
 }
@@ -70,6 +71,8 @@ fn each_mistake_in_a_configuration_is_named() {
         wrong(|c| c.nics[1].id = c.nics[0].id),
         wrong(|c| c.nics[1].backend = DomId::DOM0),
         wrong(|c| c.nics[1].backend = c.domid),
+        wrong(|c| c.pci = vec![pci(1)]),
+        wrong(|c| (c.mode, c.pci) = (pv("x"), vec![pci(1), pci(2), pci(1)])),
     ];
     assert_eq!(
         cases,
@@ -83,8 +86,32 @@ fn each_mistake_in_a_configuration_is_named() {
             "there are two network interfaces 0",
             "network interface 1 leads to domain 0, which has no network",
             "a device leads to the domain itself",
+            "only a PV domain can have PCI device 0000:00:01.0",
+            "PCI device 0000:00:01.0 is there twice",
         ]
     );
+}
+
+fn pci(device: u8) -> PciAddress {
+    PciAddress::new(0, device / 32, device % 32, 0).unwrap()
+}
+
+fn pv(cmdline: &str) -> Mode {
+    Mode::Pv(Kernel {
+        path: path(9),
+        ramdisk: None,
+        cmdline: Cmdline::new(cmdline).unwrap(),
+    })
+}
+
+#[test]
+fn a_pci_address_ends_at_its_limits() {
+    assert_eq!(
+        PciAddress::new(0xffff, 0xff, 31, 7).unwrap().to_string(),
+        "ffff:ff:1f.7"
+    );
+    assert!(PciAddress::new(0, 0, 32, 0).is_err());
+    assert!(PciAddress::new(0, 0, 0, 8).is_err());
 }
 
 #[test]
@@ -94,6 +121,8 @@ fn one_device_past_the_limit_is_refused() {
     let mut full = config();
     full.disks = disks(16);
     full.nics = nics(8);
+    (full.mode, full.pci) = (pv("x"), (0..32).map(pci).collect());
+    assert_eq!(full.pci.len(), PCI_MAX);
     assert_eq!(
         (full.disks.len(), full.nics.len(), full.check()),
         (DISKS_MAX, NICS_MAX, Ok(()))
@@ -103,17 +132,17 @@ fn one_device_past_the_limit_is_refused() {
         wrong(|c| c.nics = nics(9)),
         "9 network interfaces are more than 8"
     );
+    assert_eq!(
+        wrong(|c| (c.mode, c.pci) = (pv("x"), (0..33).map(pci).collect())),
+        "33 PCI devices are more than 32"
+    );
 }
 
 #[test]
 fn pv_domains_have_shorter_command_lines() {
     let pv = |length| {
         let mut config = config();
-        config.mode = Mode::Pv(Kernel {
-            path: path(9),
-            ramdisk: None,
-            cmdline: Cmdline::new("x".repeat(length)).unwrap(),
-        });
+        config.mode = pv(&"x".repeat(length));
         config.check()
     };
     assert_eq!(pv(PV_CMDLINE_MAX), Ok(()));
@@ -340,6 +369,7 @@ prop_compose! {
                 sole: kind == 0,
             }).collect(),
             nics: nics.into_iter().map(|(id, backend)| nic(id, backend)).collect(),
+            pci: Vec::new(),
             initial: Initial::Paused,
         }
     }

@@ -109,6 +109,7 @@ pub(super) fn config(
     spec: &DomainSpec,
     boot: Option<&BootFiles>,
     disks: &Disks,
+    pci: Vec<xl::PciAddress>,
     host_cpus: u32,
 ) -> Result<xl::DomainConfig, HypervisorError> {
     let mib = |what, mib| checked(spec, what, xl::Mib::new(mib));
@@ -131,6 +132,7 @@ pub(super) fn config(
         weight: xl::Weight::default(),
         disks: all_disks(spec, boot, disks)?,
         nics: nics(spec)?,
+        pci,
         initial: xl::Initial::Running,
     };
     checked(spec, "its description", config.check())?;
@@ -277,6 +279,7 @@ mod tests {
             netvm: Some(DomId(5)),
             provides_network: false,
             blocks: Vec::new(),
+            pci: Vec::new(),
             console_log: "/log".into(),
         }
     }
@@ -293,7 +296,7 @@ mod tests {
     /// With what `spec` boots; no kernel is installed.
     fn config(spec: &DomainSpec, disks: &Disks) -> Result<xl::DomainConfig, HypervisorError> {
         let boot = BootFiles::of(spec, Path::new("/nowhere"))?;
-        super::config(spec, boot.as_ref(), disks, 2)
+        super::config(spec, boot.as_ref(), disks, Vec::new(), 2)
     }
 
     #[track_caller]
@@ -336,7 +339,7 @@ mod tests {
             modules: Some("/kernels/6.12/modules.img".into()),
             root_options: "root=/dev/mapper/dmroot ro".into(),
         };
-        let config = super::config(&spec, Some(&installed), &disks(), 2).unwrap();
+        let config = super::config(&spec, Some(&installed), &disks(), Vec::new(), 2).unwrap();
         let xl::Mode::Pvh(kernel) = config.mode else {
             panic!("it is PVH");
         };
@@ -385,7 +388,7 @@ mod tests {
             modules: None,
             root_options: String::new(),
         };
-        let direct = super::config(&spec, Some(&installed), &disks(), 2).unwrap();
+        let direct = super::config(&spec, Some(&installed), &disks(), Vec::new(), 2).unwrap();
         assert!(matches!(direct.mode, xl::Mode::Hvm(Some(_))), "{direct:?}");
         assert_eq!(direct.maximum.number(), 4000);
         spec.root = ImageRoot::Disk(DiskRoot {

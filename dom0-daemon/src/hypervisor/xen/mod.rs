@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bulkhead_model::device::block_of_dom0;
+use bulkhead_model::device::{block_of_dom0, pci_of_dom0};
 use bulkhead_model::qube::{Memory, Mib, Qube};
 use bulkhead_wire::causes;
 use bulkhead_wire::end::Carrier;
@@ -35,6 +35,7 @@ mod console;
 mod domain;
 mod keeper;
 mod layer;
+mod pci;
 mod record;
 
 /// Name in messages.
@@ -578,15 +579,19 @@ impl Hypervisor for Xen {
 
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
         let devices = qube.devices.iter();
-        let devices = devices.filter(|text| block_of_dom0(text).is_none());
+        let had = |text: &str| block_of_dom0(text).is_some() || pci_of_dom0(text).is_some();
+        let devices = devices.filter(|text| !had(text));
         devices.map(|text| format!("devices: {text}")).collect()
     }
 
     fn unmet(&self, qube: &Qube) -> Option<String> {
         let kernel = qube.kernel.as_ref();
         let kernel = kernel.and_then(|name| boot::missing(&self.shared.config.kernels, name));
-        let mut devices = qube.devices.iter().filter_map(|text| block_of_dom0(text));
-        kernel.or_else(|| devices.find_map(|device| blocks::missing(&device)))
+        let missing = |text: &String| match block_of_dom0(text) {
+            Some(device) => blocks::missing(&device),
+            None => pci::missing(&pci_of_dom0(text)?),
+        };
+        kernel.or_else(|| qube.devices.iter().find_map(missing))
     }
 
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError> {
@@ -654,8 +659,9 @@ impl Xen {
         };
         let host = self.shared.xl.host().await.map_err(failed)?;
         let boot = BootFiles::of(spec, &self.shared.config.kernels)?;
+        let pci = pci::addresses(spec, host.capabilities)?;
         let disks = layer::make(spec, &self.shared.scratch(spec.domid)).await?;
-        let config = domain::config(spec, boot.as_ref(), &disks, host.cpus)?;
+        let config = domain::config(spec, boot.as_ref(), &disks, pci, host.cpus)?;
         let operation = Operation::Create(Box::new(config));
         match self.shared.xl.ask(operation).await {
             Ok(_) => Ok(host),
