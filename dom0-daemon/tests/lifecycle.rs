@@ -141,7 +141,12 @@ async fn a_netvm_starts_before_the_qube_that_needs_it() {
     world.start("work").await;
     assert_eq!(running(&world).await, ["net", "work"]);
     let (code, said) = world
-        .sh("work", "qubesdb-read /name; qubesdb-read /qubes-ip")
+        .sh(
+            "work",
+            // Calls are served before there are keys.
+            "until qubesdb-read /qubes-ip > /run/ip 2> /run/error; do sleep 0.1; done
+             qubesdb-read /name; cat /run/ip",
+        )
         .await;
     assert_eq!((code, said.as_str()), (0, "work\n10.137.0.2\n"));
 }

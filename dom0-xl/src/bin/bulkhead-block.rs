@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(parts(0x0700), (7, 0));
         assert_eq!(parts(0xfd01), (253, 1));
         assert_eq!(parts(0x0010_0702), (7, 0x102));
-        assert_eq!(parts(0x0000_1000_0001_2304), (0x1023, 0x14));
+        assert_eq!(parts(0x0000_1000_0001_2304), (0x1123, 4));
     }
 
     #[test]

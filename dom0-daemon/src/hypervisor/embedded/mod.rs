@@ -14,7 +14,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use bulkhead_model::qube::{Memory, Qube, VirtMode};
@@ -146,22 +146,30 @@ impl Shared {
             gone,
         };
         self.domains().insert(domid, domain);
-        let shared = Arc::clone(self);
-        tokio::spawn(async move { shared.watch(domid, process, child, tell).await });
+        let dir = self.domain_dir(domid);
+        tokio::spawn(Self::watch(
+            Arc::downgrade(self),
+            (domid, dir),
+            process,
+            child,
+            tell,
+        ));
     }
 
-    /// Waits for the end of a domain, clears up behind it and tells.
+    /// Waits for the end of a domain, clears up behind it and tells. If nobody has the hypervisor by
+    /// then, the domain is somebody else's, and so is the clearing up.
     async fn watch(
-        self: Arc<Self>,
-        domid: DomId,
+        shared: Weak<Self>,
+        (domid, dir): (DomId, PathBuf),
         process: Arc<Process>,
         child: Option<tokio::process::Child>,
         tell: watch::Sender<bool>,
     ) {
-        let dir = self.domain_dir(domid);
-        let console = self
-            .with(domid, |d| Ok(d.record.spec.console_log.clone()))
-            .ok();
+        let console = shared.upgrade().and_then(|shared| {
+            shared
+                .with(domid, |d| Ok(d.record.spec.console_log.clone()))
+                .ok()
+        });
         let follower = console.as_ref().and_then(|log| {
             console::follow(&dir.join(start::CONSOLE), log.clone())
                 .inspect_err(|error| tracing::warn!(%domid, %error, "console is not followed"))
@@ -176,7 +184,10 @@ impl Shared {
         if let Some(log) = console {
             console::drain(&dir.join(start::CONSOLE), log).await;
         }
-        let Some(domain) = self.domains().remove(&domid) else {
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        let Some(domain) = shared.domains().remove(&domid) else {
             return;
         };
         let how = match (domain.asked, code) {
@@ -186,10 +197,10 @@ impl Shared {
             _ => Ending::Crashed,
         };
         tracing::info!(%domid, qube = %domain.record.spec.name, ?how, ?code, "domain ended");
-        self.clear(&domain.record, &domain.group).await;
+        shared.clear(&domain.record, &domain.group).await;
         // Nobody listening is fine for both.
         let _ = tell.send(true);
-        let _ = self.events.send(DomainEvent::Died { domid, how });
+        let _ = shared.events.send(DomainEvent::Died { domid, how });
     }
 
     /// Removes everything of a domain that is gone.
