@@ -133,12 +133,19 @@ async fn snapshot(image: &Path, domid: DomId, layer: &Path) -> io::Result<PathBu
 /// Removes the layer of a domain that is gone; where it is none that needs it, nothing.
 pub(super) async fn remove(domid: DomId) {
     let name = name(domid);
-    if !Path::new(MAPPER).join(&name).exists() {
+    let path = Path::new(MAPPER).join(&name);
+    if !path.exists() {
         return;
     }
     let mut command = Command::new("dmsetup");
     // The domain's backend may not have closed it yet.
-    if let Err(error) = run(command.args(["remove", "--retry", "--noudevsync", &name])).await {
+    let removed = run(command.args(["remove", "--retry", "--noudevsync", &name])).await;
+    // The name was made by us, and udev may leave it.
+    let removed = removed.and_then(|_| match std::fs::remove_file(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    });
+    if let Err(error) = removed {
         tracing::warn!(%domid, %error, "a layer stays");
     }
 }
