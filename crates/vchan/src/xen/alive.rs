@@ -32,15 +32,18 @@ pub(super) struct Watch {
 /// Whom one looks after.
 #[derive(Debug)]
 enum After {
-    /// A client, which looks for the keys in turn.
-    Client { domain: DomId, _keys: Box<Keys> },
+    /// A client, which may look for the keys in turn.
+    Client {
+        domain: DomId,
+        _keys: Option<Box<Keys>>,
+    },
     /// The server that has this key in xenstore.
     Server { key: String },
 }
 
 impl Watch {
-    /// A server's, which holds its keys.
-    pub(super) fn client(domain: DomId, keys: Box<Keys>) -> Self {
+    /// A server's, which holds its keys where the client looks for them.
+    pub(super) fn client(domain: DomId, keys: Option<Box<Keys>>) -> Self {
         Self::new(After::Client {
             domain,
             _keys: keys,

@@ -151,8 +151,8 @@ fn event_device() -> Result<EventDevice, XenError> {
     })
 }
 
-/// A server that waits for its one client. Its keys in xenstore go with it, or if the client is
-/// dom0, when that came; another guest is shown by them that its server is there.
+/// A server that waits for its one client. Its keys in xenstore go with it, or where either is dom0,
+/// when the client came; one guest is shown by them that the other is there.
 #[derive(Debug)]
 pub struct Listener {
     server: Server,
@@ -201,9 +201,11 @@ impl Listener {
 }
 
 /// Looks after a peer of whose end nobody tells us. dom0 does not end before us.
-fn watched(mut channel: XenChannel, client: DomId, keys: Box<Keys>) -> XenChannel {
+fn watched(mut channel: XenChannel, client: DomId, mut keys: Box<Keys>) -> XenChannel {
     if client != DomId::DOM0 {
-        channel.watch(Watch::client(client, keys));
+        // A client of dom0's does not look for them, and each takes a connection to xenstore.
+        let in_guest = (keys.store.own_domain()).is_ok_and(|own| own != DomId::DOM0);
+        channel.watch(Watch::client(client, in_guest.then_some(keys)));
     }
     channel
 }
