@@ -135,8 +135,10 @@ impl Home {
         // A connection of its own: others wait on theirs at the same time.
         let mut store = Store::open()?;
         let mut channel = store::connect(&mut store, grants, server, port, deadline)?;
-        if server != DomId::DOM0 {
-            let key = store::leaf(server, store.own_domain()?, port);
+        let own = store.own_domain()?;
+        // Keys for dom0 go when it came, and those of dom0 when anybody did.
+        if server != DomId::DOM0 && own != DomId::DOM0 {
+            let key = store::leaf(server, own, port);
             channel.watch(Watch::server(key));
         }
         Ok(channel)
