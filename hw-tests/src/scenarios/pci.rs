@@ -32,7 +32,11 @@ fn a_qube_has_a_pci_device_alone(world: &World) -> Result<()> {
     ensure!(driver == "pciback\n", "dom0 has it with {driver}");
 
     // The qube reads what the device says of itself, and nothing else is on its bus.
-    let see = "cd /sys/bus/pci/devices; cat */class; od -An -tx1 -N4 */config";
+    let see = "cd /sys/bus/pci/devices
+        # udev would do it, which is not started here.
+        modprobe xen-pcifront
+        for n in $(seq 100); do test ! -e */class || break; sleep 0.2; done
+        cat */class; od -An -tx1 -N4 */config";
     dom0.put(see.as_bytes(), "/tmp/see")?;
     let seen = dom0.sh("timeout 100 bulkhead run --user root work -- 'sh -es' < /tmp/see 2>&1")?;
     let own = dom0.sh(&format!("od -An -tx1 -N4 {device}/config"))?;
