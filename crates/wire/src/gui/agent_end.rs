@@ -8,7 +8,7 @@
 use super::daemon_message::{self, DaemonMessage};
 use super::frame::{Framer, Peer};
 use super::{AgentMessage, GuiError, Screen, VERSION_LEN, Version, WindowId, XCONF_LEN};
-use crate::qrexec::take;
+use crate::qrexec::fill;
 
 /// What a daemon did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,11 +77,7 @@ impl AgentEnd {
         match &mut self.state {
             State::Failed => Err(GuiError::Failed),
             State::First { have, bytes } => {
-                let part = take(input, FIRST_LEN - *have);
-                for (to, from) in bytes.iter_mut().skip(*have).zip(part) {
-                    *to = *from;
-                }
-                *have += part.len();
+                let whole = fill(bytes, have, input);
                 let (mut chosen, mut screen) = ([0; VERSION_LEN], [0; XCONF_LEN]);
                 let said = chosen.iter_mut().chain(&mut screen);
                 said.zip(bytes).for_each(|(to, from)| *to = *from);
@@ -89,7 +85,7 @@ impl AgentEnd {
                 if *have >= VERSION_LEN {
                     Version::chosen(chosen, self.offered)?;
                 }
-                if *have < FIRST_LEN {
+                if !whole {
                     return Ok(None);
                 }
                 let version = Version::chosen(chosen, self.offered)?;

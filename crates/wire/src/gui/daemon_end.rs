@@ -8,7 +8,7 @@
 use super::agent_message::{self, AgentMessage, Ignored, Parsed, Violation};
 use super::frame::{Framer, Length, Peer};
 use super::{DaemonMessage, GuiError, Kind, Screen, VERSION_LEN, Version, WindowId};
-use crate::qrexec::take;
+use crate::qrexec::fill;
 
 /// What an agent did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,12 +104,7 @@ impl DaemonEnd {
         match &mut self.state {
             State::Failed => Err(GuiError::Failed),
             State::Version { have, bytes } => {
-                let part = take(input, VERSION_LEN - *have);
-                for (to, from) in bytes.iter_mut().skip(*have).zip(part) {
-                    *to = *from;
-                }
-                *have += part.len();
-                if *have < VERSION_LEN {
+                if !fill(bytes, have, input) {
                     return Ok(None);
                 }
                 let version = Version::agreed(*bytes)?;

@@ -2,7 +2,7 @@
 
 use super::kind::Body;
 use super::{GuiError, Kind, PAGES_MAX, Version, WindowId, fields};
-use crate::qrexec::take;
+use crate::qrexec::{fill, take};
 
 /// Bytes of a header.
 pub const HEADER_LEN: usize = 12;
@@ -96,12 +96,7 @@ impl Framer {
             let header = match self.header {
                 Some(header) => header,
                 None => {
-                    let part = take(input, HEADER_LEN - self.have);
-                    for (to, from) in self.head.iter_mut().skip(self.have).zip(part) {
-                        *to = *from;
-                    }
-                    self.have += part.len();
-                    if self.have < HEADER_LEN {
+                    if !fill(&mut self.head, &mut self.have, input) {
                         return Ok(None);
                     }
                     self.have = 0;

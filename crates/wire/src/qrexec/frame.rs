@@ -192,12 +192,7 @@ impl FrameReader {
     }
 
     fn push_header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, FrameError> {
-        let part = take(input, HEADER_LEN - self.have);
-        for (to, from) in self.head.iter_mut().skip(self.have).zip(part) {
-            *to = *from;
-        }
-        self.have += part.len();
-        if self.have < HEADER_LEN {
+        if !fill(&mut self.head, &mut self.have, input) {
             return Ok(None);
         }
         let header = Header::decode(self.head)?;
@@ -224,6 +219,16 @@ pub(crate) fn take<'a>(input: &mut &'a [u8], n: usize) -> &'a [u8] {
     let (front, rest) = input.split_at_checked(n).unwrap_or((*input, &[]));
     *input = rest;
     front
+}
+
+/// Moves bytes off the front of `input` into `bytes`, of which there are `have`; whether it is full.
+pub(crate) fn fill(bytes: &mut [u8], have: &mut usize, input: &mut &[u8]) -> bool {
+    let part = take(input, bytes.len() - *have);
+    for (to, from) in bytes.iter_mut().skip(*have).zip(part) {
+        *to = *from;
+    }
+    *have += part.len();
+    *have == bytes.len()
 }
 
 #[cfg(test)]

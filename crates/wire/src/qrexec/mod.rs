@@ -22,8 +22,8 @@ pub mod local;
 pub mod trigger;
 pub mod vmexec;
 
-pub(crate) use frame::take;
 pub use frame::{FrameError, FrameReader, HEADER_LEN, Header, Kind};
+pub(crate) use frame::{fill, take};
 
 use announced::Announced;
 use thiserror::Error;
