@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Mib, Qube, QubeKind, TemplateSource};
+use bulkhead_model::qube::{Mib, Qube, TemplateSource};
 
 use self::own_root::Roots;
 use super::images::Images;
@@ -25,7 +25,6 @@ use super::{
     Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, Reverted, RevisionId, RevisionInfo,
     Storage, StorageError, VolumeId, VolumeInfo, blocking,
 };
-use crate::hypervisor::ROOT_VOLUME;
 
 mod own_root;
 mod volume;
@@ -95,12 +94,9 @@ fn check(source: &TemplateSource) -> Result<(), StorageError> {
 #[async_trait]
 impl Storage for BlockStorage {
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
-        let published = |name: &str| qube.kind == QubeKind::Template && name == ROOT_VOLUME;
-        let kept = qube
-            .volumes
-            .iter()
-            .filter(|(name, volume)| volume.revisions_to_keep > 0 && !published(name));
-        kept.map(|(name, _)| format!("volumes.{name}.revisions_to_keep"))
+        let volumes = qube.volumes.iter();
+        volumes
+            .filter_map(|(name, volume)| super::without_revisions(qube, name, volume))
             .collect()
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Mib, Qube, QubeKind, TemplateSource};
+use bulkhead_model::qube::{Mib, Qube, TemplateSource};
 
 use self::own_root::Roots;
 use super::images::Images;
@@ -24,7 +24,6 @@ use super::{
     Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, Reverted, RevisionId, RevisionInfo,
     Storage, StorageError, VolumeId, VolumeInfo, blocking,
 };
-use crate::hypervisor::ROOT_VOLUME;
 
 mod layer;
 mod own_root;
@@ -102,12 +101,9 @@ impl Storage for DirStorage {
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
         let mut names = Vec::new();
         for (name, volume) in &qube.volumes {
-            // A folder has no size of its own, and no earlier states unless others start from it.
+            // A folder has no size of its own.
             names.push(format!("volumes.{name}.size"));
-            let published = qube.kind == QubeKind::Template && name == ROOT_VOLUME;
-            if volume.revisions_to_keep > 0 && !published {
-                names.push(format!("volumes.{name}.revisions_to_keep"));
-            }
+            names.extend(super::without_revisions(qube, name, volume));
         }
         names
     }

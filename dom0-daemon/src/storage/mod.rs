@@ -8,8 +8,10 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Mib, Qube, TemplateSource};
+use bulkhead_model::qube::{Mib, Qube, QubeKind, TemplateSource, Volume};
 use serde::{Deserialize, Serialize};
+
+use crate::hypervisor::ROOT_VOLUME;
 
 pub mod block;
 pub mod dir;
@@ -391,6 +393,14 @@ pub trait Storage: Send + Sync + Debug {
     async fn images_below(&self) -> Result<BTreeSet<ImageDigest>, StorageError>;
     /// Removes an image that nobody uses any more; returns the space freed.
     async fn remove_image(&self, digest: &ImageDigest) -> Result<Mib, StorageError>;
+}
+
+/// See [`Storage::without_effect`], for the revisions of one volume: only the root that others start
+/// from has any.
+fn without_revisions(qube: &Qube, name: &str, volume: &Volume) -> Option<String> {
+    let published = qube.kind == QubeKind::Template && name == ROOT_VOLUME;
+    let asked = volume.revisions_to_keep > 0 && !published;
+    asked.then(|| format!("volumes.{name}.revisions_to_keep"))
 }
 
 /// Runs file work where no async worker waits for it.
