@@ -4,6 +4,10 @@
 //! a journal that forgets that a step began would be no journal. FULL costs one fsync per commit,
 //! about as much as one step's own work on disk; a plan with nothing to do commits nothing.
 //!
+//! SQLite keeps the index of its log in a file, for other processes that look inside. A daemon starts
+//! on a full disk too: where there is no room for that file, it has the database for itself alone and
+//! the index in memory.
+//!
 //! One thread owns the connection and runs closures in turn, so no lock is held across an await and
 //! no async worker waits for a disk.
 
@@ -217,6 +221,28 @@ fn explain(path: &Path, doing: &'static str, error: rusqlite::Error) -> Database
 }
 
 fn connect(path: &Path) -> Result<Connection, DatabaseError> {
+    match connect_as(path, "NORMAL") {
+        Err(DatabaseError::Open { source, .. }) if is_without_index(&source) => {
+            tracing::warn!(path = %path.display(), error = %source,
+                "no room to share the database; nobody else can read it until the next start");
+            connect_as(path, "EXCLUSIVE")
+        }
+        done => done,
+    }
+}
+
+/// The file with the index of the log could not be made.
+fn is_without_index(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_SHMMAP, SQLITE_IOERR_SHMOPEN, SQLITE_IOERR_SHMSIZE};
+    let index = [
+        SQLITE_IOERR_SHMMAP,
+        SQLITE_IOERR_SHMOPEN,
+        SQLITE_IOERR_SHMSIZE,
+    ];
+    matches!(error, rusqlite::Error::SqliteFailure(e, _) if index.contains(&e.extended_code))
+}
+
+fn connect_as(path: &Path, locking: &str) -> Result<Connection, DatabaseError> {
     let open = |source| match explain(path, "opening it", source) {
         DatabaseError::Statement { source, .. } => DatabaseError::Open {
             path: path.to_owned(),
@@ -226,6 +252,9 @@ fn connect(path: &Path) -> Result<Connection, DatabaseError> {
     };
     let mut connection = Connection::open(path).map_err(open)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(open)?;
+    connection
+        .pragma_update_and_check(None, "locking_mode", locking, |_| Ok(()))
+        .map_err(open)?;
     connection
         .pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))
         .map_err(open)?;
@@ -300,5 +329,27 @@ mod tests {
             .await;
         assert!(failed.is_err());
         assert_eq!(database.allocate_domid().await.unwrap(), DomId(1));
+    }
+
+    #[tokio::test]
+    async fn child() {
+        let Some(small) = bulkhead_testing::small_disk() else {
+            return;
+        };
+        let first = Database::open(&small).unwrap();
+        assert_eq!(first.allocate_domid().await.unwrap(), DomId(1));
+        drop(first);
+        let filler = bulkhead_testing::fill(&small);
+        let database = Database::open(&small).unwrap();
+        let refused = database.allocate_domid().await.unwrap_err();
+        assert!(matches!(refused, DatabaseError::Full { .. }), "{refused}");
+        println!("refused: {refused}");
+        std::fs::remove_file(filler).unwrap();
+        assert_eq!(database.allocate_domid().await.unwrap(), DomId(2));
+    }
+
+    #[test]
+    fn it_opens_on_a_full_disk() {
+        bulkhead_testing::on_a_small_disk("db::tests::child");
     }
 }

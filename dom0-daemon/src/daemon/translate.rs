@@ -102,6 +102,7 @@ fn hypervisor(error: &HypervisorError) -> ErrorKind {
         HypervisorError::OutOfMemory { .. } => ErrorKind::Limit,
         HypervisorError::StartFailed { .. }
         | HypervisorError::Device { .. }
+        | HypervisorError::Full { .. }
         | HypervisorError::Io { .. } => ErrorKind::Host,
     }
 }

@@ -230,6 +230,12 @@ pub enum HypervisorError {
         #[source]
         held: HeldMemory,
     },
+    /// No space is left on a disk of dom0.
+    #[error("no space left while {doing}; free some on that disk, then try again")]
+    Full {
+        /// What was being done and to what.
+        doing: String,
+    },
     /// The machine refused.
     #[error("{doing}")]
     Io {
@@ -239,6 +245,18 @@ pub enum HypervisorError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl HypervisorError {
+    /// An error of the machine, told apart by whether a disk is full.
+    pub(crate) fn io(doing: impl Into<String>, source: std::io::Error) -> Self {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let doing = doing.into();
+        match source.kind() {
+            StorageFull | QuotaExceeded => Self::Full { doing },
+            _ => Self::Io { doing, source },
+        }
+    }
 }
 
 /// A hypervisor: makes domains, ends them, tells what runs. Knows nothing of descriptions.
@@ -307,4 +325,18 @@ pub trait Hypervisor: Send + Sync + Debug {
     async fn list(&self) -> Result<Vec<DomainInfo>, HypervisorError>;
     /// Events from now on.
     fn subscribe(&self) -> broadcast::Receiver<DomainEvent>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_apart() {
+        let doing = "making `/var/lib/bulkhead/scratch/7`";
+        let full = HypervisorError::io(doing, rustix::io::Errno::NOSPC.into());
+        insta::assert_snapshot!(full, @"no space left while making `/var/lib/bulkhead/scratch/7`; free some on that disk, then try again");
+        let other = HypervisorError::io(doing, rustix::io::Errno::ACCESS.into());
+        assert!(matches!(other, HypervisorError::Io { .. }), "{other}");
+    }
 }

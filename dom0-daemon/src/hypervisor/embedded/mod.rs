@@ -99,7 +99,7 @@ pub struct Embedded {
 
 fn io_error(doing: impl Into<String>) -> impl FnOnce(io::Error) -> HypervisorError {
     let doing = doing.into();
-    move |source| HypervisorError::Io { doing, source }
+    move |source| HypervisorError::io(doing, source)
 }
 
 impl Shared {

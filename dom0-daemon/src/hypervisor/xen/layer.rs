@@ -40,7 +40,7 @@ fn name(domid: DomId) -> String {
 }
 
 fn io_error(doing: String) -> impl FnOnce(io::Error) -> HypervisorError {
-    move |source| HypervisorError::Io { doing, source }
+    move |source| HypervisorError::io(doing, source)
 }
 
 /// The number of the domain whose layer has this name.

@@ -164,9 +164,9 @@ impl Shared {
         let folder = self.domain_dir(spec.domid);
         fs::create_dir_all(&folder)
             .and_then(|()| Record::new(spec.clone()).write(&folder))
-            .map_err(|source| HypervisorError::Io {
-                doing: format!("recording domain {}", spec.domid),
-                source,
+            .map_err(|source| {
+                let doing = format!("recording domain {} in `{}`", spec.domid, folder.display());
+                HypervisorError::io(doing, source)
             })
     }
 
