@@ -33,6 +33,7 @@ const LIBXL: &[&str] = &[
     "libxl_get_(free_memory|physinfo|version_info)",
     "libxl_list_domain",
     "libxl_physinfo_(dispose|init)",
+    "libxl_domain_sched_params_(dispose|init|set)",
     "libxl_set_(memory_target|vcpuonline)",
     "libxl_bitmap_(dispose|init)",
     "libxl_vdev_to_device_disk",

@@ -57,6 +57,8 @@ pub enum LiveProperty {
     Memory,
     /// [`LiveChange::Vcpus`]
     Vcpus,
+    /// [`LiveChange::CpuWeight`]
+    CpuWeight,
     /// [`LiveChange::NetVm`]
     NetVm,
     /// [`LiveChange::Services`]
@@ -73,6 +75,7 @@ impl LiveProperty {
         match self {
             Self::Memory => "memory",
             Self::Vcpus => "vcpus",
+            Self::CpuWeight => "cpu_weight",
             Self::NetVm => "netvm",
             Self::Services => "services",
             Self::Features => "features",
@@ -89,6 +92,8 @@ pub enum LiveChange {
     Memory(Memory),
     /// New number of processors.
     Vcpus(u32),
+    /// New share of processor time.
+    CpuWeight(u32),
     /// Attach to another network, or to none.
     NetVm(Option<QubeName>),
     /// All services, as in the description.
@@ -105,6 +110,7 @@ impl LiveChange {
         match self {
             Self::Memory(_) => LiveProperty::Memory,
             Self::Vcpus(_) => LiveProperty::Vcpus,
+            Self::CpuWeight(_) => LiveProperty::CpuWeight,
             Self::NetVm(_) => LiveProperty::NetVm,
             Self::Services(_) => LiveProperty::Services,
             Self::Features(_) => LiveProperty::Features,

@@ -93,6 +93,7 @@ impl Lab {
                 maximum: Mib(64),
             },
             vcpus: 1,
+            cpu_weight: 256,
             boot: Boot::default(),
             default_user: "user".to_owned(),
             vchan_dir: self.path(&format!("{name}.{domid}.vchan")),

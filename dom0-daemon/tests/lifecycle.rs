@@ -37,6 +37,21 @@ async fn only_what_this_machine_can_change_is_offered_as_a_live_change() {
     assert_eq!(live.contains(&LiveProperty::Memory), memory.is_ok());
     let vcpus = world.hypervisor.set_vcpus(domid, 1).await;
     assert_eq!(live.contains(&LiveProperty::Vcpus), vcpus.is_ok());
+    let weight = world.hypervisor.set_cpu_weight(domid, 512).await;
+    assert_eq!(live.contains(&LiveProperty::CpuWeight), weight.is_ok());
+    // Where it cannot be done, whoever declares it is told so.
+    let heavy = Qube {
+        cpu_weight: 512,
+        ..qube("work")
+    };
+    let ignored = |qube| {
+        world
+            .hypervisor
+            .without_effect(qube)
+            .contains(&"cpu_weight".to_owned())
+    };
+    assert_eq!(ignored(&heavy), weight.is_err());
+    assert!(!ignored(&qube("work")), "it is as usual");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

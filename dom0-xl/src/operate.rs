@@ -75,6 +75,10 @@ impl Performance {
             }
             Operation::SetMemory { target, memory } => self.set_memory(*target, *memory),
             Operation::SetVcpus { target, vcpus } => self.set_vcpus(*target, *vcpus),
+            Operation::SetWeight { target, weight } => {
+                self.ours(*target)?;
+                done(context.set_weight(target.domid, *weight))
+            }
             Operation::AttachDisk { target, disk } => self.attach_disk(*target, disk),
             Operation::DetachDisk { target, vdev } => {
                 self.ours(*target)?;

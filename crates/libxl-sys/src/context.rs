@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bulkhead_wire::xl::{
     Capabilities, ConnectError, DomId, DomainUuid, Host, LibxlCode, Mib, SHOWN_NAME_MAX, Target,
-    Vcpus, XenVersion,
+    Vcpus, Weight, XenVersion,
 };
 
 use crate::library::{BOUND, Libxl};
@@ -307,6 +307,26 @@ impl Context {
                 check(xl.libxl_set_vcpuonline(ctx, domid, &raw mut map, null()))
             });
             xl.libxl_bitmap_dispose(&raw mut map);
+            done
+        }
+    }
+
+    /// Changes a domain's share of processor time, whatever scheduler Xen has.
+    ///
+    /// # Errors
+    /// What libxl says.
+    pub fn set_weight(&self, domid: DomId, weight: Weight) -> Result<(), LibxlCode> {
+        let xl = &self.library.xl;
+        let mut params = MaybeUninit::uninit();
+        // SAFETY: `init` fills all of it, which leaves the rest as it is, and it is disposed of
+        // once.
+        unsafe {
+            xl.libxl_domain_sched_params_init(params.as_mut_ptr());
+            let mut params = params.assume_init();
+            params.weight = weight.number().into();
+            let (ctx, domid) = (self.pointer, number(domid));
+            let done = check(xl.libxl_domain_sched_params_set(ctx, domid, &raw const params));
+            xl.libxl_domain_sched_params_dispose(&raw mut params);
             done
         }
     }

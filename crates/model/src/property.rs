@@ -20,6 +20,7 @@ pub enum QubeProperty {
     ProvidesNetwork,
     Memory,
     Vcpus,
+    CpuWeight,
     Autostart,
     Volumes,
     Kernel,
@@ -113,7 +114,7 @@ impl From<Option<&QubeName>> for PropertyValue {
 
 impl QubeProperty {
     /// Every property, in the order in which it is documented and shown.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Kind,
         Self::Label,
         Self::Template,
@@ -121,6 +122,7 @@ impl QubeProperty {
         Self::ProvidesNetwork,
         Self::Memory,
         Self::Vcpus,
+        Self::CpuWeight,
         Self::Autostart,
         Self::Volumes,
         Self::Kernel,
@@ -152,6 +154,7 @@ impl QubeProperty {
             Self::ProvidesNetwork => "provides_network",
             Self::Memory => "memory",
             Self::Vcpus => "vcpus",
+            Self::CpuWeight => "cpu_weight",
             Self::Autostart => "autostart",
             Self::Volumes => "volumes",
             Self::Kernel => "kernel",
@@ -185,6 +188,7 @@ impl QubeProperty {
             Self::ProvidesNetwork => a.provides_network != b.provides_network,
             Self::Memory => a.memory != b.memory,
             Self::Vcpus => a.vcpus != b.vcpus,
+            Self::CpuWeight => a.cpu_weight != b.cpu_weight,
             Self::Autostart => a.autostart != b.autostart,
             Self::Volumes => a.volumes != b.volumes,
             Self::Kernel => a.kernel != b.kernel,
@@ -220,6 +224,7 @@ impl QubeProperty {
                 ("maximum", qube.memory.maximum.into()),
             ]),
             Self::Vcpus => qube.vcpus.into(),
+            Self::CpuWeight => qube.cpu_weight.into(),
             Self::Autostart => qube.autostart.into(),
             Self::Volumes => PropertyValue::Map(
                 (qube.volumes.iter())
@@ -319,6 +324,14 @@ mod tests {
             assert_eq!(differ, [property]);
             assert_ne!(property.of(&plain), property.of(&changed));
         }
+    }
+
+    #[test]
+    fn what_was_written_down_without_a_weight_has_the_usual_one() {
+        let qube = Qube::new(QubeName::new("work").unwrap(), QubeKind::App, "blue");
+        let mut old = serde_json::to_value(&qube).unwrap();
+        assert!(old.as_object_mut().unwrap().remove("cpu_weight").is_some());
+        assert_eq!(serde_json::from_value::<Qube>(old).unwrap(), qube);
     }
 
     #[test]

@@ -212,6 +212,9 @@ pub struct Qube {
     pub memory: Memory,
     /// Virtual processors.
     pub vcpus: u32,
+    /// Share of processor time in proportion to other qubes, from 1 to 65535.
+    #[serde(default = "default_cpu_weight")]
+    pub cpu_weight: u32,
     /// Started with the machine.
     pub autostart: bool,
     /// Persistent volumes by name (`private`).
@@ -261,6 +264,15 @@ pub const DEFAULT_MEMORY_MAXIMUM: Mib = Mib(4000);
 /// Virtual processors of a qube whose description says nothing. Qubes: the same.
 pub const DEFAULT_VCPUS: u32 = 2;
 
+/// Share of processor time of a qube whose description says nothing. Xen: the same.
+pub const DEFAULT_CPU_WEIGHT: u32 = 256;
+
+/// [`DEFAULT_CPU_WEIGHT`], for what was written down before this could be declared.
+#[must_use]
+pub fn default_cpu_weight() -> u32 {
+    DEFAULT_CPU_WEIGHT
+}
+
 /// Seconds a shutdown may take when the description says nothing. Qubes: the same.
 pub const DEFAULT_SHUTDOWN_TIMEOUT: u32 = 60;
 
@@ -293,6 +305,7 @@ impl Qube {
                 maximum: DEFAULT_MEMORY_MAXIMUM,
             },
             vcpus: DEFAULT_VCPUS,
+            cpu_weight: DEFAULT_CPU_WEIGHT,
             autostart: false,
             volumes: BTreeMap::new(),
             kernel: None,

@@ -98,6 +98,13 @@ pub enum Operation {
         /// At most its maximum.
         vcpus: Vcpus,
     },
+    /// Change its share of processor time.
+    SetWeight {
+        /// Which.
+        target: Target,
+        /// Its new share.
+        weight: Weight,
+    },
     /// Give it one more disk.
     AttachDisk {
         /// Which.

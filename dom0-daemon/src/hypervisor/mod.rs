@@ -8,7 +8,7 @@ use async_trait::async_trait;
 pub use bulkhead_api::host::{HostMachine, HostReport};
 use bulkhead_model::device::PciAddress;
 use bulkhead_model::name::QubeName;
-use bulkhead_model::qube::{Memory, Mib, Qube, VirtMode};
+use bulkhead_model::qube::{Memory, Mib, Qube, VirtMode, default_cpu_weight};
 use bulkhead_wire::end::Carrier;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -95,6 +95,9 @@ pub struct DomainSpec {
     pub memory: Memory,
     /// Virtual processors.
     pub vcpus: u32,
+    /// Share of processor time in proportion to other domains; 256 is usual.
+    #[serde(default = "default_cpu_weight")]
+    pub cpu_weight: u32,
     /// How it is virtualised and what it boots, where that can be chosen.
     #[serde(default)]
     pub boot: Boot,
@@ -284,6 +287,8 @@ pub trait Hypervisor: Send + Sync + Debug {
     async fn set_memory(&self, domid: DomId, memory: Memory) -> Result<(), HypervisorError>;
     /// Changes the number of processors of a running domain.
     async fn set_vcpus(&self, domid: DomId, vcpus: u32) -> Result<(), HypervisorError>;
+    /// Changes a running domain's share of processor time.
+    async fn set_cpu_weight(&self, domid: DomId, weight: u32) -> Result<(), HypervisorError>;
     /// Makes `netvm` the network of a running domain, in the place of what was, which may be gone by
     /// now; none takes its network away. If it fails the domain has none, and may be tried again.
     async fn set_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError>;
@@ -301,6 +306,8 @@ pub trait Hypervisor: Send + Sync + Debug {
     fn can_set_memory(&self) -> bool;
     /// Whether the number of processors of a running domain can be changed on this machine.
     fn can_set_vcpus(&self) -> bool;
+    /// Whether the share of processor time of a running domain can be changed on this machine.
+    fn can_set_cpu_weight(&self) -> bool;
     /// Whether domains can have block devices of dom0, and get and lose them while they run.
     fn can_set_blocks(&self) -> bool {
         false

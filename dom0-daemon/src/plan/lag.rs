@@ -37,6 +37,7 @@ pub(crate) fn class(property: QubeProperty) -> Class {
         | P::ProvidesManagement => Class::Declared,
         P::Memory => Class::Live(LiveProperty::Memory),
         P::Vcpus => Class::Live(LiveProperty::Vcpus),
+        P::CpuWeight => Class::Live(LiveProperty::CpuWeight),
         P::Netvm => Class::Live(LiveProperty::NetVm),
         P::Services => Class::Live(LiveProperty::Services),
         P::Features => Class::Live(LiveProperty::Features),
@@ -61,6 +62,7 @@ pub(crate) fn live_value(property: LiveProperty, qube: &Qube) -> LiveChange {
     match property {
         LiveProperty::Memory => LiveChange::Memory(qube.memory),
         LiveProperty::Vcpus => LiveChange::Vcpus(qube.vcpus),
+        LiveProperty::CpuWeight => LiveChange::CpuWeight(qube.cpu_weight),
         LiveProperty::NetVm => LiveChange::NetVm(qube.netvm.clone()),
         LiveProperty::Services => LiveChange::Services(qube.services.clone()),
         LiveProperty::Features => LiveChange::Features(qube.features.clone()),
@@ -73,6 +75,7 @@ pub fn set_live(qube: &mut Qube, change: &LiveChange) {
     match change {
         LiveChange::Memory(memory) => qube.memory = *memory,
         LiveChange::Vcpus(vcpus) => qube.vcpus = *vcpus,
+        LiveChange::CpuWeight(weight) => qube.cpu_weight = *weight,
         LiveChange::NetVm(netvm) => qube.netvm.clone_from(netvm),
         LiveChange::Services(services) => qube.services.clone_from(services),
         LiveChange::Features(features) => qube.features.clone_from(features),
@@ -128,7 +131,10 @@ pub(crate) fn reaches(running: &RunningQube, property: LiveProperty, declared: &
         LiveProperty::Memory => (reach.memory).is_none_or(|most| declared.memory.maximum <= most),
         LiveProperty::Vcpus => reach.vcpus.is_none_or(|most| declared.vcpus <= most),
         LiveProperty::Devices => at_start(&running.spec).eq(at_start(declared)),
-        LiveProperty::NetVm | LiveProperty::Services | LiveProperty::Features => true,
+        LiveProperty::CpuWeight
+        | LiveProperty::NetVm
+        | LiveProperty::Services
+        | LiveProperty::Features => true,
     }
 }
 

@@ -75,6 +75,7 @@ pub(crate) fn all_live() -> Observed {
     observed.machine.live = [
         LiveProperty::Memory,
         LiveProperty::Vcpus,
+        LiveProperty::CpuWeight,
         LiveProperty::NetVm,
         LiveProperty::Services,
         LiveProperty::Features,

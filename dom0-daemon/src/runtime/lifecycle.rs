@@ -345,6 +345,7 @@ impl Owner {
         let done = match &change {
             LiveChange::Memory(memory) => hypervisor.set_memory(run.domid, *memory).await,
             LiveChange::Vcpus(vcpus) => hypervisor.set_vcpus(run.domid, *vcpus).await,
+            LiveChange::CpuWeight(weight) => hypervisor.set_cpu_weight(run.domid, *weight).await,
             LiveChange::NetVm(netvm) => {
                 self.network = None;
                 return self.inner.change_netvm(run, netvm.clone()).await;

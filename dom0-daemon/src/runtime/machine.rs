@@ -37,6 +37,9 @@ impl Machine for Runtime {
         if self.inner.hypervisor.can_set_vcpus() {
             seen.live.insert(LiveProperty::Vcpus);
         }
+        if self.inner.hypervisor.can_set_cpu_weight() {
+            seen.live.insert(LiveProperty::CpuWeight);
+        }
         if self.inner.hypervisor.can_set_blocks() {
             seen.live.insert(LiveProperty::Devices);
         }

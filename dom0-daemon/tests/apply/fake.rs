@@ -126,6 +126,7 @@ impl Machine for FakeMachine {
         state.live = [
             LiveProperty::Memory,
             LiveProperty::Vcpus,
+            LiveProperty::CpuWeight,
             LiveProperty::NetVm,
         ]
         .into();

@@ -54,6 +54,7 @@ pub(crate) fn qube(text: &str) -> Qube {
             maximum: Mib(256),
         },
         vcpus: 2,
+        cpu_weight: 256,
         autostart: false,
         volumes: [("private".to_owned(), volume)].into(),
         kernel: None,

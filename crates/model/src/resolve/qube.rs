@@ -147,6 +147,7 @@ impl Resolver<'_> {
         take!(self,
             ProvidesNetwork provides_network => |value| *value;
             Vcpus vcpus => |value| value.0;
+            CpuWeight cpu_weight => |value| value.0;
             Autostart autostart => |value| *value;
             Kernel kernel => |value| value.just().cloned();
             Kernelopts kernelopts => |value| value.clone();

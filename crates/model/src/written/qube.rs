@@ -8,6 +8,9 @@ use crate::syntax::tree::{Node, Value};
 /// Most virtual processors of a qube: what Xen gives a guest without further set-up.
 pub(crate) const VCPUS_MAX: u32 = 128;
 
+/// Greatest share of processor time: the most that Xen's scheduler knows.
+pub(crate) const CPU_WEIGHT_MAX: u32 = 65_535;
+
 /// Longest time that a shutdown may take, in seconds: an hour.
 pub(crate) const SHUTDOWN_TIMEOUT_MAX: u32 = 3600;
 
@@ -40,6 +43,10 @@ section! {
         memory: MemoryOptions = "see inside", "0.1";
         /// Virtual processors.
         vcpus: Whole<1, VCPUS_MAX> = "2", "0.1";
+        /// Its share of processor time where qubes want more than there is, in proportion to
+        /// theirs: one with 512 gets twice as much as one with 256, which dom0 has. It holds nobody
+        /// back while there is enough. `cpu_weight` of `xl.cfg`; can change while the qube runs.
+        cpu_weight: Whole<1, CPU_WEIGHT_MAX> = "256", "0.1";
         /// Whether it is started with the machine.
         autostart: bool = "false", "0.1";
         /// Persistent volumes: `private`, and `root` where a qube has a root of its own.

@@ -14,6 +14,9 @@ fn options() -> impl Strategy<Value = Vec<String>> {
     let one = |strategy: BoxedStrategy<String>| prop::option::of(strategy);
     (
         one((1u32..=128).prop_map(|n| format!("vcpus: {n}")).boxed()),
+        one((1u32..=65_535)
+            .prop_map(|n| format!("cpu_weight: {n}"))
+            .boxed()),
         one((1u32..400)
             .prop_map(|n| format!("memory: (initial: {n})"))
             .boxed()),
@@ -40,8 +43,8 @@ fn options() -> impl Strategy<Value = Vec<String>> {
             .prop_map(|rule| format!("restart: {rule}"))
             .boxed()),
     )
-        .prop_map(|(a, b, c, d, e, f, g, h)| {
-            [a, b, c, d, e, f, g, h].into_iter().flatten().collect()
+        .prop_map(|(a, b, c, d, e, f, g, h, i)| {
+            [a, b, c, d, e, f, g, h, i].into_iter().flatten().collect()
         })
 }
 

@@ -235,6 +235,8 @@ fn each_of_many_mistakes_is_shown_in_its_line() {
     let mistakes = [
         ("label: \"gren\"", "\"gren\""),
         ("label: \"red\", vcpus: 0", "0"),
+        ("label: \"red\", cpu_weight: 0", "0"),
+        ("label: \"red\", cpu_weight: 65536", "65536"),
         ("label: \"red\", memory: (initial: \"1 KB\")", "\"1 KB\""),
         ("label: \"red\", netvm: \"x\"", "\"x\""),
         ("label: \"red\", autostrat: true", "autostrat"),

@@ -213,6 +213,7 @@ pub enum OperationKind {
     Destroy,
     SetMemory,
     SetVcpus,
+    SetWeight,
     AttachDisk,
     DetachDisk,
     AttachNic,
@@ -231,6 +232,7 @@ impl fmt::Display for OperationKind {
             Self::Destroy => "destroy",
             Self::SetMemory => "change the memory of",
             Self::SetVcpus => "change the processors of",
+            Self::SetWeight => "change the share of processor time of",
             Self::AttachDisk => "attach a disk to",
             Self::DetachDisk => "detach a disk from",
             Self::AttachNic => "attach a network interface to",
@@ -253,6 +255,7 @@ impl Operation {
             Self::Destroy(_) => OperationKind::Destroy,
             Self::SetMemory { .. } => OperationKind::SetMemory,
             Self::SetVcpus { .. } => OperationKind::SetVcpus,
+            Self::SetWeight { .. } => OperationKind::SetWeight,
             Self::AttachDisk { .. } => OperationKind::AttachDisk,
             Self::DetachDisk { .. } => OperationKind::DetachDisk,
             Self::AttachNic { .. } => OperationKind::AttachNic,
@@ -276,6 +279,7 @@ impl Operation {
             | Self::Destroy(target)
             | Self::SetMemory { target, .. }
             | Self::SetVcpus { target, .. }
+            | Self::SetWeight { target, .. }
             | Self::AttachDisk { target, .. }
             | Self::DetachDisk { target, .. }
             | Self::AttachNic { target, .. }

@@ -14,6 +14,9 @@ pub const QUBE_TASKS_MAX: u64 = 4096;
 /// Length of a scheduling period in microseconds, the kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
 
+/// The most that `cpu.weight` takes (Documentation/admin-guide/cgroup-v2.rst).
+const CPU_WEIGHT_MAX: u64 = 10_000;
+
 /// What a cgroup can limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -293,6 +296,20 @@ impl Group {
         )
     }
 
+    /// Sets the share of processor time, in which 256 is what the kernel gives by default: 1024 (v1)
+    /// or 100 (v2). Above 25,600, v2 knows no more.
+    pub(super) fn set_cpu_weight(&self, weight: u32) -> io::Result<()> {
+        let v1 = u64::from(weight.max(1)) * 4;
+        let v2 = (u64::from(weight) * 100 + 128) / 256;
+        self.write(
+            Controller::Cpu,
+            [
+                ("cpu.shares", v1.to_string()),
+                ("cpu.weight", v2.clamp(1, CPU_WEIGHT_MAX).to_string()),
+            ],
+        )
+    }
+
     /// Whether [`Group::freeze`] does anything.
     pub(super) fn can_freeze(&self) -> bool {
         self.folders.contains_key(&Controller::Freezer)
@@ -410,6 +427,34 @@ mod tests {
         assert_eq!(fs::read_to_string(folder.join("pids.max")).unwrap(), "7");
         assert!(!folder.join("cpu.max").exists());
         assert_eq!(group.entrances(), [folder.join("cgroup.procs")]);
+    }
+
+    #[test]
+    fn shares_of_processor_time_are_what_each_version_calls_usual_or_in_proportion() {
+        let folder = tempfile::tempdir().unwrap();
+        let group = |version| Group {
+            folders: [(
+                Controller::Cpu,
+                Folder {
+                    version,
+                    path: folder.path().to_owned(),
+                },
+            )]
+            .into(),
+        };
+        let written = |weight| {
+            group(Version::V1).set_cpu_weight(weight).unwrap();
+            group(Version::V2).set_cpu_weight(weight).unwrap();
+            ["cpu.shares", "cpu.weight"].map(|file| {
+                let text = fs::read_to_string(folder.path().join(file)).unwrap();
+                text.parse::<u64>().unwrap()
+            })
+        };
+        assert_eq!(written(256), [1024, 100]);
+        assert_eq!(written(512), [2048, 200]);
+        assert_eq!(written(1), [4, 1]);
+        assert_eq!(written(25_600), [102_400, 10_000]);
+        assert_eq!(written(65_535), [262_140, 10_000]);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
-use bulkhead_model::qube::{Memory, Qube, VirtMode};
+use bulkhead_model::qube::{DEFAULT_CPU_WEIGHT, Memory, Qube, VirtMode};
 use rustix::process::Signal;
 use tokio::sync::{broadcast, watch};
 
@@ -403,6 +403,20 @@ impl Hypervisor for Embedded {
         })
     }
 
+    async fn set_cpu_weight(&self, domid: DomId, weight: u32) -> Result<(), HypervisorError> {
+        if !self.can_set_cpu_weight() {
+            return Err(HypervisorError::NotPossible {
+                hypervisor: NAME,
+                operation: "change shares of processor time without a cpu cgroup".to_owned(),
+            });
+        }
+        self.shared.with(domid, |domain| {
+            let doing = format!("setting the share of processor time of domain {domid}");
+            let set = domain.group.set_cpu_weight(weight);
+            set.map_err(io_error(doing))
+        })
+    }
+
     async fn set_netvm(&self, _: DomId, _: Option<DomId>) -> Result<(), HypervisorError> {
         Ok(())
     }
@@ -419,9 +433,15 @@ impl Hypervisor for Embedded {
         self.shared.cgroups.has(Controller::Cpu)
     }
 
+    fn can_set_cpu_weight(&self) -> bool {
+        self.shared.cgroups.has(Controller::Cpu)
+    }
+
     fn without_effect(&self, qube: &Qube) -> Vec<String> {
         // A netvm is told to the qube and starts with it; the report says that nothing is connected.
+        let weighs = qube.cpu_weight != DEFAULT_CPU_WEIGHT;
         let properties = [
+            ("cpu_weight", weighs && !self.can_set_cpu_weight()),
             ("devices", !qube.devices.is_empty()),
             ("kernel", qube.kernel.is_some()),
             ("kernelopts", !qube.kernelopts.is_empty()),

@@ -122,7 +122,8 @@ async fn bring_up(
 fn limit(shared: &Shared, group: &Group, spec: &DomainSpec) -> io::Result<()> {
     group.set_memory(spec.memory.maximum)?;
     group.set_tasks(shared.config.tasks_max)?;
-    group.set_vcpus(spec.vcpus)
+    group.set_vcpus(spec.vcpus)?;
+    group.set_cpu_weight(spec.cpu_weight)
 }
 
 /// As root: makes the qube's own host user owner of what it may write to, and returns that user.

@@ -89,11 +89,6 @@ fn checked<T, E: std::error::Error>(
     value.map_err(|error| refused(spec, format!("{what} cannot be used: {error}")))
 }
 
-/// Processors of a domain at most while it runs: as many as the machine has can be added.
-pub(super) fn vcpus_maximum(spec: &DomainSpec, host_cpus: u32) -> u32 {
-    spec.vcpus.max(host_cpus.min(xl::VCPUS_MAX.into()))
-}
-
 /// Memory of a domain at most while it runs. A system that comes with a boot loader of its own may
 /// have no driver that keeps it to less than it sees.
 pub(super) fn maximum(spec: &DomainSpec) -> Mib {
@@ -110,7 +105,6 @@ pub(super) fn config(
     boot: Option<&BootFiles>,
     disks: &Disks,
     pci: Vec<xl::PciAddress>,
-    host_cpus: u32,
 ) -> Result<xl::DomainConfig, HypervisorError> {
     let mib = |what, mib| checked(spec, what, xl::Mib::new(mib));
     let vcpus = checked(
@@ -118,8 +112,11 @@ pub(super) fn config(
         "its number of processors",
         xl::Vcpus::new(spec.vcpus.into()),
     )?;
-    let most = u64::from(vcpus_maximum(spec, host_cpus));
-    let vcpus_maximum = checked(spec, "its number of processors", xl::Vcpus::new(most))?;
+    let weight = checked(
+        spec,
+        "its share of processor time",
+        xl::Weight::new(spec.cpu_weight.into()),
+    )?;
     let config = xl::DomainConfig {
         domid: number(spec, spec.domid)?,
         uuid: xl::DomainUuid(*spec.uuid.as_bytes()),
@@ -128,8 +125,9 @@ pub(super) fn config(
         memory: mib("its initial memory", spec.memory.initial.0)?,
         maximum: mib("its maximum memory", maximum(spec).0)?,
         vcpus,
-        vcpus_maximum,
-        weight: xl::Weight::default(),
+        // A kernel can bring up all that Xen has for it, whatever it is told.
+        vcpus_maximum: vcpus,
+        weight,
         disks: all_disks(spec, boot, disks)?,
         nics: nics(spec)?,
         pci,
@@ -273,6 +271,7 @@ mod tests {
                 maximum: Mib(4000),
             },
             vcpus: 2,
+            cpu_weight: 512,
             boot: Boot::default(),
             default_user: "user".into(),
             vchan_dir: "/run/vchan".into(),
@@ -296,7 +295,7 @@ mod tests {
     /// With what `spec` boots; no kernel is installed.
     fn config(spec: &DomainSpec, disks: &Disks) -> Result<xl::DomainConfig, HypervisorError> {
         let boot = BootFiles::of(spec, Path::new("/nowhere"))?;
-        super::config(spec, boot.as_ref(), disks, Vec::new(), 2)
+        super::config(spec, boot.as_ref(), disks, Vec::new())
     }
 
     #[track_caller]
@@ -323,6 +322,7 @@ mod tests {
                 "xvde /volumes/data.img"
             ]
         );
+        assert_eq!(config.weight.number(), 512);
         let nic = config.nics.first().unwrap();
         assert_eq!(nic.mac.to_string(), "00:16:3e:5e:01:2c");
         assert_eq!(nic.ip.unwrap().to_string(), "10.137.1.44");
@@ -339,7 +339,7 @@ mod tests {
             modules: Some("/kernels/6.12/modules.img".into()),
             root_options: "root=/dev/mapper/dmroot ro".into(),
         };
-        let config = super::config(&spec, Some(&installed), &disks(), Vec::new(), 2).unwrap();
+        let config = super::config(&spec, Some(&installed), &disks(), Vec::new()).unwrap();
         let xl::Mode::Pvh(kernel) = config.mode else {
             panic!("it is PVH");
         };
@@ -388,7 +388,7 @@ mod tests {
             modules: None,
             root_options: String::new(),
         };
-        let direct = super::config(&spec, Some(&installed), &disks(), Vec::new(), 2).unwrap();
+        let direct = super::config(&spec, Some(&installed), &disks(), Vec::new()).unwrap();
         assert!(matches!(direct.mode, xl::Mode::Hvm(Some(_))), "{direct:?}");
         assert_eq!(direct.maximum.number(), 4000);
         spec.root = ImageRoot::Disk(DiskRoot {
@@ -420,6 +420,7 @@ mod tests {
             }),
             refusal(|spec, _| spec.boot.options = "two\nlines".into()),
             refusal(|spec, _| spec.vcpus = 0x10000),
+            refusal(|spec, _| spec.cpu_weight = 0x10000),
             refusal(|spec, _| spec.memory.initial = Mib(4001)),
             refusal(|spec, _| spec.netvm = Some(DomId(0))),
             refusal(|_, disks| {
@@ -434,6 +435,7 @@ mod tests {
         qube `work` cannot have `/dev/null`: a qube has 8 block devices at most
         qube `work` did not start: its kernel command line cannot be used: `root=/dev/xvda rw console=hvc0 hostname=work systemd.hostname=work two\nlines` is no kernel command line
         qube `work` did not start: its number of processors cannot be used: number of processors 65536 is not in 1..=128
+        qube `work` did not start: its share of processor time cannot be used: weight 65536 is not in 1..=65535
         qube `work` did not start: its description cannot be used: 4001 MiB at start are more than the maximum of 4000 MiB
         qube `work` did not start: its description cannot be used: network interface 0 leads to domain 0, which has no network
         qube `work` did not start: 5 volumes beside `private` are more than 4

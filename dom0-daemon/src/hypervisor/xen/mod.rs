@@ -62,8 +62,6 @@ pub struct XenConfig {
 struct Domain {
     spec: DomainSpec,
     target: xl::Target,
-    /// Processors that it can have without being made anew.
-    vcpus_maximum: u32,
     asked: Option<Ending>,
     console: tokio::task::AbortHandle,
     tell: watch::Sender<bool>,
@@ -190,11 +188,10 @@ impl Shared {
     }
 
     /// Makes a domain known that runs.
-    fn register(&self, spec: DomainSpec, target: xl::Target, host: &xl::Host) {
+    fn register(&self, spec: DomainSpec, target: xl::Target) {
         let console = console::follow(spec.domid, spec.console_log.clone());
         let domain = Domain {
             target,
-            vcpus_maximum: domain::vcpus_maximum(&spec, host.cpus),
             asked: None,
             console,
             tell: watch::Sender::new(false),
@@ -335,8 +332,6 @@ impl Xen {
             events: broadcast::Sender::new(EVENT_BACKLOG),
         });
         let running = shared.all().await.map_err(|error| unsupported(&error))?;
-        let host = shared.xl.host().await;
-        let host = host.map_err(|error| unsupported(&error))?;
         for record in record::read_all(&shared.config.runtime_dir.join("domains")) {
             let target = domain::target(&record.spec)?;
             let runs = running.iter().any(|domain| {
@@ -345,7 +340,7 @@ impl Xen {
                     && domain.state != xl::State::Ended
             });
             if runs && record.is_of_this_boot() {
-                shared.register(record.spec, target, &host);
+                shared.register(record.spec, target);
             } else {
                 shared.clear(&record.spec).await;
             }
@@ -432,8 +427,8 @@ impl Hypervisor for Xen {
         let target = domain::target(spec)?;
         shared.record(spec)?;
         match self.make(spec, target).await {
-            Ok(host) => {
-                shared.register(spec.clone(), target, &host);
+            Ok(()) => {
+                shared.register(spec.clone(), target);
                 Ok(())
             }
             Err(NotMade::Failed(error)) => {
@@ -502,6 +497,16 @@ impl Hypervisor for Xen {
             .await
     }
 
+    async fn set_cpu_weight(&self, domid: DomId, weight: u32) -> Result<(), HypervisorError> {
+        let doing = "changing the share of processor time of";
+        let weight = xl::Weight::new(weight.into()).map_err(|error| HypervisorError::Io {
+            doing: format!("{doing} domain {domid}"),
+            source: io::Error::other(error),
+        })?;
+        let operation = |target| Operation::SetWeight { target, weight };
+        self.shared.to(domid, doing, operation).await
+    }
+
     async fn set_netvm(&self, domid: DomId, netvm: Option<DomId>) -> Result<(), HypervisorError> {
         let spec = self.shared.of(domid, |domain| domain.spec.clone())?;
         if spec.netvm == netvm {
@@ -559,8 +564,12 @@ impl Hypervisor for Xen {
     }
 
     fn can_set_vcpus(&self) -> bool {
-        // Xen would, but Debian's kernel in a PVH domain does not take the new one into use.
+        // A domain is made with as many as it has, and no more can be added.
         false
+    }
+
+    fn can_set_cpu_weight(&self) -> bool {
+        true
     }
 
     fn may_use(&self, memory: Memory) -> Mib {
@@ -573,7 +582,7 @@ impl Hypervisor for Xen {
         let domain = domains.get(&domid);
         Reach {
             memory: domain.map(|domain| domain::maximum(&domain.spec)),
-            vcpus: domain.map(|domain| domain.vcpus_maximum),
+            vcpus: domain.map(|domain| domain.spec.vcpus),
         }
     }
 
@@ -651,8 +660,8 @@ impl Xen {
             .await
     }
 
-    /// Makes disks and domain; the machine that it is on.
-    async fn make(&self, spec: &DomainSpec, target: xl::Target) -> Result<xl::Host, NotMade> {
+    /// Makes disks and domain.
+    async fn make(&self, spec: &DomainSpec, target: xl::Target) -> Result<(), NotMade> {
         let failed = |error: AskError| HypervisorError::StartFailed {
             name: spec.name.clone(),
             detail: chain(&error),
@@ -661,14 +670,14 @@ impl Xen {
         let boot = BootFiles::of(spec, &self.shared.config.kernels)?;
         let pci = pci::addresses(spec, host.capabilities)?;
         let disks = layer::make(spec, &self.shared.scratch(spec.domid)).await?;
-        let config = domain::config(spec, boot.as_ref(), &disks, pci, host.cpus)?;
+        let config = domain::config(spec, boot.as_ref(), &disks, pci)?;
         let operation = Operation::Create(Box::new(config));
         match self.shared.xl.ask(operation).await {
-            Ok(_) => Ok(host),
+            Ok(_) => Ok(()),
             Err(lost @ (AskError::Lost | AskError::Link(_))) => {
                 // Whoever comes next has removed it before it answers, unless it is whole.
                 match self.shared.runs(target).await {
-                    Ok(true) => Ok(host),
+                    Ok(true) => Ok(()),
                     Ok(false) => Err(NotMade::Failed(failed(lost))),
                     Err(_) => Err(NotMade::Unknown(failed(lost))),
                 }

@@ -5,7 +5,7 @@ use bulkhead_model::qube::{Mib, PolicyText, Qube, QubeKind, TemplateSource, Volu
 use insta::assert_snapshot;
 
 use crate::hypervisor::Reach;
-use crate::machine::Stopped;
+use crate::machine::{LiveProperty, Stopped};
 use crate::plan::build::{PlanOptions, Restarts, Undeclared, plan};
 use crate::plan::render::{Colour, render};
 use crate::plan::sim::*;
@@ -192,6 +192,24 @@ fn what_a_qube_was_not_made_for_waits_for_its_next_start() {
 
     Plan: 0 to add, 1 to change, 0 to remove; 1 to change at next start.
     ");
+}
+
+#[test]
+fn a_share_of_processor_time_changes_at_once_where_it_can() {
+    let mut observed = applied(&desktop());
+    let mut after = desktop();
+    after.qube_mut("work").unwrap().cpu_weight = 512;
+    assert_snapshot!(shown(&planned(&after, &observed, PlanOptions::default())), @r"
+    From generation 1 to a new one:
+
+      ~ qube work
+          ~ cpu_weight = 256 -> 512
+
+    Plan: 0 to add, 1 to change, 0 to remove.
+    ");
+    observed.machine.live.remove(&LiveProperty::CpuWeight);
+    let later = shown(&planned(&after, &observed, PlanOptions::default()));
+    assert!(later.contains("256 -> 512  (at next start)"), "{later}");
 }
 
 #[test]
