@@ -4,13 +4,18 @@
 //! names are opened without following links, what was opened is checked to be a socket, and only
 //! that very inode is then used.
 
+use std::fs::Permissions;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// Who may connect is decided by who sees the socket's folder.
+pub const SOCKET_MODE: u32 = 0o666;
 
 /// Opens `name` in `folder` for reference only, if it is a socket.
 ///
@@ -60,6 +65,15 @@ pub fn link_socket(from: impl AsFd, to: impl AsFd, name: &str) -> io::Result<()>
         }
         other => Ok(other?),
     }
+}
+
+/// Lets every user who sees the socket `name` of `folder` connect to it.
+///
+/// # Errors
+/// Those of [`open_socket`], and what changing its mode said.
+pub fn open_to_all(folder: impl AsFd, name: &str) -> io::Result<()> {
+    let fd = open_socket(folder, name)?;
+    std::fs::set_permissions(through(&fd), Permissions::from_mode(SOCKET_MODE))
 }
 
 /// Removes `name` from `folder`; that it is not there is fine.

@@ -4,6 +4,7 @@
 //! exchanged at connect and nothing frames the bytes. The folder is `$VCHAN_SOCKET_DIR`, by
 //! default [`DEFAULT_DIR`]; the own id is `$VCHAN_DOMAIN`, by default 0.
 
+use std::fs::File;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,6 +17,7 @@ use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_s
 use thiserror::Error;
 
 use crate::channel::{Channel, Wants, linger};
+use crate::guard;
 use crate::id::{DomId, IdError, Port};
 use crate::watch::FolderWatch;
 
@@ -123,24 +125,14 @@ impl SocketDir {
     /// # Errors
     /// [`VchanError::Listen`].
     pub fn listen(&self, client: DomId, port: Port) -> Result<Listener, VchanError> {
-        let path = self.folder.join(socket_name(self.own, client, port));
-        let bind = || {
-            let mut left = LISTEN_TRIES;
-            let socket = loop {
-                match std::fs::remove_file(&path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
-                left -= 1;
-                match UnixListener::bind(&path) {
-                    Err(e) if e.kind() == io::ErrorKind::AddrInUse && left > 0 => {}
-                    bound => break bound?,
-                }
-            };
-            socket.set_nonblocking(true)?;
-            Ok(socket)
+        let name = socket_name(self.own, client, port);
+        let path = self.folder.join(&name);
+        let bound = if self.own == DomId::DOM0 {
+            bind_for_all(&self.folder, &name)
+        } else {
+            bind(&path)
         };
-        match bind() {
+        match bound {
             Ok(socket) => Ok(Listener {
                 socket,
                 path: Some(path),
@@ -199,6 +191,33 @@ impl SocketDir {
             }
         }
     }
+}
+
+/// Listens at `path`, in the place of whatever is there.
+fn bind(path: &Path) -> io::Result<UnixListener> {
+    let mut left = LISTEN_TRIES;
+    let socket = loop {
+        match std::fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        left -= 1;
+        match UnixListener::bind(path) {
+            Err(e) if e.kind() == io::ErrorKind::AddrInUse && left > 0 => {}
+            bound => break bound?,
+        }
+    };
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// The same in a folder that another user's qube sees: there is the name once that one may connect.
+fn bind_for_all(folder: &Path, name: &str) -> io::Result<UnixListener> {
+    let new = format!("{name}.new");
+    let socket = bind(&folder.join(&new))?;
+    guard::open_to_all(File::open(folder)?, &new)?;
+    std::fs::rename(folder.join(new), folder.join(name))?;
+    Ok(socket)
 }
 
 /// A server that waits for its one client.
@@ -407,6 +426,22 @@ mod tests {
     }
 
     const PORT: Port = Port::new(513);
+
+    #[test]
+    fn every_user_who_sees_a_socket_of_dom0_may_connect() {
+        let (dir, a, b) = pair();
+        let mode = |name: &str| {
+            let found = std::fs::metadata(dir.path().join(name)).unwrap();
+            std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o777
+        };
+        let listener = b.listen(a.own(), PORT).unwrap();
+        assert_eq!(mode("vchan.0.42.513.sock"), guard::SOCKET_MODE);
+        // Also in the place of an earlier one, and nothing else is there.
+        let again = b.listen(a.own(), PORT).unwrap();
+        assert_eq!(mode("vchan.0.42.513.sock"), guard::SOCKET_MODE);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        drop((listener, again));
+    }
 
     #[test]
     fn a_name_that_somebody_else_binds_all_the_time_is_taken_nevertheless() {

@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -19,9 +18,6 @@ use tokio::io::unix::AsyncFd;
 
 /// Connections that may wait on a socket of ours: a vchan has one client, a qrexec socket some.
 const BACKLOG: i32 = 16;
-
-/// Who may connect is decided by who sees the socket's folder.
-const SOCKET_MODE: u32 = 0o666;
 
 /// A qube's folder of sockets and ours beside it.
 #[derive(Debug)]
@@ -60,9 +56,7 @@ impl Folder {
 
     /// Lets the qube of `to` reach this qube's socket `name`.
     pub(crate) fn share(&self, to: &Self, name: &str) -> io::Result<()> {
-        let socket = guard::open_socket(&self.dir, name)?;
-        let path = format!("/proc/self/fd/{}", socket.as_raw_fd());
-        fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+        guard::open_to_all(&self.dir, name)?;
         match guard::link_socket(&self.dir, &to.dir, name) {
             // A folder in the way would leave the caller waiting: out of the qube's sight with it.
             Err(e) if e.kind() == io::ErrorKind::IsADirectory => {
@@ -146,7 +140,7 @@ fn listen_in(folder: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     // Through /proc, because a path of a socket may have 107 bytes only.
     let path = format!("/proc/self/fd/{}/{name}", folder.as_raw_fd());
     rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
-    let mode = Mode::from_raw_mode(SOCKET_MODE);
+    let mode = Mode::from_raw_mode(guard::SOCKET_MODE);
     rustix::fs::chmodat(folder, name, mode, rustix::fs::AtFlags::empty())?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
@@ -223,6 +217,8 @@ fn read_news(fd: &OwnedFd) -> io::Result<News> {
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
+
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
