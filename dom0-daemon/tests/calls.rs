@@ -18,7 +18,7 @@ use bulkhead_api::qube::QubeState;
 use bulkhead_model::qube::{Qube, QubeKind, Remote};
 use bulkheadd::machine::Machine;
 use bulkheadd::runtime::Dependents;
-use world::{World, eventually, name, qube, running, serve};
+use world::{Place, World, eventually, name, qube, running, serve};
 
 const POLICY: &str = "\
 test.Echo * work vault allow
@@ -127,6 +127,11 @@ async fn a_call_to_a_qube_of_another_machine_goes_through_its_relay() {
         (QubeState::Remote, "remote")
     );
 
+    // What a qube's database holds reaches the qube a moment after it is declared.
+    let waits =
+        |key: &str| format!("for _ in $(seq 200); do {key} && exit; sleep 0.05; done; exit 1");
+    let known = waits("qubesdb-read /remote/far");
+    assert_eq!(world.sh("vault", &known).await.0, 0);
     let call = "echo hello | qrexec-client-vm far test.Echo+x";
     let (code, said) = world.sh("work", call).await;
     let told = "test.Tunnel+far+test.Echo+x\nwork-there\nhello\n";
@@ -136,8 +141,8 @@ async fn a_call_to_a_qube_of_another_machine_goes_through_its_relay() {
     assert!(world.runtime.start_qube(&name("far")).await.is_err());
     world.declare(POLICY).await.unwrap();
     assert_eq!(world.sh("work", call).await.0, 126);
-    let gone = "qubesdb-read /remote/far";
-    assert_ne!(world.sh("vault", gone).await.0, 0);
+    let gone = waits("! qubesdb-read /remote/far");
+    assert_eq!(world.sh("vault", &gone).await.0, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -738,7 +743,7 @@ async fn a_flood_of_questions_neither_hides_nor_starves_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_person_refused_is_not_asked_again_at_once() {
-    let dir = std::sync::Arc::new(tempfile::tempdir().unwrap());
+    let dir = std::sync::Arc::new(Place::new());
     std::fs::write(dir.path().join("hold_back"), "").unwrap();
     let world = World::open(dir, qubes(), POLICY).await;
     world.start("work").await;

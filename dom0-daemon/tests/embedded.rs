@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Memory, Mib};
-use bulkhead_testing::Programs;
+use bulkhead_testing::{Programs, end_domains};
 use bulkheadd::hypervisor::embedded::{Embedded, EmbeddedConfig};
 use bulkheadd::hypervisor::{
     Boot, DomId, DomainEvent, DomainSpec, DomainState, DomainVolume, Ending, Hypervisor,
@@ -125,18 +125,7 @@ impl Lab {
 /// A test that fails leaves nothing running either.
 impl Drop for Lab {
     fn drop(&mut self) {
-        let domains = fs::read_dir(self.dir.path().join("run/domains"));
-        for domain in domains.into_iter().flatten().flatten() {
-            let text = fs::read_to_string(domain.path().join("record.json")).unwrap_or_default();
-            let record: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-            let pid = record["process"]["pid"].as_i64().unwrap_or_default();
-            let pid = i32::try_from(pid)
-                .ok()
-                .and_then(rustix::process::Pid::from_raw);
-            if let Some(pid) = pid.filter(|pid| pid.as_raw_nonzero().get() > 1) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
+        end_domains(&self.dir.path().join("run"));
     }
 }
 

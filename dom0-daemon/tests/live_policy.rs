@@ -15,31 +15,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bulkhead_api::call::{AuditFilter, AuditRecord};
+use bulkhead_api::call::{AUDIT_MAX, AuditFilter, AuditRecord};
 use bulkhead_api::event::Event;
-use tempfile::TempDir;
-use world::{World, eventually, name, qube};
+use world::{Place, World, eventually, name, qube};
 
 const NO_RULES: &str = "# none\n";
-
-/// A place with live folders that hold `files`.
-fn place(files: &[(&str, &str)]) -> Arc<TempDir> {
-    let dir = tempfile::tempdir().unwrap();
-    for folder in ["policy.d/include", "runtime.d", "legacy"] {
-        fs::create_dir_all(dir.path().join(folder)).unwrap();
-    }
-    fs::write(dir.path().join("policy.d.wanted"), "").unwrap();
-    for (path, text) in files {
-        fs::write(dir.path().join(path), text).unwrap();
-    }
-    Arc::new(dir)
-}
 
 fn path(world: &World, path: &str) -> PathBuf {
     world.dir.path().join(path)
 }
 
-async fn open(dir: &Arc<TempDir>) -> World {
+async fn open(dir: &Arc<Place>) -> World {
     World::open(Arc::clone(dir), vec![qube("work"), qube("vault")], NO_RULES).await
 }
 
@@ -64,13 +50,23 @@ fn audited(world: &World, decision: &str) -> Option<AuditRecord> {
     world.runtime.audit().tail(&filter).unwrap().pop()
 }
 
+/// What a call comes to, and by which rule. The answer does not wait for its record.
 async fn call(world: &World) -> (i32, String) {
+    let decisions = || {
+        let filter = AuditFilter {
+            last: AUDIT_MAX,
+            service: Some("test.Echo".to_owned()),
+            ..AuditFilter::default()
+        };
+        world.runtime.audit().tail(&filter).unwrap()
+    };
+    let before = decisions().len();
     let (code, _) = world.sh("work", "qrexec-client-vm vault test.Echo").await;
-    let decision = if code == 0 { "allow" } else { "deny" };
-    (code, audited(world, decision).unwrap().rule)
+    eventually("the record", || decisions().len() > before).await;
+    (code, decisions().pop().unwrap().rule)
 }
 
-async fn two_running(dir: &Arc<TempDir>) -> World {
+async fn two_running(dir: &Arc<Place>) -> World {
     let world = open(dir).await;
     world.start("work").await;
     world.start("vault").await;
@@ -86,7 +82,7 @@ fn replace(path: &Path, text: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn edits_count_from_the_next_call_on_however_they_are_saved() {
-    let dir = place(&[("policy.d/30.policy", "test.Echo * work vault deny\n")]);
+    let dir = Place::with_live_policy(&[("policy.d/30.policy", "test.Echo * work vault deny\n")]);
     let world = two_running(&dir).await;
     let file = path(&world, "policy.d/30.policy");
     let said = call(&world).await;
@@ -167,7 +163,7 @@ async fn edits_count_from_the_next_call_on_however_they_are_saved() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn folders_with_errors_keep_their_last_good_rules_also_for_the_next_daemon() {
-    let dir = place(&[("policy.d/30.policy", "test.Echo * work vault allow\n")]);
+    let dir = Place::with_live_policy(&[("policy.d/30.policy", "test.Echo * work vault allow\n")]);
     let world = two_running(&dir).await;
     let mut events = world.events.subscribe();
     let file = path(&world, "policy.d/30.policy");
@@ -206,7 +202,7 @@ async fn folders_with_errors_keep_their_last_good_rules_also_for_the_next_daemon
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_first_start_folders_with_errors_deny_every_call() {
-    let dir = place(&[("policy.d/30.policy", "test.Echo * work vault alow\n")]);
+    let dir = Place::with_live_policy(&[("policy.d/30.policy", "test.Echo * work vault alow\n")]);
     let world = two_running(&dir).await;
     let status = world.runtime.policy_status();
     assert!(status.denies_all);
@@ -231,7 +227,7 @@ async fn at_first_start_folders_with_errors_deny_every_call() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_folder_may_go_and_come_back() {
-    let dir = place(&[("policy.d/30.policy", "test.Echo * work vault allow\n")]);
+    let dir = Place::with_live_policy(&[("policy.d/30.policy", "test.Echo * work vault allow\n")]);
     let world = open(&dir).await;
     assert_eq!(rules(&world), 1);
     for round in 0..3 {
@@ -274,7 +270,7 @@ async fn a_folder_may_go_and_come_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn half_of_a_file_is_never_in_force() {
     let deny = "test.Echo * work vault deny\n";
-    let dir = place(&[
+    let dir = Place::with_live_policy(&[
         ("policy.d/10.policy", deny),
         ("policy.d/20.policy", "test.Echo * work vault allow\n"),
     ]);
@@ -301,7 +297,7 @@ async fn half_of_a_file_is_never_in_force() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_files_are_read_and_one_more_is_an_error() {
-    let dir = place(&[]);
+    let dir = Place::with_live_policy(&[]);
     for number in 0..10_000 {
         let file = dir.path().join(format!("policy.d/{number:05}.policy"));
         fs::write(file, format!("a.N{number} * work vault deny\n")).unwrap();
@@ -323,7 +319,7 @@ async fn ten_thousand_files_are_read_and_one_more_is_an_error() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_description_with_folders_that_never_were_good_is_refused() {
-    let dir = place(&[("policy.d/30.policy", "nothing good\n")]);
+    let dir = Place::with_live_policy(&[("policy.d/30.policy", "nothing good\n")]);
     fs::remove_file(dir.path().join("policy.d.wanted")).unwrap();
     let world = open(&dir).await;
     fs::write(path(&world, "policy.d.wanted"), "").unwrap();

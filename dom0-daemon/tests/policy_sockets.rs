@@ -21,8 +21,7 @@ use bulkhead_api::call::{Answer, AuditFilter};
 use bulkhead_api::event::Event;
 use bulkhead_model::qube::{Qube, QubeKind};
 use bulkheadd::bus::Gate;
-use tempfile::TempDir;
-use world::{World, eventually, name, qube};
+use world::{Place, World, eventually, name, qube};
 
 const POLICY: &str = "\
 test.Allow * work vault allow notify=yes
@@ -36,7 +35,7 @@ fn dvm() -> Qube {
     }
 }
 
-async fn serving(dir: Arc<TempDir>) -> World {
+async fn serving(dir: Arc<Place>) -> World {
     let world = World::open(dir, vec![qube("work"), qube("vault"), dvm()], POLICY).await;
     let gate = Gate::of_this_process();
     world.runtime.serve_policy(&folder(&world), gate).unwrap();
@@ -44,7 +43,7 @@ async fn serving(dir: Arc<TempDir>) -> World {
 }
 
 async fn plain() -> World {
-    serving(Arc::new(tempfile::tempdir().unwrap())).await
+    serving(Arc::new(Place::new())).await
 }
 
 fn folder(world: &World) -> PathBuf {
@@ -212,12 +211,7 @@ async fn a_question_is_withdrawn_when_the_client_that_asks_hangs_up() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_replaced_counts_and_one_with_errors_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    for path in ["policy.d/include", "runtime.d", "legacy"] {
-        fs::create_dir_all(dir.path().join(path)).unwrap();
-    }
-    fs::write(dir.path().join("policy.d.wanted"), "").unwrap();
-    let world = serving(Arc::new(dir)).await;
+    let world = serving(Place::with_live_policy(&[])).await;
     let admin = async |call: &str, payload: &str| {
         let request = format!("{call} work\0{payload}");
         String::from_utf8(say(&world, "policy.admin", request.as_bytes()).await).unwrap()

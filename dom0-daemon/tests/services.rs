@@ -14,12 +14,11 @@ use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use bulkhead_api::call::{Answer, AuditFilter, AuditRecord};
 use bulkheadd::calls::HOSTED_PER_QUBE;
 use bulkheadd::runtime::Dependents;
-use world::{World, eventually, name, qube};
+use world::{Place, World, eventually, name, qube};
 
 /// Rules, with the user that services run as here: an ordinary user's daemon runs them as that
 /// user, and one of root needs a name.
@@ -458,14 +457,9 @@ async fn what_a_hostile_caller_sends_ends_its_call_and_nothing_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn policy_services_answer_without_a_file_and_where_policy_lets_them() {
-    let dir = tempfile::tempdir().unwrap();
-    for path in ["policy.d/include", "runtime.d", "legacy"] {
-        fs::create_dir_all(dir.path().join(path)).unwrap();
-    }
-    fs::write(dir.path().join("policy.d.wanted"), "").unwrap();
-    fs::write(dir.path().join("policy.d/30-user.policy"), "# mine\n").unwrap();
+    let dir = Place::with_live_policy(&[("policy.d/30-user.policy", "# mine\n")]);
     let qubes = vec![qube("work"), qube("vault")];
-    let world = World::open(Arc::new(dir), qubes, &policy()).await;
+    let world = World::open(dir, qubes, &policy()).await;
     world.start("work").await;
     let ask = async |service: &str, sent: &str| {
         let command = format!("printf '{sent}' | qrexec-client-vm dom0 {service} 2>&1");

@@ -108,8 +108,41 @@ fn services_in(dir: &Path) -> Folders {
     }
 }
 
+/// The folders of a machine. They may outlive one daemon for the next; what then still runs is ended
+/// with them.
+pub(crate) struct Place(TempDir);
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// With live policy folders that hold `files`.
+    pub(crate) fn with_live_policy(files: &[(&str, &str)]) -> Arc<Self> {
+        let place = Self::new();
+        for folder in ["policy.d/include", "runtime.d", "legacy"] {
+            std::fs::create_dir_all(place.path().join(folder)).unwrap();
+        }
+        std::fs::write(place.path().join("policy.d.wanted"), "").unwrap();
+        for (path, text) in files {
+            std::fs::write(place.path().join(path), text).unwrap();
+        }
+        Arc::new(place)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        end_domains(&self.path().join("run"));
+    }
+}
+
 pub(crate) struct World {
-    pub(crate) dir: Arc<TempDir>,
+    pub(crate) dir: Arc<Place>,
     pub(crate) runtime: Runtime,
     pub(crate) hypervisor: Embedded,
     pub(crate) storage: Arc<DirStorage>,
@@ -119,11 +152,21 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(qubes: Vec<Qube>, policy: &str) -> Self {
-        let dir = Arc::new(tempfile::tempdir().unwrap());
+        let dir = Arc::new(Place::new());
         Self::open(dir, qubes, policy).await
     }
 
-    pub(crate) async fn open(dir: Arc<TempDir>, qubes: Vec<Qube>, policy: &str) -> Self {
+    pub(crate) async fn open(dir: Arc<Place>, qubes: Vec<Qube>, policy: &str) -> Self {
+        Self::open_on(dir, qubes, policy, |embedded| Arc::new(embedded)).await
+    }
+
+    /// The same on what is made of the embedded hypervisor.
+    pub(crate) async fn open_on(
+        dir: Arc<Place>,
+        qubes: Vec<Qube>,
+        policy: &str,
+        made: impl FnOnce(Embedded) -> Arc<dyn Hypervisor>,
+    ) -> Self {
         let programs = Programs::link(dir.path().join("libexec"));
         // Another test may have been first.
         let _ = tracing_subscriber::fmt()
@@ -158,7 +201,7 @@ impl World {
                 ask_timeout: PATIENCE,
                 hold_back: held(dir.path()),
             },
-            Arc::new(hypervisor.clone()),
+            made(hypervisor.clone()),
             Arc::clone(&storage) as Arc<dyn Storage>,
             Database::open(&state_dir).unwrap(),
             events.clone(),
@@ -271,16 +314,6 @@ impl World {
         let path = format!("/run/qubes-rpc/{service}");
         let command = format!("cat >{path} <<'EOF'\n#!/bin/sh\n{script}\nEOF\nchmod 755 {path}");
         assert_eq!(self.sh(qube, &command).await, (0, String::new()));
-    }
-}
-
-/// What a test leaves running is ended.
-impl Drop for World {
-    fn drop(&mut self) {
-        if Arc::strong_count(&self.dir) > 1 {
-            return;
-        }
-        end_domains(&self.dir.path().join("run"));
     }
 }
 
