@@ -9,15 +9,17 @@
 
 mod world;
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bulkhead_api::event::Event;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::qube::{Memory, Mib, Qube, RestartRule};
-use bulkheadd::hypervisor::Hypervisor;
+use bulkheadd::hypervisor::{DomainEvent, Ending, Hypervisor};
 use bulkheadd::machine::{LiveChange, LiveProperty, Machine, MachineError, Reason, Stopped};
 use bulkheadd::runtime::Dependents;
-use world::{PATIENCE, World, eventually, name, qube, running};
+use world::forgetful::Forgetful;
+use world::{PATIENCE, Place, World, eventually, name, qube, running};
 
 fn state(world: &World, text: &str) -> QubeState {
     world.runtime.info(&name(text)).unwrap().row.state
@@ -228,6 +230,28 @@ async fn a_qube_that_does_not_stop_in_time_is_killed() {
     assert_eq!(state(&world, "work"), QubeState::Stopped);
     let observed = world.runtime.observe().await.unwrap();
     assert_eq!(observed.stopped[&name("work")], Stopped::ByPerson);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_qube_that_lost_what_it_was_asked_is_asked_again_and_is_not_killed() {
+    let dir = Arc::new(Place::new());
+    let forgetful = OnceLock::new();
+    let made = |embedded| {
+        let made = forgetful.get_or_init(|| Arc::new(Forgetful::new(embedded)));
+        Arc::clone(made) as Arc<dyn Hypervisor>
+    };
+    let world = World::open_on(dir, vec![qube("work")], "", made).await;
+    world.start("work").await;
+    let mut deaths = world.hypervisor.subscribe();
+    world
+        .runtime
+        .stop_qube(&name("work"), Some(PATIENCE), Dependents::Respect)
+        .await
+        .unwrap();
+    let DomainEvent::Died { how, .. } = deaths.recv().await.unwrap();
+    assert_eq!(how, Ending::Shutdown);
+    assert!(forgetful.get().unwrap().asked() >= 2);
+    assert_eq!(state(&world, "work"), QubeState::Stopped);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -46,6 +46,12 @@ const NETWORK_FIRST: Duration = Duration::from_secs(5);
 /// Longest pause. After it only a change of what provides it makes another try.
 const NETWORK_MAX: Duration = Duration::from_secs(160);
 
+/// First pause before a qube that is to stop is asked again; it doubles each time. One that boots
+/// may lose what it is asked: its kernel takes it, and there is no init yet that could act on it.
+const ASK_FIRST: Duration = Duration::from_secs(2);
+/// Longest pause.
+const ASK_MAX: Duration = Duration::from_secs(32);
+
 type Reply = oneshot::Sender<Result<(), MachineError>>;
 
 /// What a qube's task is asked to do.
@@ -59,7 +65,7 @@ pub(crate) enum Command {
         reason: Reason,
         reply: Reply,
     },
-    /// Ask it to end, kill it after the timeout.
+    /// Ask it to end until it does, kill it after the timeout.
     Stop {
         timeout: Duration,
         reason: Reason,
@@ -85,6 +91,7 @@ pub(crate) enum Command {
 enum Event {
     Command(Command),
     StopTimeout,
+    AskDue,
     RestartDue,
     NetworkDue,
 }
@@ -103,6 +110,8 @@ pub(super) struct Owner {
     run: Option<Arc<Run>>,
     began: Instant,
     stopping: Option<(Instant, Reason)>,
+    /// When to ask again that it stops, and the pause before.
+    ask: Option<(Instant, Duration)>,
     waiting: Vec<Reply>,
     restart: Option<Restart>,
     pause: Duration,
@@ -127,6 +136,7 @@ impl Owner {
             run,
             began: Instant::now(),
             stopping: None,
+            ask: None,
             waiting: Vec::new(),
             restart: None,
             pause: RESTART_FIRST,
@@ -138,6 +148,7 @@ impl Owner {
     pub(super) async fn serve(mut self, mut mailbox: mpsc::Receiver<Command>) {
         loop {
             let deadline = self.stopping.as_ref().map(|(at, _)| *at);
+            let ask = self.ask.map(|(at, _)| at);
             let due = self.restart.as_ref().map(|r| r.at);
             let network = self.network.map(|(at, _)| at);
             let event = tokio::select! {
@@ -146,12 +157,14 @@ impl Owner {
                     None => return,
                 },
                 () = at(deadline) => Event::StopTimeout,
+                () = at(ask) => Event::AskDue,
                 () = at(due) => Event::RestartDue,
                 () = at(network) => Event::NetworkDue,
             };
             match event {
                 Event::Command(command) => self.obey(command).await,
                 Event::StopTimeout => self.stop_timeout().await,
+                Event::AskDue => self.ask_again().await,
                 Event::RestartDue => self.restart_due().await,
                 Event::NetworkDue => self.settle_network().await,
             }
@@ -272,7 +285,20 @@ impl Owner {
             .as_ref()
             .map_or(deadline, |(at, _)| deadline.min(*at));
         self.stopping = Some((deadline, reason));
+        self.ask = Some((Instant::now() + ASK_FIRST, ASK_FIRST));
         self.waiting.push(reply);
+    }
+
+    async fn ask_again(&mut self) {
+        let Some((run, (_, pause))) = self.run.clone().zip(self.ask.take()) else {
+            return;
+        };
+        if let Err(error) = self.inner.hypervisor.shutdown(run.domid).await {
+            // Its time runs, whatever it hears.
+            tracing::debug!(qube = %self.name, error = %chain(&error), "cannot be asked again");
+        }
+        let pause = (pause * 2).min(ASK_MAX);
+        self.ask = Some((Instant::now() + pause, pause));
     }
 
     async fn kill(&mut self, reason: Reason, reply: Reply) {
@@ -298,6 +324,7 @@ impl Owner {
 
     /// Ends the domain; its death is told like any other.
     async fn destroy(&mut self, domid: DomId) {
+        self.ask = None;
         // Far away: only a kill that failed comes back here.
         if let Some((at, _)) = &mut self.stopping {
             *at = Instant::now() + RESTART_MAX;
@@ -383,6 +410,7 @@ impl Owner {
             return;
         };
         let asked = self.stopping.take();
+        self.ask = None;
         self.network = None;
         let stopped = match (&asked, how) {
             (Some((_, Reason::Misuse)), _) => Stopped::Died,
