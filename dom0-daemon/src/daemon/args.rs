@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::calls::{ASK_TIMEOUT, ASK_TIMEOUT_MAX};
+use crate::runtime::{STARTUP_TIMEOUT, STARTUP_TIMEOUT_MAX};
 
 /// The daemon of Bulkhead: makes the machine what its description says, and keeps it so
 #[derive(Debug, Parser)]
@@ -30,6 +31,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = ASK_TIMEOUT.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=ASK_TIMEOUT_MAX.as_secs()))]
     pub(super) ask_timeout: u64,
+    /// How long the agent of a qube that starts may take to connect; then the start has failed
+    #[arg(long, value_name = "SECONDS", default_value_t = STARTUP_TIMEOUT.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=STARTUP_TIMEOUT_MAX.as_secs()))]
+    pub(super) startup_timeout: u64,
     /// Stop all qubes when the daemon ends; otherwise they go on and the next daemon takes over
     #[arg(long)]
     pub(super) stop_qubes_on_exit: bool,
@@ -60,4 +65,22 @@ pub(super) enum HypervisorChoice {
     Embedded,
     /// Xen; this machine's own, and this is its domain 0
     Xen,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_may_take_up_to_an_hour() {
+        let longest = STARTUP_TIMEOUT_MAX.as_secs();
+        let parsed = |seconds: u64| {
+            let seconds = seconds.to_string();
+            Args::try_parse_from(["bulkheadd", "--startup-timeout", &seconds])
+        };
+        assert_eq!(parsed(longest).unwrap().startup_timeout, longest);
+        for wrong in [0, longest + 1] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
+    }
 }

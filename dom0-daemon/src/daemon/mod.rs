@@ -35,7 +35,7 @@ use crate::hypervisor::embedded::{Embedded, EmbeddedConfig, QUBE_TASKS_MAX};
 use crate::hypervisor::xen::{Xen, XenConfig};
 use crate::instance::Instance;
 use crate::ops::{Operations, OperationsConfig};
-use crate::runtime::{Runtime, RuntimeConfig, STARTUP_TIMEOUT};
+use crate::runtime::{Runtime, RuntimeConfig};
 use crate::storage::Storage;
 use crate::storage::block::BlockStorage;
 use crate::storage::{Config as StorageConfig, dir::DirStorage};
@@ -157,7 +157,7 @@ async fn assemble(
             launcher: places.program("bulkhead-launch")?,
             folders: places.services.clone(),
         },
-        startup_timeout: STARTUP_TIMEOUT,
+        startup_timeout: Duration::from_secs(args.startup_timeout),
         ask_timeout: Duration::from_secs(args.ask_timeout),
         hold_back: HOLD_BACK,
     };

@@ -49,6 +49,8 @@ mod stops;
 
 /// How long a qube's agent may take to connect. Qubes: `qrexec_timeout`, 60 seconds.
 pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
+/// The longest that may be configured: a qube that does not come up holds up an apply for so long.
+pub const STARTUP_TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Where the runtime keeps things and whom it starts.
 #[derive(Debug, Clone)]
