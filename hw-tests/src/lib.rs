@@ -26,4 +26,5 @@ pub mod protocol;
 mod qemu;
 mod qmp;
 pub mod scenario;
+pub mod scratch;
 pub mod spawned;

@@ -34,7 +34,7 @@ const LOGS: &[(&str, &str)] = &[
     ("journal", "journalctl --no-pager --boot"),
     (
         "guests",
-        "tail -n +1 /var/log/xen/console/* /var/log/xen/*.log",
+        "tail -n +1 /var/lib/bulkhead/log/qubes/* /var/log/xen/console/* /var/log/xen/*.log",
     ),
 ];
 

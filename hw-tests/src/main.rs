@@ -13,6 +13,7 @@ use bulkhead_hw_tests::attempt::attempt;
 use bulkhead_hw_tests::machine::Saved;
 use bulkhead_hw_tests::prepared::prepared;
 use bulkhead_hw_tests::scenario::{Place, Scenario, Start, When, World};
+use bulkhead_hw_tests::scratch::Scratch;
 use bulkhead_hw_tests::spawned::Spawned;
 use libtest_mimic::{Arguments, Completion, Trial};
 
@@ -65,7 +66,10 @@ impl Worlds {
                 saved: Saved::booted(&setting("BULKHEAD_HAND").context(BY_XTASK)?)?,
                 logs: logs.to_owned(),
             },
-            "embedded" => Self::Line(Place::Embedded, Spawned::Here),
+            "embedded" => {
+                let environment = Vec::new();
+                Self::Line(Place::Embedded, Spawned::Here { environment })
+            }
             address => Self::Line(Place::Host, Spawned::at(address)?),
         })
     }
@@ -88,11 +92,15 @@ impl Worlds {
                 let saved = prepared(saved, by, &logs.join(by.name))?;
                 Ok(World::machine(saved.resume()?))
             }
-            (Self::Line(kind, line), from) => {
-                let world = World::line(*kind, Box::new(line.clone()));
-                if let Start::Prepared(by) = from {
-                    (by.run)(&world)?;
-                }
+            (Self::Line(kind, line), Start::Bare | Start::Iommu) => {
+                Ok(World::line(*kind, Box::new(line.clone())))
+            }
+            (Self::Line(kind, line), Start::Prepared(by)) => {
+                let world = match kind {
+                    Place::Embedded => World::scratch(Scratch::new()?),
+                    Place::Qemu | Place::Host => World::line(*kind, Box::new(line.clone())),
+                };
+                (by.run)(&world)?;
                 Ok(world)
             }
         }

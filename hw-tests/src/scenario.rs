@@ -8,6 +8,7 @@ use bulkhead_templates::cache::Key;
 
 use crate::line::Line;
 use crate::machine::Machine;
+use crate::scratch::Scratch;
 
 /// The kind of place that scenarios run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub enum Need {
     Xen,
     /// A machine that may be harmed.
     Throwaway,
+    /// A Bulkhead of its own, on whatever it runs qubes.
+    Bulkhead,
 }
 
 impl Place {
@@ -34,8 +37,12 @@ impl Place {
     pub fn lacks(self, need: Need) -> Option<&'static str> {
         match (self, need) {
             (Self::Embedded, Need::Xen) => Some("the embedded backend has no Xen"),
-            (Self::Embedded | Self::Host, Need::Throwaway) => Some("this machine is to stay whole"),
-            (Self::Qemu | Self::Host, Need::Xen) | (Self::Qemu, Need::Throwaway) => None,
+            (Self::Embedded | Self::Host, Need::Throwaway) | (Self::Host, Need::Bulkhead) => {
+                Some("this machine is to stay whole")
+            }
+            (Self::Qemu | Self::Host, Need::Xen)
+            | (Self::Qemu, Need::Throwaway)
+            | (Self::Qemu | Self::Embedded, Need::Bulkhead) => None,
         }
     }
 }
@@ -101,6 +108,7 @@ pub struct World {
 enum At {
     Machine(Box<Machine>),
     Line(Box<dyn Line>),
+    Scratch(Scratch),
 }
 
 impl World {
@@ -120,9 +128,25 @@ impl World {
         }
     }
 
+    /// On this machine, with a Bulkhead of its own.
+    pub fn scratch(scratch: Scratch) -> Self {
+        Self {
+            place: Place::Embedded,
+            at: At::Scratch(scratch),
+        }
+    }
+
     /// The kind of place.
     pub fn place(&self) -> Place {
         self.place
+    }
+
+    /// The Bulkhead of its own, where that is not the one that is installed.
+    pub fn own(&self) -> Option<&Scratch> {
+        match &self.at {
+            At::Scratch(scratch) => Some(scratch),
+            At::Machine(_) | At::Line(_) => None,
+        }
     }
 
     /// The way into dom0.
@@ -130,6 +154,7 @@ impl World {
         match &self.at {
             At::Machine(machine) => machine.dom0(),
             At::Line(line) => line.as_ref(),
+            At::Scratch(scratch) => scratch.line(),
         }
     }
 
@@ -137,11 +162,11 @@ impl World {
     pub fn attach(&self, path: &Path, name: &str) -> Result<String> {
         match &self.at {
             At::Machine(machine) => machine.attach(path, name),
-            At::Line(line) => {
+            At::Line(_) | At::Scratch(_) => {
+                let line = self.dom0();
                 let at = format!("/var/tmp/{name}");
-                line.as_ref().put_file(path, &at)?;
-                line.as_ref()
-                    .sh(&format!("losetup --find --show --read-only {at}"))
+                line.put_file(path, &at)?;
+                line.sh(&format!("losetup --find --show --read-only {at}"))
             }
         }
     }
@@ -150,8 +175,8 @@ impl World {
     pub fn detach(&self, name: &str) -> Result<()> {
         match &self.at {
             At::Machine(machine) => machine.detach(name),
-            At::Line(line) => line
-                .as_ref()
+            At::Line(_) | At::Scratch(_) => self
+                .dom0()
                 .sh(&format!(
                     "losetup --detach $(losetup --noheadings --output NAME \
                        --associated /var/tmp/{name}); rm /var/tmp/{name}"
@@ -164,7 +189,7 @@ impl World {
     pub fn lost_by_emulator(&self) -> bool {
         match &self.at {
             At::Machine(machine) => machine.lost_domain(),
-            At::Line(_) => false,
+            At::Line(_) | At::Scratch(_) => false,
         }
     }
 
@@ -172,7 +197,7 @@ impl World {
     pub(crate) fn into_machine(self) -> Option<Machine> {
         match self.at {
             At::Machine(machine) => Some(*machine),
-            At::Line(_) => None,
+            At::Line(_) | At::Scratch(_) => None,
         }
     }
 
@@ -181,6 +206,7 @@ impl World {
         match &mut self.at {
             At::Machine(machine) => machine.keep_logs(folder).map(drop),
             At::Line(_) => Ok(()),
+            At::Scratch(scratch) => scratch.keep_logs(folder),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Programs started from this machine: here, or by ssh on a bench machine.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
@@ -15,7 +16,10 @@ use crate::protocol::PART_MAX;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Spawned {
     /// On this machine.
-    Here,
+    Here {
+        /// What their environment has beside ours.
+        environment: Vec<(&'static str, OsString)>,
+    },
     /// On another, by ssh: its destination as ssh takes it, and perhaps a port.
     Ssh {
         /// `root@bench`.
@@ -51,10 +55,11 @@ impl Spawned {
 
     fn command(&self, words: &[&str]) -> Result<Command> {
         match self {
-            Self::Here => {
+            Self::Here { environment } => {
                 let (program, arguments) = words.split_first().context("no program is named")?;
                 let mut command = Command::new(program);
                 command.args(arguments);
+                command.envs(environment.iter().map(|(name, value)| (name, value)));
                 Ok(command)
             }
             Self::Ssh { destination, port } => {

@@ -57,7 +57,10 @@ pub(crate) fn scenarios(place: Place<'_>, which: Which<'_>, tally: &mut Tally) -
                 .env("BULKHEAD_AGENT", images::agent(Profile::Dev))
                 .envs(build_xl()?)
         }
-        Place::Embedded => command.env("BULKHEAD_HW_PLACE", "embedded"),
+        Place::Embedded => {
+            images::build(Profile::Dev)?;
+            command.env("BULKHEAD_HW_PLACE", "embedded")
+        }
         Place::Host(address) => command.env("BULKHEAD_HW_PLACE", address).envs(build_xl()?),
     };
     let child = command.spawn().context("cannot start the scenarios")?;

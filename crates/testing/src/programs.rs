@@ -23,8 +23,12 @@ impl Programs {
     pub fn link(folder: PathBuf) -> Self {
         fs::create_dir_all(&folder).unwrap();
         let test = std::env::current_exe().unwrap();
-        // Tests are in `TARGET/PROFILE/deps`.
-        let built = test.parent().unwrap().parent().unwrap();
+        let built = test.parent().unwrap();
+        // Programs are in `TARGET/PROFILE`, tests in its folder `deps`.
+        let built = match built.file_name() {
+            Some(name) if name == "deps" => built.parent().unwrap(),
+            _ => built,
+        };
         let profile = built.file_name().unwrap();
         let agents = built.parent().unwrap().join(AGENT_FOLDER).join(profile);
         for (name, from) in [
@@ -32,6 +36,7 @@ impl Programs {
             ("bulkheadd", built),
             ("bulkhead-launch", built),
             ("bulkhead-relay", built),
+            ("qrexec-client", built),
             ("qube-agent", &agents),
         ] {
             let program = from.join(name);

@@ -8,7 +8,7 @@ use super::running::{TWO_QUBES, apply, system_with};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "asked::a_person_allows_one_call_and_denies_another",
-    needs: &[Need::Xen, Need::Throwaway],
+    needs: &[Need::Bulkhead],
     when: When::Always,
     from: Start::Prepared(&TWO_QUBES),
     run: a_person_allows_one_call_and_denies_another,
@@ -22,7 +22,7 @@ const CALL: &str = "echo 'cat /proc/sys/kernel/hostname; exit 9' | \
 
 fn a_person_allows_one_call_and_denies_another(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    apply(dom0, &system_with("", RULES))?;
+    apply(world, &system_with("", RULES))?;
 
     let (call, id) = waiting(dom0)?;
     let listed = dom0.sh("bulkhead ask list")?;

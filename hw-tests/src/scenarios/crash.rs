@@ -7,7 +7,7 @@ use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
 use super::daemon::serve_echo;
-use super::running::{DESCRIPTION, TWO_QUBES, both_run, sh, system_with};
+use super::running::{DESCRIPTION, TWO_QUBES, both_run, domains, sh, system_with};
 use super::traces::{note, nothing_else};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -71,22 +71,18 @@ const RELAYS: &str = "kill -9 $(pgrep -f '^[^ ]*bulkhead-relay --fd')";
 /// That nothing is being made.
 const MADE: &str = "test -z \"$(xenstore-ls -f /bulkhead/xl/creating)\"";
 
-/// Name and number of every domain.
-fn domains(dom0: &dyn Line) -> Result<String> {
-    dom0.sh("xl list | awk 'NR > 1 {print $1, $2}' | sort")
-}
-
 /// The next apply finds nothing to do, and all runs that is declared, once.
-fn is_as_declared(dom0: &dyn Line, before: &str) -> Result<()> {
+fn is_as_declared(world: &World, before: &str) -> Result<()> {
+    let dom0 = world.dom0();
     let third = dom0.sh("xl domid third")?;
-    let expected = format!("{before}third {}", third.trim());
+    let expected = format!("{before}\nthird {}", third.trim());
     let mut expected: Vec<&str> = expected.lines().collect();
     expected.sort_unstable();
-    let now = domains(dom0)?;
+    let now = domains(world)?;
     ensure!(now.lines().eq(expected), "{now}, and before {before}");
     let nothing = dom0.sh("bulkhead apply --yes 2>&1; bulkhead status")?;
     ensure!(nothing.contains("Everything is as declared"), "{nothing}");
-    ensure!(domains(dom0)? == now, "the next apply changed something");
+    ensure!(domains(world)? == now, "the next apply changed something");
     for qube in ["work", "vault"] {
         sh(dom0, qube, "true")?;
     }
@@ -96,8 +92,8 @@ fn is_as_declared(dom0: &dyn Line, before: &str) -> Result<()> {
 /// The domain that was being made is removed, the apply undone, and the next one makes it whole.
 fn an_apply_outlives_bulkhead_xl(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    note(dom0)?;
-    let before = domains(dom0)?;
+    note(world)?;
+    let before = domains(world)?;
     dom0.put(system_with(THIRD, "").as_bytes(), DESCRIPTION)?;
     let cut = dom0.sh(&KILLED.replace("KILL", XL))?;
     ensure!(!cut.starts_with("ended 0"), "{cut}");
@@ -106,22 +102,22 @@ fn an_apply_outlives_bulkhead_xl(world: &World) -> Result<()> {
         "{cut}"
     );
     dom0.wait_until(MADE, PATIENCE)?;
-    nothing_else(dom0)?;
+    nothing_else(world)?;
     dom0.sh("bulkhead apply --yes 2>&1")?;
-    is_as_declared(dom0, &before)
+    is_as_declared(world, &before)
 }
 
 /// What the daemon was at, the next one finishes by itself, and once.
 fn an_apply_outlives_the_daemon(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    let before = domains(dom0)?;
+    let before = domains(world)?;
     dom0.put(system_with(THIRD, "").as_bytes(), DESCRIPTION)?;
     let cut = dom0.sh(&KILLED.replace("KILL", DAEMON))?;
     ensure!(!cut.starts_with("ended 0"), "{cut}");
     let log = "journalctl -u bulkheadd --no-pager";
     dom0.wait_until(&format!("{log} | grep 'brought to its end'"), PATIENCE)?;
     dom0.wait_until(&format!("bulkhead status; {MADE}"), PATIENCE)?;
-    is_as_declared(dom0, &before)
+    is_as_declared(world, &before)
 }
 
 /// In a qube: a call that goes on until it is told to end.
@@ -145,8 +141,8 @@ fn goes_on(dom0: &dyn Line, after: &str) -> Result<()> {
 
 fn calls_outlive(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    serve_echo(dom0, &["vault"])?;
-    let running = domains(dom0)?;
+    serve_echo(world, &["vault"])?;
+    let running = domains(world)?;
     sh(dom0, "work", LONG_CALL)?;
     goes_on(dom0, "nothing")?;
     let ticks = "while echo tick; do sleep 0.2; done";
@@ -165,7 +161,7 @@ fn calls_outlive(world: &World) -> Result<()> {
     dom0.sh(RELAYS)?;
     let replaced = "journalctl -u bulkheadd --no-pager | grep -c 'relay.*is replaced' | grep -qx 2";
     dom0.wait_until(replaced, PATIENCE)?;
-    both_run(dom0)?;
+    both_run(world)?;
     goes_on(dom0, "the end of its relays")?;
     // So does a command of dom0.
     dom0.sh("pgrep -x bulkhead")?;
@@ -173,9 +169,9 @@ fn calls_outlive(world: &World) -> Result<()> {
     let next = "systemctl is-active bulkheadd && bulkhead status";
     dom0.sh(DAEMON)?;
     dom0.wait_until(next, PATIENCE)?;
-    both_run(dom0)?;
+    both_run(world)?;
     goes_on(dom0, "the end of the daemon")?;
-    ensure!(domains(dom0)? == running, "{}", domains(dom0)?);
+    ensure!(domains(world)? == running, "{}", domains(world)?);
     dom0.sh("pgrep -x bulkhead")?;
     ticking.kill()?;
     a_process_of_a_call(dom0)?;
@@ -219,7 +215,7 @@ fn is_whole(dom0: &dyn Line) -> Result<()> {
 /// Nobody tells one guest of another's end.
 fn a_service_ends_with_its_caller(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    serve_echo(dom0, &["vault"])?;
+    serve_echo(world, &["vault"])?;
     sh(dom0, "work", LONG_CALL)?;
     goes_on(dom0, "nothing")?;
     // Longer than it takes to look after a peer that is there.

@@ -4,11 +4,11 @@ use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{TWO_QUBES, both_run, in_qube, sh};
+use super::running::{TWO_QUBES, both_run, domains, in_qube, log, restart_daemon, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "daemon::two_qubes_run_call_and_outlive_the_daemon",
-    needs: &[Need::Xen, Need::Throwaway],
+    needs: &[Need::Bulkhead],
     when: When::Always,
     from: Start::Prepared(&TWO_QUBES),
     run: two_qubes_run_call_and_outlive_the_daemon,
@@ -17,12 +17,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 fn two_qubes_run_call_and_outlive_the_daemon(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     run_in_qubes(dom0)?;
-    calls_between_qubes(dom0)?;
-    calls_to_dom0(dom0)?;
+    calls_between_qubes(world)?;
+    calls_to_dom0(world)?;
     copies_files(dom0)?;
-    outlives_a_relay(dom0)?;
-    outlives_the_daemon(dom0)?;
-    stops(dom0)
+    outlives_a_relay(world)?;
+    outlives_the_daemon(world)?;
+    stops(world)
 }
 
 fn run_in_qubes(dom0: &dyn Line) -> Result<()> {
@@ -39,26 +39,29 @@ fn run_in_qubes(dom0: &dyn Line) -> Result<()> {
     Ok(())
 }
 
-/// Makes a service in a qube.
-const SERVICE: &str = "mkdir -p /usr/local/etc/qubes-rpc
-printf '#!/bin/sh\\necho from $QREXEC_REMOTE_DOMAIN; cat; exit 5\\n' \
-  > /usr/local/etc/qubes-rpc/test.Echo
-chmod +x /usr/local/etc/qubes-rpc/test.Echo
-";
+/// Makes a service in a qube, in `$folder`.
+const SERVICE: &str = r##"mkdir -p $folder
+printf "#!/bin/sh\necho from \$QREXEC_REMOTE_DOMAIN; cat; exit 5\n" > $folder/test.Echo
+chmod +x $folder/test.Echo"##;
 
 /// Has qubes serve calls of `test.Echo`.
-pub(super) fn serve_echo(dom0: &dyn Line, qubes: &[&str]) -> Result<()> {
-    dom0.put(SERVICE.as_bytes(), "/tmp/service")?;
+pub(super) fn serve_echo(world: &World, qubes: &[&str]) -> Result<()> {
+    // A qube of namespaces has one user, and a folder that is that one's.
+    let (folder, user) = match world.own() {
+        None => ("/usr/local/etc/qubes-rpc", "--user root"),
+        Some(_) => ("/run/qubes-rpc", ""),
+    };
     for qube in qubes {
-        dom0.sh(&format!(
-            "timeout 100 bulkhead run --user root {qube} -- 'sh -eus' < /tmp/service"
-        ))?;
+        let script = format!("set -eu; folder={folder}; {SERVICE}");
+        let make = format!("timeout 100 bulkhead run {user} {qube} -- '{script}'");
+        world.dom0().sh(&make)?;
     }
     Ok(())
 }
 
-fn calls_between_qubes(dom0: &dyn Line) -> Result<()> {
-    serve_echo(dom0, &["work", "vault"])?;
+fn calls_between_qubes(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    serve_echo(world, &["work", "vault"])?;
     let call = |from, to| {
         let command = format!("echo hello | qrexec-client-vm {to} test.Echo");
         in_qube(dom0, from, &command)
@@ -73,15 +76,28 @@ fn calls_between_qubes(dom0: &dyn Line) -> Result<()> {
     Ok(())
 }
 
-fn calls_to_dom0(dom0: &dyn Line) -> Result<()> {
-    dom0.sh(
-        "mkdir -p /etc/qubes-rpc; printf '#!/bin/sh\nread line; echo dom0 got $line\n' \
-         > /etc/qubes-rpc/test.Dom0; chmod +x /etc/qubes-rpc/test.Dom0",
-    )?;
+fn calls_to_dom0(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let (folder, client) = match world.own() {
+        None => ("/etc/qubes-rpc".into(), "qrexec-client".to_owned()),
+        Some(own) => {
+            let run = own.path("run");
+            let client = format!(
+                "VCHAN_DOMAIN=0 VCHAN_SOCKET_DIR={0}/qubes/work/vchan qrexec-client --socket-dir {0}",
+                run.display()
+            );
+            (own.path("rpc"), client)
+        }
+    };
+    dom0.sh(&format!(
+        "mkdir -p {0}; printf '#!/bin/sh\nread line; echo dom0 got $line\n' \
+         > {0}/test.Dom0; chmod +x {0}/test.Dom0",
+        folder.display()
+    ))?;
     let said = sh(dom0, "work", "echo this | qrexec-client-vm dom0 test.Dom0")?;
     ensure!(said == "dom0 got this\n", "{said:?}");
-    let client = dom0.run(&["qrexec-client", "-d", "work", "user:exit 4"])?;
-    ensure!(client.code == 4, "{client:?}");
+    let code = dom0.sh(&format!("{client} -d work 'user:exit 4' 2>&1 || echo $?"))?;
+    ensure!(code == "4\n", "{code}");
     Ok(())
 }
 
@@ -97,24 +113,28 @@ fn copies_files(dom0: &dyn Line) -> Result<()> {
     Ok(())
 }
 
-fn outlives_a_relay(dom0: &dyn Line) -> Result<()> {
-    dom0.sh("kill -9 $(pgrep -x bulkhead-relay)")?;
-    dom0.wait_until(
-        "journalctl -u bulkheadd --no-pager | grep -c 'is replaced' | grep -qx 2",
-        PATIENCE,
-    )?;
-    both_run(dom0)?;
+fn outlives_a_relay(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    // Only of the daemon that this is about: there may be others.
+    let daemon = match world.own() {
+        None => "$(systemctl show -P MainPID bulkheadd)".to_owned(),
+        Some(own) => own.pid().to_string(),
+    };
+    dom0.sh(&format!("kill -9 $(pgrep -P {daemon} -x bulkhead-relay)"))?;
+    let replaced = format!("{} | grep -c 'is replaced' | grep -qx 2", log(world));
+    dom0.wait_until(&replaced, PATIENCE)?;
+    both_run(world)?;
     sh(dom0, "vault", "true").map(drop)
 }
 
-fn outlives_the_daemon(dom0: &dyn Line) -> Result<()> {
-    let before = dom0.sh("xl list | awk '{print $1, $2}'")?;
-    dom0.sh("systemctl restart bulkheadd")?;
-    both_run(dom0)?;
-    let after = dom0.sh("xl list | awk '{print $1, $2}'")?;
-    ensure!(before == after, "{before}{after}");
+fn outlives_the_daemon(world: &World) -> Result<()> {
+    let before = domains(world)?;
+    restart_daemon(world)?;
+    both_run(world)?;
+    let after = domains(world)?;
+    ensure!(before == after, "{before}, then {after}");
     let said = sh(
-        dom0,
+        world.dom0(),
         "work",
         "echo hello | qrexec-client-vm vault test.Echo; echo $?",
     )?;
@@ -122,7 +142,8 @@ fn outlives_the_daemon(dom0: &dyn Line) -> Result<()> {
     Ok(())
 }
 
-fn stops(dom0: &dyn Line) -> Result<()> {
+fn stops(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
     let mut running = dom0.start(&["bulkhead", "run", "vault", "--", "echo begun; sleep 1000"])?;
     running.wait_for("begun", PATIENCE)?;
     dom0.sh("bulkhead kill vault")?;
@@ -133,11 +154,16 @@ fn stops(dom0: &dyn Line) -> Result<()> {
         "{cut:?}"
     );
     dom0.sh("bulkhead stop work")?;
-    for qube in ["work", "vault"] {
-        // Xen takes a moment to give its memory back.
-        dom0.wait_until(&format!("! xl domid {qube}"), PATIENCE)?;
-    }
-    let left = dom0.sh("xenstore-ls /local/domain/0/data/vchan; ls /run/bulkhead/qubes")?;
+    let left = match world.own() {
+        None => {
+            for qube in ["work", "vault"] {
+                // Xen takes a moment to give its memory back.
+                dom0.wait_until(&format!("! xl domid {qube}"), PATIENCE)?;
+            }
+            dom0.sh("xenstore-ls /local/domain/0/data/vchan; ls /run/bulkhead/qubes")?
+        }
+        Some(own) => dom0.sh(&format!("ls {}", own.path("run/qubes").display()))?,
+    };
     ensure!(left.is_empty(), "left behind: {left}");
     Ok(())
 }

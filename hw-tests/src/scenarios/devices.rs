@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{SYSTEM, TWO_QUBES, apply, sh};
+use super::running::{SYSTEM, TWO_QUBES, apply, restart_daemon, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "live::block_devices_come_and_go",
@@ -46,7 +46,7 @@ fn block_devices_come_and_go(world: &World) -> Result<()> {
         dom0.sh("timeout 100 bulkhead run --user root work -- 'sh -es' < /tmp/script 2>&1")
     };
 
-    apply(dom0, &with(&[&stick, &disc]))?;
+    apply(world, &with(&[&stick, &disc]))?;
     let seen = see(
         "until test -e /sys/block/xvdi && test -e /sys/block/xvdj; do sleep 0.2; done
          cat /sys/block/xvdi/ro /sys/block/xvdj/ro
@@ -56,8 +56,8 @@ fn block_devices_come_and_go(world: &World) -> Result<()> {
     ensure!(seen == "0\n1\nstick\ndisc\n", "{seen}");
 
     // A daemon that comes anew knows which place is whose: the one that goes is the first.
-    dom0.sh("systemctl restart bulkheadd")?;
-    apply(dom0, &with(&[&disc]))?;
+    restart_daemon(world)?;
+    apply(world, &with(&[&disc]))?;
     let seen = see("while test -e /sys/block/xvdi; do sleep 0.2; done
          mount -o ro /dev/xvdj /run/j; cat /run/j/whose; umount /run/j")?;
     ensure!(seen == "disc\n", "{seen}");

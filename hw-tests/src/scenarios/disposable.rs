@@ -8,7 +8,7 @@ use super::traces::{note, nothing_else};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "disposable::it_serves_one_command_and_leaves_nothing",
-    needs: &[Need::Xen, Need::Throwaway],
+    needs: &[Need::Bulkhead],
     when: When::All,
     from: Start::Prepared(&TWO_QUBES),
     run: it_serves_one_command_and_leaves_nothing,
@@ -19,8 +19,8 @@ const RULES: &str = r#""qubes.VMShell * work @dispvm:untrusted allow","#;
 
 fn it_serves_one_command_and_leaves_nothing(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    apply(dom0, &system_with(QUBES, RULES))?;
-    note(dom0)?;
+    apply(world, &system_with(QUBES, RULES))?;
+    note(world)?;
     let ended = dom0.run(&[
         "sh",
         "-c",
@@ -31,7 +31,7 @@ fn it_serves_one_command_and_leaves_nothing(world: &World) -> Result<()> {
         ended.code == 6 && ended.out.starts_with("to and frodisp") && ended.err.contains("x\n"),
         "{ended:?}"
     );
-    nothing_else(dom0)?;
+    nothing_else(world)?;
     let ended = in_qube(
         dom0,
         "work",
@@ -42,6 +42,6 @@ fn it_serves_one_command_and_leaves_nothing(world: &World) -> Result<()> {
         ended.code == 7 && ended.out.starts_with("disp"),
         "{ended:?}"
     );
-    nothing_else(dom0)?;
-    both_run(dom0)
+    nothing_else(world)?;
+    both_run(world)
 }

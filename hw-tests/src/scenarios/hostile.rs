@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{SYSTEM, TWO_QUBES, apply, in_qube, sh};
+use super::running::{SYSTEM, TWO_QUBES, apply, in_qube, is, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -42,17 +42,10 @@ fn root(dom0: &dyn Line, qube: &str, script: &str) -> Result<()> {
     dom0.run(&words)?.ok().map(drop)
 }
 
-/// State of a qube, as the daemon says it.
-fn is(qube: &str, state: &str) -> String {
-    format!(
-        "bulkhead ls --json | tr -d ' \n' | grep -o '{{[^}}]*\"name\":\"{qube}\"[^}}]*}}' | grep '\"state\":\"{state}\"'"
-    )
-}
-
 fn panics(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     let system = SYSTEM.replace("(label: \"blue\",", "(label: \"blue\", restart: OnFailure,");
-    apply(dom0, &system)?;
+    apply(world, &system)?;
     let panic = "echo c > /proc/sysrq-trigger";
     let call = |qube| {
         dom0.run(&[

@@ -51,7 +51,7 @@ fn a_qube_beside_a_confined_qemu(world: &World) -> Result<()> {
     put_kernel(dom0)?;
     dom0.sh("bulkhead kill work 2>&1")?;
     let before = left(dom0)?;
-    apply(dom0, &SYSTEM.replace("\"vault\": (", LAB))?;
+    apply(world, &SYSTEM.replace("\"vault\": (", LAB))?;
     // The firmware alone may take longer here than is waited for an agent; the qube goes on.
     let started = dom0.run(&["timeout", "280", "bulkhead", "start", "lab"])?;
     let running =

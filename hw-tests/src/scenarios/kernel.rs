@@ -17,7 +17,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
 fn a_kernel_by_its_name(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     let system = SYSTEM.replace("\"work\": (", "\"work\": (kernel: \"6.12-tests\", ");
-    apply(dom0, &system)?;
+    apply(world, &system)?;
     let status = dom0.run(&["bulkhead", "status"])?;
     ensure!(status.out.contains("Qube work cannot start"), "{status:?}");
     dom0.sh("timeout 100 bulkhead stop work 2>&1")?;

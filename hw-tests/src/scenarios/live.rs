@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, both_run, sh};
+use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, both_run, restart_daemon, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "live::memory_changes_while_a_qube_runs_and_the_rest_waits",
@@ -50,8 +50,8 @@ fn memory_changes_and_the_rest_waits(world: &World) -> Result<()> {
     eprintln!("MemTotal {full} kB at 300 MiB, {less} kB at 220");
 
     // A daemon that comes anew knows how it is, and can go on.
-    dom0.sh("systemctl restart bulkheadd")?;
-    both_run(dom0)?;
+    restart_daemon(world)?;
+    both_run(world)?;
     let planned = plan(dom0, "memory: (initial: 220, maximum: 300)")?;
     ensure!(planned.contains("othing to do"), "{planned}");
     plan(dom0, "memory: (initial: 280, maximum: 300)")?;

@@ -27,7 +27,7 @@ fn a_start_beside_a_stock_guest(world: &World) -> Result<()> {
         "systemd.show_status=no",
         "systemd.show_status=no loglevel=7",
     );
-    apply(dom0, &system)?;
+    apply(world, &system)?;
     dom0.sh("bulkhead kill work; bulkhead kill vault")?;
     let mut fastest = f64::INFINITY;
     for _ in 0..STARTS {

@@ -19,8 +19,8 @@ const QUBES: &str = r#""large": (label: "red", memory: (initial: 3500, maximum: 
 
 fn one_qube_too_many_is_refused(world: &World) -> Result<()> {
     let dom0 = world.dom0();
-    apply(dom0, &system_with(QUBES, ""))?;
-    note(dom0)?;
+    apply(world, &system_with(QUBES, ""))?;
+    note(world)?;
     let refused = dom0.run(&["timeout", "100", "bulkhead", "start", "large"])?;
     ensure!(refused.code == 1, "{refused:?}");
     for part in [
@@ -35,8 +35,8 @@ fn one_qube_too_many_is_refused(world: &World) -> Result<()> {
         ensure!(refused.err.contains(part), "no {part} in: {}", refused.err);
     }
     eprintln!("{}", refused.err);
-    nothing_else(dom0)?;
-    both_run(dom0)?;
+    nothing_else(world)?;
+    both_run(world)?;
     for qube in ["work", "vault"] {
         sh(dom0, qube, "true")?;
     }

@@ -24,6 +24,7 @@ mod packages;
 mod pci;
 mod rebuild;
 mod running;
+mod template_qube;
 mod traces;
 mod transfer;
 mod unikernel;
@@ -55,6 +56,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         packages::SCENARIOS,
         pci::SCENARIOS,
         rebuild::SCENARIOS,
+        template_qube::SCENARIOS,
         transfer::SCENARIOS,
         unikernel::SCENARIOS,
         vchan::SCENARIOS,

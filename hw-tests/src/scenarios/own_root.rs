@@ -26,7 +26,7 @@ const LAB: &str = r#""lab": (
 fn a_standalone_qube(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     let system = SYSTEM.replace("\"vault\": (", LAB);
-    apply(dom0, &system)?;
+    apply(world, &system)?;
     dom0.sh("timeout 150 bulkhead start lab 2>&1")?;
     // What systemd starts, which takes minutes to come to it under emulation.
     let write = "test $(qubesdb-read /qubes-vm-persistence) = full
@@ -40,7 +40,7 @@ fn a_standalone_qube(world: &World) -> Result<()> {
     ensure!(size > 600, "its root has {size} MiB");
     let kind = "cat /sys/hypervisor/guest_type";
     ensure!(sh(dom0, "lab", kind)? == "PV\n");
-    apply(dom0, &system.replace("Pv", "Pvh"))?;
+    apply(world, &system.replace("Pv", "Pvh"))?;
     dom0.sh("timeout 100 bulkhead stop lab 2>&1; timeout 150 bulkhead start lab 2>&1")?;
     ensure!(sh(dom0, "lab", kind)? == "PVH\n");
     let kept = sh(dom0, "lab", "cat /etc/mine; uname -r; ls /lib/modules")?;

@@ -46,7 +46,7 @@ fn a_qube_has_a_pci_device_alone(world: &World) -> Result<()> {
     let other = SYSTEM
         .replace("\"work\": (", &said)
         .replace("\"vault\": (", &said.replace("work", "vault"));
-    running::apply(dom0, &other)?;
+    running::apply(world, &other)?;
     let refused = dom0.run(&["timeout", "100", "bulkhead", "start", "vault"])?;
     ensure!(refused.code == 1, "{refused:?}");
     dom0.sh("timeout 100 bulkhead stop work 2>&1")?;

@@ -90,19 +90,29 @@ pub(super) fn install(world: &World, system: &str) -> Result<()> {
 }
 
 /// Declares the machine anew and applies that.
-pub(super) fn apply(dom0: &dyn Line, system: &str) -> Result<()> {
-    dom0.put(system.as_bytes(), DESCRIPTION)?;
+pub(super) fn apply(world: &World, system: &str) -> Result<()> {
+    let dom0 = world.dom0();
+    match world.own() {
+        None => dom0.put(system.as_bytes(), DESCRIPTION)?,
+        Some(own) => {
+            let system = system.replace(&format!(r#"Image("{TEMPLATE}")"#), "Host");
+            fs::write(own.path("system.ron"), system)?;
+        }
+    }
     dom0.sh("bulkhead apply --yes 2>&1").map(drop)
 }
 
 fn two_qubes_run(world: &World) -> Result<()> {
-    let dom0 = world.dom0();
-    install(world, SYSTEM)?;
+    match world.own() {
+        None => install(world, SYSTEM)?,
+        Some(_) => apply(world, SYSTEM)?,
+    }
     // One after the other: two kernels that boot side by side under emulation end in a triple fault.
     for qube in ["work", "vault"] {
-        dom0.sh(&format!("timeout 150 bulkhead start {qube} 2>&1"))?;
+        let start = format!("timeout 150 bulkhead start {qube} 2>&1");
+        world.dom0().sh(&start)?;
     }
-    both_run(dom0)
+    both_run(world)
 }
 
 /// Puts the template into dom0, as a folder that a description can name.
@@ -136,10 +146,10 @@ fn shrink(from: &Path, to: &Path) -> Result<()> {
         .context("cannot cut the disk")
 }
 
-/// Starts the daemon on Xen.
+/// Starts the daemon on Xen. Under emulation, beside other work, an agent takes its time.
 pub(super) fn start(dom0: &dyn Line) -> Result<()> {
     dom0.sh("mkdir -p /etc/systemd/system/bulkheadd.service.d
-         printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen\n' \
+         printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen --startup-timeout 110\n' \
            > /etc/systemd/system/bulkheadd.service.d/xen.conf
          systemctl daemon-reload")?;
     dom0.sh("systemctl start bulkheadd || { journalctl -u bulkheadd --no-pager; false; }")
@@ -161,23 +171,74 @@ pub(super) fn sh(dom0: &dyn Line, qube: &str, command: &str) -> Result<String> {
     Ok(ended.out)
 }
 
+/// What the daemon has said, as a command of dom0.
+pub(super) fn log(world: &World) -> String {
+    match world.own() {
+        None => "journalctl -u bulkheadd --no-pager".to_owned(),
+        Some(own) => format!("cat {}", own.path("log").display()),
+    }
+}
+
+/// A daemon takes the place of the one that runs.
+pub(super) fn restart_daemon(world: &World) -> Result<()> {
+    match world.own() {
+        None => world.dom0().sh("systemctl restart bulkheadd").map(drop),
+        Some(own) => {
+            own.restart();
+            Ok(())
+        }
+    }
+}
+
+/// Name and number of every domain, by what the daemon says and by what Xen says.
+pub(super) fn domains(world: &World) -> Result<String> {
+    #[derive(serde::Deserialize)]
+    struct Row {
+        name: String,
+        domid: u32,
+    }
+    let dom0 = world.dom0();
+    let rows = dom0.sh("bulkhead ls --json")?;
+    let rows: Vec<Row> = serde_json::from_str(&rows).with_context(|| rows.clone())?;
+    let rows = rows.into_iter().filter(|row| row.domid != 0);
+    let mut domains: Vec<_> = rows
+        .map(|row| format!("{} {}", row.name, row.domid))
+        .collect();
+    domains.sort_unstable();
+    let domains = domains.join("\n");
+    if world.own().is_none() {
+        let xen = dom0.sh("xl list | awk 'NR > 1 && $2 > 0 {print $1, $2}' | sort")?;
+        ensure!(xen.trim_end() == domains, "{domains}, and Xen has {xen}");
+    }
+    Ok(domains)
+}
+
+/// Whether a qube is in a state, as the daemon says it: a command of dom0.
+pub(super) fn is(qube: &str, state: &str) -> String {
+    format!("bulkhead ls --json {qube} | tr -d ' \n' | grep -q '\"state\":\"{state}\"'")
+}
+
 /// Both qubes run, by what the daemon says and by what Xen says.
-pub(super) fn both_run(dom0: &dyn Line) -> Result<()> {
+pub(super) fn both_run(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
     let rows = "bulkhead ls --json | tr -d ' \n'";
     let done = dom0.wait_until(
         &format!("test $({rows} | grep -o '\"state\":\"running\"' | wc -l) = 2"),
         STARTS,
     );
     if let Err(error) = done {
-        let log = dom0.sh(
-            "bulkhead ls; xl list; tail -n 30 /var/lib/bulkhead/log/qubes/*;
-             journalctl -u bulkheadd --no-pager | tail -60; xenstore-ls -p /local/domain/0/data || true",
-        )?;
-        return Err(error.context(log));
+        let xen = match world.own() {
+            None => {
+                "xl list; tail -n 30 /var/lib/bulkhead/log/qubes/*; xenstore-ls -p /local/domain/0/data || true"
+            }
+            Some(_) => "true",
+        };
+        let said = dom0.sh(&format!("bulkhead ls; {xen}; {} | tail -60", log(world)))?;
+        return Err(error.context(said));
     }
-    let listed = dom0.sh("xl list")?;
+    let domains = domains(world)?;
     for name in ["work", "vault"] {
-        ensure!(listed.contains(name), "{listed}");
+        ensure!(domains.contains(name), "{domains}");
     }
     Ok(())
 }

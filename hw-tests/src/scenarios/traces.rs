@@ -1,10 +1,11 @@
 //! Whether something that is over has left anything behind.
 
 use anyhow::Result;
-use bulkhead_hw_tests::line::{Line, PATIENCE};
+use bulkhead_hw_tests::line::PATIENCE;
+use bulkhead_hw_tests::scenario::World;
 
-/// Everything that there is of domains: theirs of Xen, their disks, their files.
-const TRACES: &str = "xl list | awk '{print $1, $2}'
+/// Everything that Xen has of domains, and their disks.
+const XEN: &str = "xl list | awk '{print $1, $2}'
 xenstore-list /local/domain | sort
 xenstore-list /vm | sort
 xenstore-list /libxl | sort
@@ -19,14 +20,43 @@ find /run/bulkhead /var/lib/bulkhead ! -name stopped.json | sort
 ps -eo args | grep -c '[b]ulkhead-relay'
 ";
 
+/// A command of dom0 that tells of everything that there is of domains.
+fn traces(world: &World) -> String {
+    world.own().map_or_else(
+        || XEN.to_owned(),
+        |own| {
+            let (run, state) = (own.path("run"), own.path("state"));
+            format!(
+                "bulkhead ls
+                 find {} {} ! -name stopped.json | sort
+                 pgrep -c -P {} -x bulkhead-relay
+                ",
+                run.display(),
+                state.display(),
+                own.pid()
+            )
+        },
+    )
+}
+
+/// Where this may write in dom0.
+fn noted(world: &World) -> String {
+    world.own().map_or_else(
+        || "/tmp/noted".to_owned(),
+        |own| own.path("noted").display().to_string(),
+    )
+}
+
 /// Writes down everything that there is of domains now, for [`nothing_else`].
-pub(super) fn note(dom0: &dyn Line) -> Result<()> {
-    dom0.put(TRACES.as_bytes(), "/tmp/traces")?;
-    dom0.sh("sh /tmp/traces > /tmp/noted").map(drop)
+pub(super) fn note(world: &World) -> Result<()> {
+    let (dom0, noted) = (world.dom0(), noted(world));
+    dom0.put(traces(world).as_bytes(), &format!("{noted}.sh"))?;
+    dom0.sh(&format!("sh {noted}.sh > {noted}")).map(drop)
 }
 
 /// Waits until there is nothing but what was noted; Xen takes a moment to give a domain back.
-pub(super) fn nothing_else(dom0: &dyn Line) -> Result<()> {
-    dom0.wait_until("sh /tmp/traces | diff /tmp/noted -", PATIENCE)
-        .map(drop)
+pub(super) fn nothing_else(world: &World) -> Result<()> {
+    let noted = noted(world);
+    let compare = format!("sh {noted}.sh | diff {noted} -");
+    world.dom0().wait_until(&compare, PATIENCE).map(drop)
 }
