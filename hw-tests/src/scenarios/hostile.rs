@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
-use super::running::{SYSTEM, TWO_QUBES, apply, in_qube, is, sh};
+use super::running::{SYSTEM, TWO_QUBES, apply, both_run, in_qube, is, sh};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -29,6 +29,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         from: Start::Prepared(&TWO_QUBES),
         when: When::All,
         run: fills_its_disk,
+    },
+    Scenario {
+        name: "hostile::a_guest_that_floods_its_vchan_harms_only_itself",
+        needs: &[Need::Xen, Need::Throwaway],
+        from: Start::Prepared(&TWO_QUBES),
+        when: When::All,
+        run: floods_its_vchan,
     },
 ];
 
@@ -117,4 +124,62 @@ fn fills_its_disk(world: &World) -> Result<()> {
     ensure!(sh(dom0, "vault", again)? == vault, "what it had is lost");
     ensure!(sh(dom0, "work", again)? == work, "another qube suffered");
     sh(dom0, "vault", "rm ~/full; echo more > ~/more").map(drop)
+}
+
+/// A program that takes the agent's place in a guest (`src/bin/bulkhead-peer`).
+const PEER: &str = "/tmp/bulkhead-peer";
+
+/// MiB that a program of dom0 may have resident while a guest floods it: what it has at most at any
+/// time, and as much again.
+const RESIDENT_MAX: u64 = 40;
+
+fn floods_its_vchan(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    let program = std::env::var_os("BULKHEAD_PEER").context("no program for the guest")?;
+    dom0.put_file(program.as_ref(), PEER)?;
+    dom0.sh(&format!(
+        "timeout 100 bulkhead run --user root work -- 'cat > {PEER}; chmod +x {PEER}' < {PEER}"
+    ))?;
+    for (kind, told) in [
+        (
+            "flood",
+            "bulkhead audit --service test.Flood | grep -q vault",
+        ),
+        ("babble", "journalctl -u bulkheadd | grep 'work.*agent'"),
+    ] {
+        instead_of_the_agent(dom0, kind)?;
+        dom0.wait_until(told, PATIENCE)?;
+        others_go_on(dom0)?;
+        // The agent is back, and dom0 talks to it again.
+        dom0.wait_until(
+            "timeout 20 bulkhead run work -- true 2>&1",
+            Duration::from_secs(300),
+        )?;
+    }
+    both_run(world)
+}
+
+/// Has another program say what the agent of `work` would, for a minute.
+fn instead_of_the_agent(dom0: &dyn Line, kind: &str) -> Result<()> {
+    let script = format!(
+        "systemctl stop qube-agent; timeout 60 {PEER} serve:65536 0 512 {kind}; \
+         systemctl start qube-agent"
+    );
+    root(
+        dom0,
+        "work",
+        &format!("setsid sh -c '{script}' > /tmp/{kind} 2>&1 < /dev/null &"),
+    )
+}
+
+/// Another qube is served while one floods, and dom0's programs stay as small as they were.
+fn others_go_on(dom0: &dyn Line) -> Result<()> {
+    for _ in 0..10 {
+        ensure!(sh(dom0, "vault", "echo served")? == "served\n");
+        std::thread::sleep(Duration::from_secs(1));
+        let resident = dom0.sh("ps -C bulkheadd,bulkhead-relay -o rss= | sort -n | tail -n 1")?;
+        let resident: u64 = resident.trim().parse().with_context(|| resident.clone())?;
+        ensure!(resident < RESIDENT_MAX << 10, "one has {resident} KiB");
+    }
+    Ok(())
 }

@@ -50,7 +50,7 @@ pub(crate) fn wait(channel: &mut XenChannel, wants: Wants) -> io::Result<()> {
 }
 
 /// A channel that waits.
-struct Blocking<'a>(&'a mut XenChannel);
+pub(crate) struct Blocking<'a>(pub(crate) &'a mut XenChannel);
 
 impl Read for Blocking<'_> {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {

@@ -8,6 +8,7 @@
 
 mod actions;
 mod broker;
+mod flood;
 mod hostile;
 mod meet;
 mod system;
@@ -69,6 +70,8 @@ fn run(words: &[String]) -> Result<()> {
     match task.action.as_str() {
         "nonsense" => hostile::nonsense(&task),
         "bogus" => hostile::bogus(&task),
+        "flood" => flood::calls(&task),
+        "babble" => flood::babble(&task),
         "hand-over" => meet::hand_over(&task),
         _ => actions::run(&task),
     }
