@@ -17,6 +17,7 @@ use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_send_buffer_s
 use thiserror::Error;
 
 use crate::channel::{Channel, Wants, linger};
+use crate::files::{Incoming, Outgoing};
 use crate::guard;
 use crate::id::{DomId, IdError, Port};
 use crate::watch::FolderWatch;
@@ -315,7 +316,13 @@ impl Drop for Listener {
 
 /// A connected channel.
 #[derive(Debug)]
-pub struct SocketChannel(OwnedFd);
+pub struct SocketChannel {
+    socket: OwnedFd,
+    /// Who splices bytes must have none.
+    outgoing: Outgoing,
+    /// Files that come are dropped unless somebody waits for them.
+    incoming: Option<Incoming>,
+}
 
 impl SocketChannel {
     /// Makes a channel of a connected stream socket.
@@ -327,14 +334,33 @@ impl SocketChannel {
         // More than the system allows is cut by it, so this cannot fail in a way that matters.
         let _ = set_socket_send_buffer_size(&socket, BUFFER);
         let _ = set_socket_recv_buffer_size(&socket, BUFFER);
-        Ok(Self(socket))
+        Ok(Self::again(socket))
     }
 
     /// Makes a channel of what [`Self::into_inner`] gave, perhaps in another process. No system
     /// call is made.
     #[must_use]
     pub fn again(socket: OwnedFd) -> Self {
-        Self(socket)
+        Self {
+            socket,
+            outgoing: Outgoing::default(),
+            incoming: None,
+        }
+    }
+
+    /// Has `file` go with the byte that is written `after` bytes from now.
+    pub(crate) fn send_file(&mut self, after: usize, file: OwnedFd) -> io::Result<()> {
+        self.outgoing.push(after, file)
+    }
+
+    /// Keeps files that come from now on.
+    pub(crate) fn expect_files(&mut self) {
+        self.incoming.get_or_insert_default();
+    }
+
+    /// The oldest file that came and is still here.
+    pub(crate) fn next_file(&mut self) -> Option<OwnedFd> {
+        self.incoming.as_mut()?.pop()
     }
 
     /// Takes what the peer still writes, and forgets it, until it closes or `at_most` is over: a
@@ -346,19 +372,25 @@ impl SocketChannel {
     /// The socket.
     #[must_use]
     pub fn into_inner(self) -> OwnedFd {
-        self.0
+        self.socket
     }
+}
+
+/// The peer left without reading everything.
+fn is_end(error: &io::Error) -> bool {
+    let ends = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe];
+    ends.contains(&error.kind())
 }
 
 impl AsFd for SocketChannel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 }
 
 impl Channel for SocketChannel {
     fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.socket.as_fd()
     }
 
     fn poll_flags(&self, wants: Wants) -> PollFlags {
@@ -373,8 +405,14 @@ impl Channel for SocketChannel {
     }
 
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(incoming) = &mut self.incoming {
+            return match incoming.receive(&self.socket, buffer) {
+                Err(e) if is_end(&e) => Ok(0),
+                read => read,
+            };
+        }
         loop {
-            match rustix::io::read(&self.0, &mut *buffer) {
+            match rustix::io::read(&self.socket, &mut *buffer) {
                 Ok(n) => return Ok(n),
                 Err(rustix::io::Errno::INTR) => {}
                 // The peer left without reading everything; what it sent before was read.
@@ -385,9 +423,12 @@ impl Channel for SocketChannel {
     }
 
     fn write(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        if !self.outgoing.is_empty() {
+            return self.outgoing.send(&self.socket, parts);
+        }
         let mut control = rustix::net::SendAncillaryBuffer::default();
         loop {
-            match rustix::net::sendmsg(&self.0, parts, &mut control, SendFlags::NOSIGNAL) {
+            match rustix::net::sendmsg(&self.socket, parts, &mut control, SendFlags::NOSIGNAL) {
                 Ok(n) => return Ok(n),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(rustix::io::Errno::CONNRESET) => {
@@ -400,11 +441,11 @@ impl Channel for SocketChannel {
 
     fn finish(&mut self) {
         // Fails only where the peer is gone already.
-        let _ = rustix::net::shutdown(&self.0, rustix::net::Shutdown::Write);
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Write);
     }
 
     fn stream(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.socket.as_fd())
     }
 }
 

@@ -13,9 +13,11 @@ use thiserror::Error;
 
 use crate::channel::{Channel, Wants, linger};
 use crate::id::{DomId, Port};
+use crate::share::{Sharer, Viewer};
 use crate::socket::{self, SocketChannel, SocketDir, VchanError};
+use crate::xen::device::{self, AllocDevice, GrantDevice};
 use crate::xen::home::{self, Home, Rings};
-use crate::xen::{XenChannel, XenError, device};
+use crate::xen::{XenChannel, XenError};
 
 /// This domain, and how it reaches others.
 #[derive(Debug, Clone)]
@@ -138,6 +140,44 @@ impl Transport {
                 .map_err(TransportError::Neither),
         }
     }
+}
+
+/// Memory beside channels.
+impl Transport {
+    /// What makes memory that `peer` may read.
+    ///
+    /// # Errors
+    /// [`TransportError::Xen`] where the device for it is not there.
+    pub fn sharer(&self, peer: DomId) -> Result<Sharer, TransportError> {
+        match self {
+            Self::Sockets(_) | Self::Neither(_) => Ok(Sharer::Files),
+            Self::Xen(_) => Ok(Sharer::Grants(
+                device_named("gntalloc", AllocDevice::open)?,
+                peer,
+            )),
+        }
+    }
+
+    /// What maps memory that `owner` lets this domain read.
+    ///
+    /// # Errors
+    /// [`TransportError::Xen`] where the device for it is not there.
+    pub fn viewer(&self, owner: DomId) -> Result<Viewer, TransportError> {
+        match self {
+            Self::Sockets(_) | Self::Neither(_) => Ok(Viewer::Files),
+            Self::Xen(_) => Ok(Viewer::Grants(
+                device_named("gntdev", GrantDevice::open)?,
+                owner,
+            )),
+        }
+    }
+}
+
+fn device_named<D>(
+    name: &'static str,
+    open: impl FnOnce() -> io::Result<D>,
+) -> Result<D, TransportError> {
+    open().map_err(|source| XenError::Device { name, source }.into())
 }
 
 /// A server that waits for its one client. Poll its descriptor for reading; what it then tells may

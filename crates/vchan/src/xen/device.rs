@@ -39,7 +39,7 @@ pub fn are_there() -> bool {
 }
 
 /// Most pages that are shared at once: the page of a channel and its rings.
-const PAGES_MAX: usize = 1 + RING_PAGES_MAX;
+pub(crate) const PAGES_MAX: usize = 1 + RING_PAGES_MAX;
 
 /// The event channel's number in its own domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -328,10 +328,10 @@ fn map(
     fd: &OwnedFd,
     pages: usize,
     index: u64,
-    then: Option<OnUnmap<'_>>,
+    how: (Access, Option<OnUnmap<'_>>),
     release: Opcode,
 ) -> io::Result<Region> {
-    let mapped = map_and_keep(fd, pages, index, then);
+    let mapped = map_and_keep(fd, pages, index, how);
     let mut released = Release {
         index,
         // At most `PAGES_MAX`.
@@ -349,9 +349,9 @@ fn map_and_keep(
     fd: &OwnedFd,
     pages: usize,
     index: u64,
-    then: Option<OnUnmap<'_>>,
+    (access, then): (Access, Option<OnUnmap<'_>>),
 ) -> io::Result<Region> {
-    let mapping = Mapping::new(fd, pages * PAGE, index)?;
+    let mapping = Mapping::new(fd, pages * PAGE, index, access)?;
     if let Some(then) = then {
         on_unmap(fd, index, then)?;
     }
@@ -411,7 +411,13 @@ impl GrantDevice {
     /// `InvalidInput` for none or for more than any channel has; the kernel's where a grant is
     /// not there, is not for us, or is not for writing.
     pub fn map(&self, owner: DomId, grants: &[GrantRef]) -> io::Result<Region> {
-        self.map_until(owner, grants, None)
+        self.map_with(owner, grants, (Access::ReadWrite, None))
+    }
+
+    /// As [`Self::map`], for reading only, which is all that the owner need have granted. Nothing
+    /// may be written to it.
+    pub(crate) fn view(&self, owner: DomId, grants: &[GrantRef]) -> io::Result<Region> {
+        self.map_with(owner, grants, (Access::Read, None))
     }
 
     pub(super) fn map_until(
@@ -419,6 +425,15 @@ impl GrantDevice {
         owner: DomId,
         grants: &[GrantRef],
         then: Option<OnUnmap<'_>>,
+    ) -> io::Result<Region> {
+        self.map_with(owner, grants, (Access::ReadWrite, then))
+    }
+
+    fn map_with(
+        &self,
+        owner: DomId,
+        grants: &[GrantRef],
+        how: (Access, Option<OnUnmap<'_>>),
     ) -> io::Result<Region> {
         let none = DomainGrant {
             domain: owner.number(),
@@ -434,7 +449,7 @@ impl GrantDevice {
             to.grant = from.0;
         }
         call(&self.0, MAP_GRANTS, &mut *request)?;
-        map(&self.0, grants.len(), request.index, then, UNMAP_GRANTS)
+        map(&self.0, grants.len(), request.index, how, UNMAP_GRANTS)
     }
 }
 
@@ -462,11 +477,14 @@ const ALLOCATE: Opcode = code(b'G', 5, 24);
 const WRITABLE: u16 = 1;
 
 impl Allocate {
-    fn of(peer: DomId, pages: usize) -> io::Result<Box<Self>> {
+    fn of(peer: DomId, pages: usize, access: Access) -> io::Result<Box<Self>> {
         Ok(Box::new(Self {
             // Checked by the type: domain ids have 15 bits.
             domain: u16::try_from(peer.number()).unwrap_or_default(),
-            flags: WRITABLE,
+            flags: match access {
+                Access::Read => 0,
+                Access::ReadWrite => WRITABLE,
+            },
             count: page_count(pages)?,
             index: 0,
             grants: [0; PAGES_MAX],
@@ -507,15 +525,32 @@ impl AllocDevice {
         self.share_until(peer, pages, None)
     }
 
+    /// As [`Self::share`], but `peer` may only read.
+    pub(crate) fn show(&self, peer: DomId, pages: usize) -> io::Result<(Region, Vec<GrantRef>)> {
+        self.share_with(peer, pages, Access::Read, None)
+    }
+
     pub(super) fn share_until(
         &self,
         peer: DomId,
         pages: usize,
         then: Option<OnUnmap<'_>>,
     ) -> io::Result<(Region, Vec<GrantRef>)> {
-        let mut request = Allocate::of(peer, pages)?;
+        self.share_with(peer, pages, Access::ReadWrite, then)
+    }
+
+    /// `theirs` is what the peer may do with it.
+    fn share_with(
+        &self,
+        peer: DomId,
+        pages: usize,
+        theirs: Access,
+        then: Option<OnUnmap<'_>>,
+    ) -> io::Result<(Region, Vec<GrantRef>)> {
+        let mut request = Allocate::of(peer, pages, theirs)?;
         call(&self.0, ALLOCATE, &mut *request)?;
-        let region = map(&self.0, pages, request.index, then, DEALLOCATE)?;
+        let how = (Access::ReadWrite, then);
+        let region = map(&self.0, pages, request.index, how, DEALLOCATE)?;
         Ok((region, request.granted(pages)))
     }
 
@@ -527,16 +562,18 @@ impl AllocDevice {
         pages: usize,
         then: OnUnmap<'_>,
     ) -> io::Result<(u64, Region, Vec<GrantRef>)> {
-        let mut request = Allocate::of(peer, pages)?;
+        let mut request = Allocate::of(peer, pages, Access::ReadWrite)?;
         call(&self.0, ALLOCATE, &mut *request)?;
-        let region = map_and_keep(&self.0, pages, request.index, Some(then))?;
+        let how = (Access::ReadWrite, Some(then));
+        let region = map_and_keep(&self.0, pages, request.index, how)?;
         Ok((request.index, region, request.granted(pages)))
     }
 
     /// Maps what [`Self::prepare`] left at `index`; from then on it lives as long as the mapping.
     pub(super) fn take(&self, index: u64, pages: usize) -> io::Result<Region> {
         page_count(pages)?;
-        map(&self.0, pages, index, None, DEALLOCATE)
+        let how = (Access::ReadWrite, None);
+        map(&self.0, pages, index, how, DEALLOCATE)
     }
 
     /// The device.
@@ -559,6 +596,13 @@ fn page_count(pages: usize) -> io::Result<u32> {
         .ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
+/// What may be done with mapped or granted pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
 /// Mapped pages. Unmapped with the value.
 #[derive(Debug)]
 pub(super) struct Mapping {
@@ -572,8 +616,12 @@ unsafe impl Send for Mapping {}
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
-    fn new(fd: &OwnedFd, len: usize, offset: u64) -> io::Result<Self> {
-        let (prot, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+    pub(super) fn new(fd: &OwnedFd, len: usize, offset: u64, access: Access) -> io::Result<Self> {
+        let flags = MapFlags::SHARED;
+        let prot = match access {
+            Access::Read => ProtFlags::READ,
+            Access::ReadWrite => ProtFlags::READ | ProtFlags::WRITE,
+        };
         // SAFETY: the kernel chooses the address, so nothing that is mapped is replaced.
         let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, flags, fd, offset) }?;
         let base = NonNull::new(base).ok_or(io::ErrorKind::AddrNotAvailable)?;

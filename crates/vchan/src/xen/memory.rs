@@ -10,11 +10,13 @@
 )]
 
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use super::device::Mapping;
+use super::device::{Access, Mapping};
 
 /// Bytes of a page.
 pub const PAGE: usize = 4096;
@@ -64,6 +66,12 @@ impl Region {
             bytes: mapping.len(),
             _keep: Keep::Mapped(Arc::new(mapping)),
         }
+    }
+
+    /// The first `pages` of a file. Who maps a file that may become shorter is killed by looking
+    /// at what is gone; who maps it for reading only, by writing.
+    pub(crate) fn of_file(file: &OwnedFd, pages: usize, access: Access) -> io::Result<Self> {
+        Ok(Self::mapped(Mapping::new(file, pages * PAGE, 0, access)?))
     }
 
     /// The same memory without its first page; empty if it has no more.
