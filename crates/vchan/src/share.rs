@@ -13,7 +13,7 @@
 //! copy, and reading twice may give two answers.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use thiserror::Error;
@@ -22,7 +22,7 @@ use crate::id::DomId;
 use crate::transport::AnyChannel;
 use crate::xen::device::{Access, AllocDevice, GrantDevice, PAGES_MAX};
 use crate::xen::layout::GrantRef;
-use crate::xen::memory::{PAGE, Region};
+use crate::xen::memory::{HALF, PAGE, Region};
 
 /// Most pages that are shared as one: a window of 16384 by 6144 pixels of 4 bytes.
 pub const SHARED_PAGES_MAX: usize = 98_304;
@@ -149,6 +149,15 @@ fn in_file(pages: usize) -> io::Result<SharedMemory> {
 }
 
 impl SharedMemory {
+    /// The sealed file that it is, where it is one: for a third process, such as a display.
+    #[must_use]
+    pub fn file(&self) -> Option<BorrowedFd<'_>> {
+        match &self.shared {
+            Shared::File(file) => Some(file.as_fd()),
+            Shared::Grants(_) => None,
+        }
+    }
+
     /// Its length in bytes: whole pages.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -304,6 +313,38 @@ impl PeerMemory {
             let (piece, more) = rest.split_at_mut(len);
             region.read(at, piece);
             rest = more;
+        }
+        Ok(())
+    }
+}
+
+impl PeerMemory {
+    /// Copies bytes, each once, to memory of our own. Places and length are in whole pixels of 4
+    /// bytes.
+    ///
+    /// # Errors
+    /// Where they are not, or not all inside of both; nothing is copied then.
+    pub fn copy_to(
+        &self,
+        offset: usize,
+        to: &SharedMemory,
+        at: usize,
+        len: usize,
+    ) -> Result<(), OutsideError> {
+        self.0.check(offset, len)?;
+        to.memory.check(at, len)?;
+        if [offset, at, len].iter().any(|n| !n.is_multiple_of(HALF)) {
+            let all = self.0.len;
+            return Err(OutsideError { offset, len, all });
+        }
+        let mut done = 0;
+        for (from, from_at, from_len) in self.0.pieces(offset, len) {
+            let mut copied = 0;
+            for (to, to_at, to_len) in to.memory.pieces(at + done, from_len) {
+                from.copy_to(from_at + copied, to, to_at, to_len);
+                copied += to_len;
+            }
+            done += from_len;
         }
         Ok(())
     }

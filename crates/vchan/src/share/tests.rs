@@ -350,20 +350,66 @@ fn devices_that_are_none_share_nothing() {
     assert!(matches!(error, MapError::Map(_)), "{error}");
 }
 
+/// As granted memory is: chunks of 2 pages, and a shorter one.
+fn chunks(len: usize) -> Chunks {
+    let regions = vec![
+        Region::ordinary(2),
+        Region::ordinary(2),
+        Region::ordinary(1),
+    ];
+    Chunks::new(regions, len)
+}
+
+fn granted(memory: Chunks) -> SharedMemory {
+    SharedMemory {
+        memory,
+        shared: Shared::Grants(Vec::new()),
+    }
+}
+
+#[test]
+fn pixels_are_copied_whole_and_inside() {
+    let seen = PeerMemory(chunks(5 * PAGE));
+    let to = granted(chunks(5 * PAGE));
+    for (offset, at, len) in [
+        (2, 0, 4),
+        (0, 2, 4),
+        (0, 0, 2),
+        (5 * PAGE, 0, 4),
+        (0, 5 * PAGE, 4),
+    ] {
+        assert!(seen.copy_to(offset, &to, at, len).is_err());
+    }
+    seen.copy_to(5 * PAGE - 4, &to, 0, 4).unwrap();
+}
+
 proptest! {
+    #[test]
+    fn pixels_are_copied_over_chunks(from in 0..2 * PAGE, to in 0..2 * PAGE, len in 0..3 * PAGE) {
+        let [from, to, len] = [from, to, len].map(|n| n / 4 * 4);
+        let theirs = chunks(5 * PAGE);
+        let bytes: Vec<u8> = (0..5 * PAGE).map(|n| (n % 251) as u8).collect();
+        let owner = granted(Chunks::new(theirs.regions.clone(), theirs.len));
+        owner.write(0, &bytes).unwrap();
+        let ours = chunks(5 * PAGE);
+        let back = PeerMemory(Chunks::new(ours.regions.clone(), ours.len));
+        PeerMemory(theirs).copy_to(from, &granted(ours), to, len).unwrap();
+        let mut all = vec![0; 5 * PAGE];
+        back.read(0, &mut all).unwrap();
+        let mut expected = vec![0; 5 * PAGE];
+        expected[to..to + len].copy_from_slice(&bytes[from..from + len]);
+        prop_assert!(all == expected);
+    }
+
     #[test]
     fn chunks_are_one_memory(
         offset in 0_usize..7 * PAGE,
         bytes in proptest::collection::vec(any::<u8>(), 0..3 * PAGE),
     ) {
-        // As granted memory is: chunks of 2 pages, and a shorter one.
-        let regions = vec![Region::ordinary(2), Region::ordinary(2), Region::ordinary(1)];
         let len = 5 * PAGE - 9;
-        let memory = SharedMemory {
-            memory: Chunks::new(regions.clone(), len),
-            shared: Shared::Grants(Vec::new()),
-        };
-        let seen = PeerMemory(Chunks::new(regions, len));
+        let all = chunks(len);
+        let memory = granted(Chunks::new(all.regions.clone(), len));
+        let seen = PeerMemory(all);
         let mut back = vec![0; bytes.len()];
         let inside = offset + bytes.len() <= len;
         prop_assert_eq!(memory.write(offset, &bytes).is_ok(), inside);

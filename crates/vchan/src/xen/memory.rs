@@ -24,6 +24,9 @@ pub const PAGE: usize = 4096;
 /// Bytes that are copied at a time.
 const WORD: usize = 8;
 
+/// Bytes that are copied at a time from memory to memory: a pixel.
+pub(crate) const HALF: usize = 4;
+
 /// Whole pages of shared memory. A clone is the same memory.
 #[derive(Clone)]
 pub struct Region {
@@ -181,6 +184,31 @@ impl Region {
         }
     }
 
+    /// The words of half the length that `len` bytes from `offset` on are.
+    fn halves(&self, offset: usize, len: usize) -> &[AtomicU32] {
+        let end = offset.checked_add(len);
+        assert!(
+            end.is_some_and(|end| end <= self.bytes)
+                && offset.is_multiple_of(HALF)
+                && len.is_multiple_of(HALF),
+            "{len} bytes at {offset} are not in shared memory of {} bytes",
+            self.bytes
+        );
+        // SAFETY: inside and aligned, as was just checked; see `byte` for the rest.
+        unsafe { std::slice::from_raw_parts(self.at(0).byte_add(offset).as_ptr(), len / HALF) }
+    }
+
+    /// Copies bytes to other memory; places and length are multiples of [`HALF`].
+    ///
+    /// # Panics
+    /// If they are not, or not all of it is inside of both.
+    pub(crate) fn copy_to(&self, offset: usize, to: &Self, at: usize, len: usize) {
+        let from = self.halves(offset, len);
+        for (to, from) in to.halves(at, len).iter().zip(from) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
     /// Copies bytes in. The rest of the words that they share with others is written back as it
     /// was, so only one side may write to a word.
     ///
@@ -252,6 +280,23 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn what_is_copied_over_is_that_and_no_more(
+            from in 0_usize..30, to in 0_usize..30, len in 0_usize..30,
+        ) {
+            let (a, b) = (Region::ordinary(1), Region::ordinary(1));
+            let bytes: Vec<u8> = (1..=240).collect();
+            a.write(0, &bytes);
+            a.copy_to(from * HALF, &b, to * HALF, len * HALF);
+            let mut expected = [0; 256];
+            expected[to * HALF..][..len * HALF].copy_from_slice(&bytes[from * HALF..][..len * HALF]);
+            let mut all = [0; 256];
+            b.read(0, &mut all);
+            prop_assert_eq!(all, expected);
+        }
+    }
+
     #[test]
     fn fields_are_where_bytes_are() {
         let region = Region::ordinary(1);
@@ -275,7 +320,10 @@ mod tests {
             },
             || Region::ordinary(1).read(PAGE - 1, &mut [0; 2]),
             || Region::ordinary(1).write(usize::MAX, &[0; 2]),
-        ] as [fn(); 4]
+            || Region::ordinary(1).copy_to(PAGE - HALF, &Region::ordinary(2), 0, 2 * HALF),
+            || Region::ordinary(2).copy_to(0, &Region::ordinary(1), PAGE - HALF, 2 * HALF),
+            || Region::ordinary(1).copy_to(2, &Region::ordinary(1), 0, HALF),
+        ] as [fn(); 7]
         {
             assert!(std::panic::catch_unwind(outside).is_err());
         }
