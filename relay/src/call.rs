@@ -20,7 +20,7 @@ use bulkhead_qrexec::pump::{
     self, Errors, Heard, Input, Options, Output, PumpError, Reports, Streams,
 };
 use bulkhead_qrexec::serve::LINGER;
-use bulkhead_sandbox::confine::Confinement;
+use bulkhead_sandbox::confine::{Confinement, MemoryFiles};
 use bulkhead_vchan::{AnyChannel, SocketChannel, seqpacket};
 use bulkhead_wire::end::Carrier;
 use bulkhead_wire::qrexec::EXIT_PROBLEM;
@@ -128,6 +128,7 @@ pub fn confinement(domid: u32, carrier: Carrier) -> Confinement {
         files_max: FILES_MAX,
         memory_max: MEMORY_MAX,
         requests: requests(carrier),
+        memory_files: MemoryFiles::None,
     }
 }
 

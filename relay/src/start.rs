@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use bulkhead_sandbox::confine::Confinement;
+use bulkhead_sandbox::confine::{Confinement, MemoryFiles};
 use bulkhead_vchan::seqpacket;
 use bulkhead_vchan::xen::handed::REQUESTS_OF_HANDED;
 use bulkhead_wire::end::Carrier;
@@ -108,5 +108,6 @@ pub fn confinement(domid: u32, carrier: Carrier) -> Confinement {
         files_max: FILES_MAX,
         memory_max: MEMORY_MAX,
         requests: requests(carrier),
+        memory_files: MemoryFiles::None,
     }
 }

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Command;
 
-use bulkhead_sandbox::confine::{Confinement, Layer, Report, confine};
+use bulkhead_sandbox::confine::{Confinement, Layer, MemoryFiles, Report, confine};
 use bulkhead_sandbox::inherit::{InheritError, close_uninvited, take_inherited};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
@@ -25,6 +25,7 @@ const HOW: Confinement = Confinement {
     files_max: 64,
     memory_max: 64 << 20,
     requests: &[libc::FIONREAD as u32],
+    memory_files: MemoryFiles::None,
 };
 
 /// Exit codes of a child that was not killed.
@@ -139,6 +140,30 @@ fn devices_are_asked_for_what_was_named_and_nothing_else() {
     let named = in_confined_child(|| ask(libc::FIONREAD));
     assert!(matches!(named, WaitStatus::Exited(_, DONE)), "{named:?}");
     assert_refused("another request", || ask(libc::FIONBIO));
+}
+
+#[test]
+fn files_of_memory_are_looked_at_by_who_is_sent_some() {
+    // SAFETY: a name and a flag.
+    let fd = unsafe { libc::memfd_create(c"x".as_ptr(), libc::MFD_ALLOW_SEALING) };
+    // SAFETY: takes no further argument.
+    let seals = || check(unsafe { libc::fcntl(fd, libc::F_GET_SEALS) }.into());
+    let system = || {
+        let mut stat = std::mem::MaybeUninit::<libc::statfs>::uninit();
+        // SAFETY: writes into that structure.
+        check(unsafe { libc::fstatfs(fd, stat.as_mut_ptr()) }.into())
+    };
+    assert_refused("looking at seals", seals);
+    assert_refused("looking at a file system", system);
+    let how = Confinement {
+        memory_files: MemoryFiles::Checked,
+        ..HOW
+    };
+    let both = in_child(|| match confine(&how) {
+        Ok(_) => seals().max(system()),
+        Err(_) => UNCONFINED,
+    });
+    assert!(matches!(both, WaitStatus::Exited(_, DONE)), "{both:?}");
 }
 
 #[test]

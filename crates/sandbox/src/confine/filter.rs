@@ -14,6 +14,8 @@ use seccompiler::{
 };
 use thiserror::Error;
 
+use super::MemoryFiles;
+
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Why there is no filter.
@@ -172,14 +174,18 @@ const KILLED_OLD: &[i64] = &[];
 
 /// Installs both filters for the calling thread. `no_new_privs` must be set. `requests` are those
 /// that `ioctl` may make.
-pub(super) fn install(requests: &[u32]) -> Result<(), FilterError> {
+pub(super) fn install(requests: &[u32], files: MemoryFiles) -> Result<(), FilterError> {
     apply_filter(&compile(
         killed()?,
         SeccompAction::Allow,
         SeccompAction::KillProcess,
     )?)?;
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
-    apply_filter(&compile(allowed(requests)?, refuse, SeccompAction::Allow)?)?;
+    apply_filter(&compile(
+        allowed(requests, files)?,
+        refuse,
+        SeccompAction::Allow,
+    )?)?;
     Ok(())
 }
 
@@ -192,9 +198,17 @@ fn compile(
     SeccompFilter::new(rules, otherwise, matched, arch)?.try_into()
 }
 
-fn allowed(requests: &[u32]) -> Result<Rules, BackendError> {
+fn allowed(requests: &[u32], files: MemoryFiles) -> Result<Rules, BackendError> {
     let mut rules = unconditional(&[ALLOWED, ALLOWED_OLD]);
-    let commands = FCNTL_ALLOWED.iter().map(|c| u64::from(c.unsigned_abs()));
+    let seals: &[libc::c_int] = match files {
+        MemoryFiles::None => &[],
+        MemoryFiles::Checked => {
+            rules.insert(libc::SYS_fstatfs, Vec::new());
+            &[libc::F_GET_SEALS]
+        }
+    };
+    let commands = FCNTL_ALLOWED.iter().chain(seals);
+    let commands = commands.map(|c| u64::from(c.unsigned_abs()));
     let commands = commands
         .map(|c| rule(1, SeccompCmpOp::Eq, c))
         .collect::<Result<_, _>>()?;
@@ -267,9 +281,12 @@ mod tests {
             SeccompAction::KillProcess,
         )
         .unwrap();
-        for requests in [&[][..], &[1, 2]] {
+        for (requests, files) in [
+            (&[][..], MemoryFiles::None),
+            (&[1, 2], MemoryFiles::Checked),
+        ] {
             compile(
-                allowed(requests).unwrap(),
+                allowed(requests, files).unwrap(),
                 SeccompAction::Trap,
                 SeccompAction::Allow,
             )

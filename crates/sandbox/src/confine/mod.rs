@@ -38,6 +38,18 @@ pub struct Confinement {
     pub memory_max: u64,
     /// Requests that `ioctl` may make, whatever the descriptor is.
     pub requests: &'static [u32],
+    /// Whether a peer may send it files of memory to map.
+    pub memory_files: MemoryFiles,
+}
+
+/// Whether a process looks at files of memory that it is sent: what seals they have, and what file
+/// system they are on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryFiles {
+    /// It does not.
+    None,
+    /// It does.
+    Checked,
 }
 
 /// Whether a layer holds.
@@ -154,7 +166,7 @@ pub fn confine(how: &Confinement) -> Result<Report, ConfineError> {
     rustix::thread::set_no_new_privs(true)
         .map_err(|e| ConfineError::GiveUp("new privileges", e.into()))?;
     let landlock = landlock();
-    filter::install(how.requests).map_err(ConfineError::Seccomp)?;
+    filter::install(how.requests, how.memory_files).map_err(ConfineError::Seccomp)?;
     Ok(Report {
         namespaces,
         empty_root,
@@ -216,6 +228,7 @@ mod tests {
             files_max: 64,
             memory_max: 1 << 26,
             requests: &[],
+            memory_files: MemoryFiles::None,
         };
         // The test harness runs this beside its main thread.
         let e = confine(&how).unwrap_err();
