@@ -1,0 +1,197 @@
+//! Frames: what dom0 draws around the pixels of a qube.
+//!
+//! ```text
+//!  ┌──────────────────┐ ─┐
+//!  │ name             │  STRIP
+//!  ├─┬──────────────┬─┤ ─┘
+//!  │ │   content    │ │      the content is where the qube has its window
+//!  │ └──────────────┘ │
+//!  └──────────────────┘ ─ BORDER
+//! ```
+//!
+//! A frame is never narrower than the name of its qube, however small the content is.
+
+use bulkhead_wire::gui::geometry::{Place, Size};
+
+/// Pixels of the frame at the left, the right and below.
+pub const BORDER: u32 = 4;
+
+/// Pixels of the frame above, where the name is.
+pub const STRIP: u32 = 18;
+
+/// Pixels between the name and the ends of the strip.
+pub const NAME_GAP: u32 = 4;
+
+/// A rectangle of the screen, in pixels from its upper left corner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Area {
+    /// The left edge.
+    pub x: i32,
+    /// The upper edge.
+    pub y: i32,
+    /// From left to right.
+    pub width: u32,
+    /// From top to bottom.
+    pub height: u32,
+}
+
+impl Area {
+    fn pixels(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Whether all of `other` is in it.
+    #[must_use]
+    pub fn contains(self, other: Self) -> bool {
+        let inside = |at: i32, len: u32, in_at: i32, in_len: u32| {
+            let (at, in_at) = (i64::from(at), i64::from(in_at));
+            in_at >= at && in_at + i64::from(in_len) <= at + i64::from(len)
+        };
+        inside(self.x, self.width, other.x, other.width)
+            && inside(self.y, self.height, other.y, other.height)
+    }
+}
+
+/// The frames of one qube.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    width_min: u32,
+}
+
+/// A window that places itself and covers more than this part of the screen, in percent, is placed
+/// like others: it might play the whole desktop.
+pub const SELF_PLACED_PERCENT_MAX: u64 = 90;
+
+impl Frame {
+    /// Frames with room for a name of this width in pixels.
+    #[must_use]
+    pub fn for_name(width: u32) -> Self {
+        Self {
+            width_min: width + 2 * NAME_GAP,
+        }
+    }
+
+    /// Frame and content of a window whose content is there.
+    #[must_use]
+    pub fn outer(self, place: Place, size: Size) -> Area {
+        let width = size.width().max(1) + 2 * BORDER;
+        Area {
+            x: place.x() - BORDER.cast_signed(),
+            y: place.y() - STRIP.cast_signed(),
+            width: width.max(self.width_min),
+            height: size.height().max(1) + STRIP + BORDER,
+        }
+    }
+
+    /// Where the content of a window is that had the content `before` and now is as large as
+    /// `outer`.
+    #[must_use]
+    pub fn content(self, before: Size, outer: Area) -> (Place, Size) {
+        let place = Place::near(
+            outer.x.saturating_add(BORDER.cast_signed()),
+            outer.y.saturating_add(STRIP.cast_signed()),
+        );
+        let was = self.outer(place, before);
+        let inner = |is: u32, was: u32, before: u32, frame: u32| {
+            if is == was {
+                before
+            } else {
+                is.saturating_sub(frame).max(1)
+            }
+        };
+        let width = inner(outer.width, was.width, before.width(), 2 * BORDER);
+        let height = inner(outer.height, was.height, before.height(), STRIP + BORDER);
+        (place, Size::near(width, height))
+    }
+
+    /// The place nearest to `place` at which all of a window is in `work`, or its upper left corner
+    /// where that is too small.
+    #[must_use]
+    pub fn on_screen(self, place: Place, size: Size, work: Area) -> Place {
+        let outer = self.outer(place, size);
+        let within = |at: i32, len: u32, in_at: i32, in_len: u32| {
+            let room = i64::from(in_len) - i64::from(len);
+            let (low, high) = (i64::from(in_at), i64::from(in_at) + room.max(0));
+            i32::try_from(i64::from(at).clamp(low, high)).unwrap_or(in_at)
+        };
+        Place::near(
+            within(outer.x, outer.width, work.x, work.width) + BORDER.cast_signed(),
+            within(outer.y, outer.height, work.y, work.height) + STRIP.cast_signed(),
+        )
+    }
+
+    /// Whether a window of this size may place itself.
+    #[must_use]
+    pub fn may_place_itself(self, size: Size, work: Area) -> bool {
+        let outer = self.outer(Place::default(), size);
+        outer.pixels() * 100 <= work.pixels() * SELF_PLACED_PERCENT_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const WORK: Area = Area {
+        x: 0,
+        y: 30,
+        width: 1000,
+        height: 500,
+    };
+
+    #[test]
+    fn a_frame_is_as_wide_as_the_name_needs() {
+        let frame = Frame::for_name(60);
+        for (content, width) in [(0, 68), (1, 68), (60, 68), (61, 69), (500, 508)] {
+            let outer = frame.outer(Place::near(100, 100), Size::near(content, 1));
+            assert_eq!((outer.x, outer.y), (96, 82));
+            assert_eq!((outer.width, outer.height), (width, 23), "{content}");
+        }
+    }
+
+    #[test]
+    fn more_than_nine_tenths_of_the_screen_is_placed_by_others() {
+        let frame = Frame::for_name(0);
+        // 450_000 pixels with the frame, and one row more.
+        let most = Size::near(1000 - 2 * BORDER, 450 - STRIP - BORDER);
+        let more = Size::near(most.width(), most.height() + 1);
+        assert!(frame.may_place_itself(most, WORK));
+        assert!(!frame.may_place_itself(more, WORK));
+    }
+
+    proptest! {
+        #[test]
+        fn windows_are_on_the_screen_where_they_fit(
+            x in any::<i32>(), y in any::<i32>(), width in 0_u32..2000, height in 0_u32..2000,
+            name in 0_u32..300,
+        ) {
+            let frame = Frame::for_name(name);
+            let size = Size::near(width, height);
+            let place = frame.on_screen(Place::near(x, y), size, WORK);
+            let outer = frame.outer(place, size);
+            prop_assert!(outer.x >= WORK.x && outer.y >= WORK.y);
+            let fits = outer.width <= WORK.width && outer.height <= WORK.height;
+            prop_assert_eq!(WORK.contains(outer), fits);
+            prop_assert_eq!(frame.on_screen(place, size, WORK), place);
+        }
+
+        #[test]
+        fn content_comes_back_from_its_frame(
+            x in -9000_i32..9000, y in -6000_i32..6000, width in 0_u32..17000,
+            height in 0_u32..7000, name in 0_u32..300,
+        ) {
+            let frame = Frame::for_name(name);
+            let (place, size) = (Place::near(x, y), Size::near(width, height));
+            let outer = frame.outer(place, size);
+            prop_assert!(outer.width >= frame.width_min);
+            prop_assert_eq!(frame.content(size, outer), (place, size));
+            let wider = Area { width: outer.width + 100, ..outer };
+            let (_, content) = frame.content(size, wider);
+            prop_assert!(content.width() >= 92 && content.height() == size.height());
+            let none = Area { width: 1, height: 1, ..outer };
+            prop_assert!(!frame.content(size, none).1.is_empty());
+        }
+    }
+}

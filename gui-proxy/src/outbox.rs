@@ -1,0 +1,94 @@
+//! What waits to be written to the agent, which may not read.
+
+use std::io::{self, IoSlice};
+
+use bulkhead_vchan::Channel;
+
+/// Bytes from which on the agent is not listened to, and the pointer's ways are left out.
+pub const OUTBOX_HIGH: usize = 64 * 1024;
+
+/// Bytes that may wait at most: what a person types in an hour. An agent that leaves more unread
+/// has gone.
+pub const OUTBOX_MAX: usize = 1024 * 1024;
+
+/// Bytes for the agent.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outbox {
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    pub(crate) fn is_high(&self) -> bool {
+        self.len() >= OUTBOX_HIGH
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() > OUTBOX_MAX
+    }
+
+    /// Where messages are appended.
+    pub(crate) fn end(&mut self) -> &mut Vec<u8> {
+        if self.written == self.bytes.len() || self.written >= OUTBOX_HIGH {
+            self.bytes.drain(..self.written);
+            self.written = 0;
+        }
+        &mut self.bytes
+    }
+
+    /// Writes what the channel takes.
+    pub(crate) fn write_to(&mut self, channel: &mut impl Channel) -> io::Result<()> {
+        while let Some(rest) = self
+            .bytes
+            .get(self.written..)
+            .filter(|rest| !rest.is_empty())
+        {
+            match channel.write(&[IoSlice::new(rest)]) {
+                Ok(n) => self.written += n,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bulkhead_vchan::xen::RingSizes;
+    use bulkhead_vchan::xen::pair::pair;
+
+    use super::*;
+
+    #[test]
+    fn what_the_agent_does_not_read_waits_and_is_counted() {
+        let (mut ours, mut theirs, _memory) = pair(RingSizes::CONTROL).expect("rings");
+        let mut outbox = Outbox::default();
+        let all: Vec<u8> = (0..OUTBOX_HIGH).map(|n| (n % 251) as u8).collect();
+        outbox.end().extend_from_slice(&all);
+        assert!(outbox.is_high() && !outbox.is_full());
+        let mut back = Vec::new();
+        while back.len() < all.len() {
+            outbox.write_to(&mut ours).expect("a peer");
+            outbox.end();
+            assert_eq!(outbox.len() + 4096, (all.len() - back.len()).max(4096));
+            let mut part = [0; 4096];
+            let n = theirs.read(&mut part).expect("bytes");
+            back.extend_from_slice(&part[..n]);
+        }
+        assert_eq!(back, all);
+        assert!(outbox.is_empty());
+        outbox.end().resize(OUTBOX_MAX, 0);
+        assert!(!outbox.is_full());
+        outbox.end().push(0);
+        assert!(outbox.is_full());
+    }
+}

@@ -1,0 +1,342 @@
+//! Carries what an agent and a display say between a channel, the [`Windows`] and the display: one
+//! thread, nothing blocks but the wait.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::time::{Duration, Instant};
+
+use bulkhead_vchan::channel::Wants;
+use bulkhead_vchan::{AnyChannel, Channel, Viewer};
+use bulkhead_wire::causes::chain;
+use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
+use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, WindowId};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::bucket::Bucket;
+use crate::damage::Damage;
+use crate::display::{Change, Display, Event, Image};
+use crate::log::Log;
+use crate::outbox::{OUTBOX_MAX, Outbox};
+use crate::windows::{Content, Denied, WindowError, Windows};
+
+/// Bytes that are read before the display has its turn.
+const READ_MAX: usize = 64 * 1024;
+
+/// Pages of all images of a qube: four windows as large as can be, or some forty of 4K.
+pub const IMAGE_PAGES_MAX: usize = 4 * PAGES_MAX;
+
+/// Requests that cannot be and are passed over; an agent that makes more of them is no agent.
+pub const VIOLATIONS_MAX: u32 = 100;
+
+/// Why a proxy ended. What the agent did is told from what failed here.
+#[derive(Debug, Error)]
+pub enum ProxyError<F: std::error::Error + 'static> {
+    /// The agent does not keep to the protocol.
+    #[error("the agent does not keep to the protocol")]
+    Protocol(#[from] GuiError),
+    /// The agent said what cannot be of its windows.
+    #[error("the agent does not keep to its windows")]
+    Windows(#[from] WindowError),
+    /// It went on asking for what cannot be.
+    #[error("the agent asked {VIOLATIONS_MAX} times for what cannot be")]
+    Violations,
+    /// It does not read.
+    #[error("the agent left {OUTBOX_MAX} bytes unread")]
+    Unread,
+    /// It went in the middle of a message.
+    #[error("the agent left in the middle of a message")]
+    Cut,
+    /// The channel failed.
+    #[error("the channel to the agent failed")]
+    Channel(#[source] io::Error),
+    /// The display failed.
+    #[error("the display failed")]
+    Display(#[source] F),
+    /// The wait failed.
+    #[error("cannot wait")]
+    Wait(#[source] io::Error),
+}
+
+/// Shows the windows of one qube.
+#[derive(Debug)]
+pub struct Proxy<D: Display> {
+    channel: AnyChannel,
+    end: DaemonEnd,
+    viewer: Viewer,
+    windows: Windows,
+    images: BTreeMap<WindowId, Image>,
+    image_pages: BTreeMap<WindowId, usize>,
+    damage: Damage,
+    display: D,
+    outbox: Outbox,
+    bucket: Bucket,
+    violations: u32,
+    log: Log,
+    start: Instant,
+    buffer: Vec<u8>,
+    /// There may be more to read than was read.
+    more: bool,
+}
+
+type Done<D> = Result<(), ProxyError<<D as Display>::Failure>>;
+
+impl<D: Display> Proxy<D> {
+    /// A proxy of an agent of which nothing was read so far.
+    #[must_use]
+    pub fn new(mut channel: AnyChannel, viewer: Viewer, display: D, log: Log) -> Self {
+        channel.expect_memory();
+        Self {
+            channel,
+            end: DaemonEnd::new(display.screen()),
+            viewer,
+            windows: Windows::new(display.frame(), display.work()),
+            images: BTreeMap::new(),
+            image_pages: BTreeMap::new(),
+            damage: Damage::default(),
+            display,
+            outbox: Outbox::default(),
+            bucket: Bucket::default(),
+            violations: 0,
+            log,
+            start: Instant::now(),
+            buffer: vec![0; READ_MAX],
+            more: true,
+        }
+    }
+
+    /// Serves until the agent has gone.
+    ///
+    /// # Errors
+    /// [`ProxyError`].
+    pub fn serve(mut self) -> Done<D> {
+        loop {
+            self.events()?;
+            let open = !self.listens() || self.read()?;
+            self.flush()?;
+            if !open {
+                return if self.end.is_between_messages() {
+                    Ok(())
+                } else {
+                    Err(ProxyError::Cut)
+                };
+            }
+            // What came together with answers of the display is no reason for poll to end.
+            if !self.events()? {
+                self.wait()?;
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// Whether the agent may say more now.
+    fn listens(&self) -> bool {
+        !self.outbox.is_high() && self.bucket.wait(self.now()).is_zero()
+    }
+
+    fn wait(&mut self) -> Done<D> {
+        let failed = |e: io::Error| ProxyError::Wait(e);
+        let owed = self.bucket.wait(self.now());
+        let listens = self.listens();
+        let wants = Wants {
+            read: listens,
+            write: !self.outbox.is_empty(),
+        };
+        let patience = self.channel.patience();
+        let wait = match (listens && self.more, owed) {
+            (true, _) => Some(Duration::ZERO),
+            (false, Duration::ZERO) => patience,
+            (false, owed) => Some(patience.map_or(owed, |patience| patience.min(owed))),
+        };
+        let timeout = wait.map(|wait| Timespec::try_from(wait).unwrap_or_default());
+        let flags = self.channel.poll_flags(wants);
+        let mut fds = vec![PollFd::from_borrowed_fd(self.display.fd(), PollFlags::IN)];
+        // Who is not listened to and has nothing to read is left out: that it hangs up would end
+        // every wait.
+        if !flags.is_empty() {
+            fds.push(PollFd::from_borrowed_fd(self.channel.fd(), flags));
+        }
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(failed(e.into())),
+        }
+        drop(fds);
+        self.channel.acknowledge().map_err(ProxyError::Channel)
+    }
+
+    /// Takes what happened on the display; says whether anything did.
+    fn events(&mut self) -> Result<bool, ProxyError<D::Failure>> {
+        let mut any = false;
+        while let Some(event) = self.display.next().map_err(ProxyError::Display)? {
+            any = true;
+            match event {
+                // The pointer's ways are many, and the last is the one that counts.
+                Event::Motion { .. } if self.outbox.is_high() => continue,
+                Event::Exposed(key, part) => self.damage.add(key, part),
+                _ => {}
+            }
+            self.windows.display(event);
+            self.say()?;
+        }
+        Ok(any)
+    }
+
+    /// Reads what the agent said; false once it has gone.
+    fn read(&mut self) -> Result<bool, ProxyError<D::Failure>> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let read = self.channel.read(&mut buffer);
+        let open = match read {
+            Ok(0) => Ok(false),
+            Ok(len) => {
+                self.more = true;
+                let done = self.hear(buffer.get(..len).unwrap_or_default());
+                done.map(|()| true)
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                self.more = false;
+                Ok(true)
+            }
+            Err(e) => Err(ProxyError::Channel(e)),
+        };
+        self.buffer = buffer;
+        open
+    }
+
+    fn hear(&mut self, mut input: &[u8]) -> Done<D> {
+        while let Some(event) = self.end.receive(&mut input, self.outbox.end())? {
+            match event {
+                AgentEvent::Ready(version) => {
+                    self.log
+                        .say(&format!("the agent speaks 1.{}", version.minor()));
+                }
+                AgentEvent::Message(id, message) => {
+                    if let Some(content) = self.windows.agent(id, message)? {
+                        self.content(id, content);
+                    }
+                    self.say()?;
+                }
+                AgentEvent::Violation(id, kind, violation) => {
+                    self.violations += 1;
+                    let text = format!("{kind} for window {} is refused: {violation}", id.0);
+                    self.log.of_agent(&text);
+                    if self.violations > VIOLATIONS_MAX {
+                        return Err(ProxyError::Violations);
+                    }
+                }
+                AgentEvent::Ignored(..) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn content(&mut self, id: WindowId, content: Content) {
+        match content {
+            Content::Dump(dump) => self.dump(id, &dump),
+            Content::Damage(key, part) => self.damage.add(key, part),
+            Content::Release => self.release(id),
+            // It comes on request only, and there was none.
+            Content::Clipboard(_) => self.log.of_agent("a clipboard that nobody asked for"),
+        }
+    }
+
+    fn release(&mut self, id: WindowId) {
+        self.images.remove(&id);
+        self.image_pages.remove(&id);
+    }
+
+    /// Maps new pages in place of the old, which the agent may take back after the answer.
+    fn dump(&mut self, id: WindowId, dump: &Dump) {
+        self.release(id);
+        // Mapping is as much work as a change of a window.
+        self.bucket.take(self.now(), 1);
+        let pages = dump.pages.len();
+        let mapped = self
+            .viewer
+            .map(&mut self.channel, &dump.pages, dump.size.bytes());
+        let all: usize = self.image_pages.values().sum();
+        match mapped {
+            Ok(_) if all + pages > IMAGE_PAGES_MAX => {
+                let text = format!(
+                    "window {} is not shown: more than {IMAGE_PAGES_MAX} pages",
+                    id.0
+                );
+                self.log.of_agent(&text);
+            }
+            Ok(memory) => {
+                let size = dump.size;
+                self.images.insert(id, Image { memory, size });
+                self.image_pages.insert(id, pages);
+            }
+            Err(e) => {
+                let text = format!("window {} is not shown: {}", id.0, chain(&e));
+                self.log.of_agent(&text);
+            }
+        }
+        self.end
+            .send(id, &DaemonMessage::DumpAck, self.outbox.end());
+    }
+
+    /// Has what the windows say wait for the agent.
+    fn say(&mut self) -> Done<D> {
+        for (id, message) in self.windows.take_messages() {
+            self.end.send(id, &message, self.outbox.end());
+        }
+        for denied in self.windows.take_denied() {
+            let text = match denied {
+                Denied::SelfPlaced(id) => {
+                    format!("window {} covers too much to place itself", id.0)
+                }
+                Denied::Docked(id) => format!("window {} is no tray icon: there is no tray", id.0),
+            };
+            self.log.of_agent(&text);
+        }
+        if self.outbox.is_full() {
+            return Err(ProxyError::Unread);
+        }
+        Ok(())
+    }
+
+    /// Has the display and the agent hear what there is for them.
+    fn flush(&mut self) -> Done<D> {
+        let changes = self.windows.take_changes();
+        let now = self.now();
+        self.bucket.take(now, changes.len());
+        for change in changes {
+            if let Change::Hide(key) = change {
+                self.damage.remove(key);
+            }
+            self.display.apply(change).map_err(ProxyError::Display)?;
+        }
+        self.paint()?;
+        self.display.flush().map_err(ProxyError::Display)?;
+        match self.outbox.write_to(&mut self.channel) {
+            // What it said before it went is still to be heard.
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            written => written.map_err(ProxyError::Channel),
+        }
+    }
+
+    fn paint(&mut self) -> Done<D> {
+        while let Some((key, part)) = self.damage.first() {
+            let visible = self.windows.find(key).and_then(|(id, size)| {
+                let image = self.images.get(&id)?;
+                let part = part.within(image.size)?.within(size)?;
+                Some((image, part))
+            });
+            let Some((image, part)) = visible else {
+                self.damage.remove(key);
+                continue;
+            };
+            let rows = self.display.paint(key, image, part);
+            match rows.map_err(ProxyError::Display)? {
+                0 => return Ok(()),
+                rows => self.damage.painted(part, rows),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! From a fresh process to one that may read what an agent says.
+
+use std::time::{Duration, Instant};
+
+use bulkhead_sandbox::confine::{ConfineError, Confinement, MemoryFiles, confine};
+use bulkhead_vchan::xen::handed::REQUESTS_OF_HANDED;
+use bulkhead_vchan::{DomId, Port, Transport, TransportError};
+use bulkhead_wire::gui::PORT;
+use clap::Parser;
+use thiserror::Error;
+
+use crate::log::Log;
+use crate::proxy::{Proxy, ProxyError};
+use crate::x11::{Qube, X11, X11Failure};
+
+/// First user id of proxies that root has started; the domain id is added. Beside those of relays.
+const UID_BASE: u32 = 0x6000_0000;
+
+/// Display, channel, devices, standard streams, files on their way, and some room.
+const FILES_MAX: u64 = 32;
+
+/// Heap that no honest use comes near: windows are shared, and what waits is bounded.
+const MEMORY_MAX: u64 = 64 * 1024 * 1024;
+
+/// Show the windows of one qube on the display
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead-gui")]
+pub struct Arguments {
+    /// The qube's name, which is in every frame
+    #[arg(long, value_parser = name)]
+    qube: String,
+    /// The qube's domain
+    #[arg(long, value_parser = domain)]
+    domain: DomId,
+    /// Number of the qube's label
+    #[arg(long)]
+    label: u32,
+    /// Colour of the qube's label, as RRGGBB
+    #[arg(long, value_parser = color)]
+    color: u32,
+    /// Seconds to wait for the agent
+    #[arg(long, default_value_t = 60)]
+    wait: u64,
+}
+
+/// Characters of a name.
+const NAME_MAX: usize = 31;
+
+fn name(text: &str) -> Result<String, String> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !text.is_empty() && text.len() <= NAME_MAX && text.chars().all(is_name) {
+        Ok(text.to_owned())
+    } else {
+        Err("not the name of a qube".to_owned())
+    }
+}
+
+fn domain(text: &str) -> Result<DomId, String> {
+    let id: DomId = text.parse().map_err(|_| "not a domain".to_owned())?;
+    if id == DomId::DOM0 {
+        return Err("dom0 has no agent".to_owned());
+    }
+    Ok(id)
+}
+
+fn color(text: &str) -> Result<u32, String> {
+    let is_color = text.len() == 6 && text.chars().all(|c| c.is_ascii_hexdigit());
+    let color = u32::from_str_radix(text, 16).ok().filter(|_| is_color);
+    color.ok_or_else(|| "not six hexadecimal digits".to_owned())
+}
+
+/// Why a proxy did not start, or ended.
+#[derive(Debug, Error)]
+pub enum GuiError {
+    /// No display.
+    #[error("there is no display to use")]
+    Display(#[from] X11Failure),
+    /// No agent.
+    #[error("cannot reach the agent")]
+    Agent(#[from] TransportError),
+    /// Not confined.
+    #[error("cannot confine itself")]
+    Confine(#[from] ConfineError),
+    /// It was serving.
+    #[error("the windows are gone")]
+    Served(#[from] ProxyError<X11Failure>),
+}
+
+/// Connects to display and agent, gives up everything else, and serves until the agent has gone.
+///
+/// # Errors
+/// [`GuiError`].
+pub fn run(arguments: Arguments) -> Result<(), GuiError> {
+    let qube = Qube {
+        name: arguments.qube,
+        label: arguments.label,
+        color: arguments.color,
+    };
+    let log = || Log::new(&qube.name);
+    let display = X11::connect(qube.clone(), log())?;
+    let transport = Transport::from_env()?;
+    let (server, port) = (arguments.domain, Port::new(PORT));
+    let deadline = Instant::now() + Duration::from_secs(arguments.wait);
+    let channel = transport.connect(server, port, deadline)?;
+    let viewer = transport.viewer(server)?;
+    let report = confine(&confinement(&transport, server))?;
+    log().say(&format!("confined: {report}"));
+    Proxy::new(channel, viewer, display, log()).serve()?;
+    log().say("the agent has gone");
+    Ok(())
+}
+
+fn confinement(transport: &Transport, server: DomId) -> Confinement {
+    Confinement {
+        uid: UID_BASE + server.number(),
+        files_max: FILES_MAX,
+        memory_max: MEMORY_MAX,
+        requests: match transport {
+            Transport::Xen(_) => &REQUESTS_OF_HANDED,
+            Transport::Sockets(_) | Transport::Neither(_) => &[],
+        },
+        memory_files: MemoryFiles::Checked,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_that_cannot_be_are_refused() {
+        let parse = |changed: &[(&str, &str)]| {
+            let mut all = vec![
+                ("--qube", "work"),
+                ("--domain", "7"),
+                ("--label", "4"),
+                ("--color", "00cc00"),
+            ];
+            for (name, value) in changed {
+                all.retain(|(known, _)| known != name);
+                all.push((name, value));
+            }
+            let words = all.iter().flat_map(|(name, value)| [*name, *value]);
+            Arguments::try_parse_from(["bulkhead-gui"].into_iter().chain(words))
+        };
+        let right = parse(&[]).expect("arguments");
+        assert_eq!((right.qube.as_str(), right.color), ("work", 0xcc00));
+        let long = "x".repeat(NAME_MAX + 1);
+        for wrong in [
+            ("--qube", ""),
+            ("--qube", "a b"),
+            ("--qube", &long),
+            ("--qube", "ü"),
+            ("--domain", "0"),
+            ("--domain", "x"),
+            ("--color", "red"),
+            ("--color", "+0cc00"),
+            ("--color", "00cc000"),
+        ] {
+            assert!(parse(&[wrong]).is_err(), "{wrong:?}");
+        }
+    }
+}

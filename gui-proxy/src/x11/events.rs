@@ -1,0 +1,262 @@
+//! What the server tells, in the display's terms.
+
+use bulkhead_wire::gui::geometry::{Part, Size};
+use bulkhead_wire::gui::{Flags, Input};
+use x11rb::protocol::Event as Heard;
+use x11rb::protocol::xproto::{
+    AtomEnum, ButtonPressEvent, ConfigureNotifyEvent, ConnectionExt as _, EnterNotifyEvent,
+    ExposeEvent, FocusInEvent, KeyPressEvent, NotifyDetail, NotifyMode, Window,
+};
+
+use super::{Done, X11};
+use crate::display::{Event, Key};
+use crate::frame::{Area, BORDER, STRIP};
+use crate::keys::Keys;
+
+/// The bit of events that a client has sent, and not the server.
+const SENT: u8 = 0x80;
+
+impl X11 {
+    /// Takes what the server told.
+    pub(super) fn heard(&mut self, heard: Heard) -> Done {
+        match heard {
+            Heard::KeyPress(event) => self.key_event(&event, true),
+            Heard::KeyRelease(event) => self.key_event(&event, false),
+            Heard::ButtonPress(event) => self.button(&event, true),
+            Heard::ButtonRelease(event) => self.button(&event, false),
+            Heard::MotionNotify(event) => {
+                let at = (event.event_x, event.event_y, event.state.into());
+                self.about(event.event, |window| Event::Motion {
+                    window,
+                    input: input(at),
+                });
+            }
+            Heard::EnterNotify(event) => self.crossing(&event, true)?,
+            Heard::LeaveNotify(event) => self.crossing(&event, false)?,
+            Heard::FocusIn(event) => self.focus_in(&event)?,
+            Heard::FocusOut(event) => self.focus_out(&event),
+            Heard::ConfigureNotify(event) => self.configured(&event)?,
+            Heard::ReparentNotify(event) => {
+                let key = self.keys.get(&event.window);
+                if let Some(framed) = key.and_then(|key| self.windows.get_mut(key))
+                    && framed.outer == event.window
+                {
+                    framed.parent = event.parent;
+                }
+            }
+            Heard::Expose(event) => self.exposed(&event)?,
+            Heard::PropertyNotify(event) => {
+                if event.window == self.root && event.atom == self.atoms._NET_WORKAREA {
+                    self.look_at_work()?;
+                } else if event.atom == self.atoms._NET_WM_STATE {
+                    self.look_at_state(event.window)?;
+                }
+            }
+            Heard::ClientMessage(event) => {
+                let [what, ..] = event.data.as_data32();
+                let asks = event.type_ == self.atoms.WM_PROTOCOLS && event.format == 32;
+                if asks && what == self.atoms.WM_DELETE_WINDOW {
+                    self.about(event.window, Event::Close);
+                }
+            }
+            Heard::ShmCompletion(event) => {
+                self.buffers.release(event.shmseg);
+                self.events.push_back(Event::Room);
+            }
+            Heard::Error(error) => {
+                self.buffers.refused(error.sequence);
+                let request = error.request_name.unwrap_or("a request");
+                let text = format!("the display refused {request}: {:?}", error.error_kind);
+                self.log.of_agent(&text);
+                self.events.push_back(Event::Room);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn about(&mut self, window: Window, event: impl FnOnce(Key) -> Event) {
+        if let Some(key) = self.keys.get(&window) {
+            self.events.push_back(event(*key));
+        }
+    }
+
+    /// Keys come to the frame, and are told from the content's corner.
+    fn key_event(&mut self, event: &KeyPressEvent, down: bool) {
+        let at = (event.event_x, event.event_y, event.state.into());
+        let mut input = input(at);
+        input.x -= BORDER.cast_signed();
+        input.y -= STRIP.cast_signed();
+        let code = event.detail;
+        self.about(event.event, |window| Event::Key {
+            window,
+            down,
+            input,
+            code,
+        });
+    }
+
+    fn button(&mut self, event: &ButtonPressEvent, down: bool) {
+        let at = (event.event_x, event.event_y, event.state.into());
+        let button = event.detail;
+        self.about(event.event, |window| Event::Button {
+            window,
+            down,
+            input: input(at),
+            button,
+        });
+    }
+
+    fn pressed(&self) -> Done<Keys> {
+        Ok(Keys::of_map(self.connection.query_keymap()?.reply()?.keys))
+    }
+
+    fn crossing(&mut self, event: &EnterNotifyEvent, here: bool) -> Done {
+        // The pointer has not moved; when the grab ends it is told where it is.
+        if event.mode == NotifyMode::GRAB {
+            return Ok(());
+        }
+        let pressed = if here {
+            self.pressed()?
+        } else {
+            Keys::default()
+        };
+        let at = (event.event_x, event.event_y, event.state.into());
+        self.about(event.event, |window| Event::Crossing {
+            window,
+            here,
+            input: input(at),
+            pressed,
+        });
+        Ok(())
+    }
+
+    fn focus_in(&mut self, event: &FocusInEvent) -> Done {
+        if event.mode == NotifyMode::GRAB || !is_of_window(event.detail) {
+            return Ok(());
+        }
+        let pressed = self.pressed()?;
+        self.about(event.event, |window| Event::FocusIn { window, pressed });
+        Ok(())
+    }
+
+    fn focus_out(&mut self, event: &FocusInEvent) {
+        if !is_of_window(event.detail) {
+            return;
+        }
+        match event.mode {
+            NotifyMode::GRAB => self.about(event.event, |window| Event::Grabbed { window }),
+            NotifyMode::UNGRAB => {}
+            _ => self.about(event.event, |window| Event::FocusOut { window }),
+        }
+    }
+
+    fn configured(&mut self, event: &ConfigureNotifyEvent) -> Done {
+        if event.window == self.root {
+            self.screen.width = event.width.into();
+            self.screen.height = event.height.into();
+            return self.look_at_work();
+        }
+        let key = self.keys.get(&event.window).copied();
+        let Some((key, framed)) = key.and_then(|key| Some((key, self.windows.get_mut(&key)?)))
+        else {
+            return Ok(());
+        };
+        // It would undo what was asked for after it.
+        let is_late = event.sequence.wrapping_sub(framed.placed).cast_signed() < 0;
+        if is_late || framed.outer != event.window {
+            return Ok(());
+        }
+        let known = event.response_type & SENT != 0 || framed.parent == self.root;
+        let before = framed.look.size;
+        let outer = Area {
+            x: event.x.into(),
+            y: event.y.into(),
+            width: event.width.into(),
+            height: event.height.into(),
+        };
+        let (place, size) = self.frame.content(before, outer);
+        framed.look.size = size;
+        if known {
+            framed.look.place = place;
+        }
+        let content = framed.content;
+        if size != before {
+            self.resize_content(content, size)?;
+        }
+        self.events.push_back(Event::Moved {
+            window: key,
+            place: known.then_some(place),
+            size,
+        });
+        Ok(())
+    }
+
+    fn exposed(&mut self, event: &ExposeEvent) -> Done {
+        let key = self.keys.get(&event.window).copied();
+        let Some((key, framed)) = key.and_then(|key| Some((key, self.windows.get(&key)?))) else {
+            return Ok(());
+        };
+        if framed.outer == event.window {
+            return self.write_name(event.window);
+        }
+        let part = Part {
+            x: event.x.into(),
+            y: event.y.into(),
+            size: Size::near(event.width.into(), event.height.into()),
+        };
+        self.events.push_back(Event::Exposed(key, part));
+        Ok(())
+    }
+
+    fn look_at_work(&mut self) -> Done {
+        let work = self.work_area()?;
+        if work != self.work {
+            self.work = work;
+            self.events.push_back(Event::Work(work));
+        }
+        Ok(())
+    }
+
+    fn look_at_state(&mut self, window: Window) -> Done {
+        if !self.keys.contains_key(&window) {
+            return Ok(());
+        }
+        let atoms = self.atoms;
+        let states = self.numbers(window, atoms._NET_WM_STATE, AtomEnum::ATOM.into())?;
+        let has = |state| states.contains(&state);
+        let flags = Flags {
+            fullscreen: has(atoms._NET_WM_STATE_FULLSCREEN),
+            attention: has(atoms._NET_WM_STATE_DEMANDS_ATTENTION),
+            minimised: has(atoms._NET_WM_STATE_HIDDEN),
+        };
+        let maximised =
+            has(atoms._NET_WM_STATE_MAXIMIZED_HORZ) && has(atoms._NET_WM_STATE_MAXIMIZED_VERT);
+        self.about(window, |window| Event::State {
+            window,
+            flags,
+            maximised,
+        });
+        Ok(())
+    }
+}
+
+fn input((x, y, state): (i16, i16, u16)) -> Input {
+    Input {
+        x: x.into(),
+        y: y.into(),
+        state: state.into(),
+    }
+}
+
+/// Whether the keyboard comes to or goes from the window itself, and not a part of it or whatever
+/// is under the pointer.
+fn is_of_window(detail: NotifyDetail) -> bool {
+    let of_window = [
+        NotifyDetail::ANCESTOR,
+        NotifyDetail::VIRTUAL,
+        NotifyDetail::NONLINEAR,
+        NotifyDetail::NONLINEAR_VIRTUAL,
+    ];
+    of_window.contains(&detail)
+}

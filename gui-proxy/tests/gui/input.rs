@@ -1,0 +1,225 @@
+//! Keys, buttons and the pointer.
+
+use bulkhead_wire::gui::{DaemonMessage, Input, KEYMAP_LEN};
+use x11rb::connection::Connection;
+use x11rb::protocol::xproto::{
+    ClientMessageEvent, ConnectionExt as _, EventMask, GrabMode, GrabStatus,
+};
+
+use crate::agent::{Agent, size};
+use crate::screen::Screen;
+use crate::session::Session;
+use crate::windows::pattern;
+
+/// Keys of letters, as X numbers them.
+const A: u8 = 38;
+const S: u8 = 39;
+
+const NO_KEYS: DaemonMessage = DaemonMessage::Keymap([0; KEYMAP_LEN]);
+
+const FOCUS_IN: DaemonMessage = DaemonMessage::Focus {
+    here: true,
+    mode: 0,
+    detail: 0,
+};
+
+const FOCUS_OUT: DaemonMessage = DaemonMessage::Focus {
+    here: false,
+    mode: 0,
+    detail: 0,
+};
+
+fn next(agent: &mut Agent) -> DaemonMessage {
+    agent.until("a message", |_, message| Some(message.clone()))
+}
+
+/// The next key that comes, and whether it goes down.
+fn next_key(agent: &mut Agent) -> (u32, bool) {
+    agent.until("a key", |_, message| match message {
+        DaemonMessage::Key { down, keycode, .. } => Some((*keycode, *down)),
+        _ => None,
+    })
+}
+
+#[test]
+fn keys_come_to_the_window_that_has_the_keyboard() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_proxy, mut agent) = session.qube("work", 0xcc00);
+    screen.point(900, 900);
+    agent.window(1, (100, 100), size(300, 200), pattern);
+    agent.window(2, (500, 100), size(300, 200), pattern);
+    let windows = screen.must_have(2);
+    agent.sync();
+    // Nobody has it.
+    screen.key(S, true);
+    screen.key(S, false);
+    screen.focus(windows[1]);
+    // No key is down, whatever else may be.
+    assert_eq!(next(&mut agent), NO_KEYS);
+    assert_eq!(next(&mut agent), FOCUS_IN);
+    screen.key(A, true);
+    screen.key(A, false);
+    for down in [true, false] {
+        let (id, keycode, is_down, input) = agent.until("a key", |id, message| match message {
+            DaemonMessage::Key {
+                down,
+                keycode,
+                input,
+            } => Some((id, *keycode, *down, *input)),
+            _ => None,
+        });
+        assert_eq!((id, keycode, is_down), (2, A.into(), down));
+        // From the corner of the content.
+        assert_eq!((input.x, input.y), (400, 800));
+    }
+}
+
+#[test]
+fn no_key_stays_down_and_none_is_told_that_was_typed_elsewhere() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_one, mut work) = session.qube("work", 0xcc00);
+    let (_two, mut vault) = session.qube("vault", 0xcc_0000);
+    screen.point(900, 900);
+    work.window(1, (100, 100), size(300, 200), pattern);
+    work.sync();
+    let first = screen.must_have(1)[0];
+    vault.window(1, (500, 100), size(300, 200), pattern);
+    vault.sync();
+    let second = screen.must_have(2)[1];
+    screen.focus(first);
+    assert_eq!(next(&mut work), NO_KEYS);
+    assert_eq!(next(&mut work), FOCUS_IN);
+    screen.key(A, true);
+    assert_eq!(next_key(&mut work), (A.into(), true));
+    screen.focus(second);
+    assert_eq!(next(&mut work), NO_KEYS);
+    assert_eq!(next(&mut work), FOCUS_OUT);
+    // Although the key is down still.
+    assert_eq!(next(&mut vault), NO_KEYS);
+    assert_eq!(next(&mut vault), FOCUS_IN);
+    screen.key(A, false);
+    screen.key(S, true);
+    assert_eq!(next_key(&mut vault), (S.into(), true));
+    screen.key(S, false);
+    screen.focus(first);
+    assert_eq!(next(&mut work), NO_KEYS);
+    assert_eq!(next(&mut work), FOCUS_IN);
+    screen.key(S, true);
+    assert_eq!(next_key(&mut work), (S.into(), true));
+}
+
+#[test]
+fn who_grabs_the_keyboard_takes_the_keys_with_it() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_proxy, mut work) = session.qube("work", 0xcc00);
+    screen.point(900, 900);
+    work.window(1, (100, 100), size(300, 200), pattern);
+    work.sync();
+    screen.focus(screen.must_have(1)[0]);
+    assert_eq!(next(&mut work), NO_KEYS);
+    assert_eq!(next(&mut work), FOCUS_IN);
+    screen.key(A, true);
+    assert_eq!(next_key(&mut work), (A.into(), true));
+    let mode = GrabMode::ASYNC;
+    let time = x11rb::CURRENT_TIME;
+    let grab = screen
+        .connection
+        .grab_keyboard(false, screen.root, time, mode, mode);
+    let grabbed = grab.expect("a grab").reply().expect("a grab").status;
+    assert_eq!(grabbed, GrabStatus::SUCCESS);
+    assert_eq!(next(&mut work), NO_KEYS);
+    screen.key(A, false);
+    screen.key(S, true);
+    screen.key(S, false);
+    let ungrab = screen.connection.ungrab_keyboard(time);
+    ungrab.expect("a grab").check().expect("a grab");
+    // It kept the focus all the time, so that is not told again.
+    assert_eq!(next(&mut work), NO_KEYS);
+    screen.key(A, true);
+    assert_eq!(next_key(&mut work), (A.into(), true));
+}
+
+#[test]
+fn the_pointer_is_told_from_the_contents_corner() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_proxy, mut agent) = session.qube("work", 0xcc00);
+    screen.point(900, 900);
+    agent.window(5, (100, 100), size(300, 200), pattern);
+    screen.must_have(1);
+    agent.sync();
+    screen.point(110, 120);
+    assert_eq!(next(&mut agent), NO_KEYS);
+    match next(&mut agent) {
+        DaemonMessage::Crossing(crossing) => {
+            let Input { x, y, .. } = crossing.input;
+            assert_eq!((crossing.here, x, y), (true, 10, 20));
+        }
+        other => panic!("{other:?}"),
+    }
+    screen.button(1, true);
+    screen.point(90, 95);
+    screen.button(1, false);
+    let mut seen = Vec::new();
+    while seen.len() < 3 {
+        let at = |input: &Input| (input.x, input.y);
+        seen.extend(agent.until("the pointer", |_, message| match message {
+            DaemonMessage::Button {
+                down,
+                input,
+                button,
+            } => Some(Some((*button, *down, at(input)))),
+            // It goes on while the button is held.
+            DaemonMessage::Motion { input, .. } if at(input) == (-10, -5) => {
+                Some(Some((0, true, at(input))))
+            }
+            _ => Some(None),
+        }));
+    }
+    assert_eq!(
+        seen,
+        [
+            (1, true, (10, 20)),
+            (0, true, (-10, -5)),
+            (1, false, (-10, -5))
+        ]
+    );
+    agent.until("the end of it", |_, message| match message {
+        DaemonMessage::Crossing(crossing) if !crossing.here => Some(()),
+        _ => None,
+    });
+    // The frame is nothing to the qube.
+    screen.point(102, 90);
+    screen.button(1, true);
+    screen.button(1, false);
+    screen.point(150, 150);
+    screen.button(3, true);
+    let button = agent.until("a button", |_, message| match message {
+        DaemonMessage::Button { button, .. } => Some(*button),
+        _ => None,
+    });
+    assert_eq!(button, 3);
+}
+
+#[test]
+fn a_window_is_asked_to_close() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_proxy, mut agent) = session.qube("work", 0xcc00);
+    agent.window(3, (100, 100), size(300, 200), pattern);
+    let window = screen.must_have(1)[0];
+    let [protocols, delete] = ["WM_PROTOCOLS", "WM_DELETE_WINDOW"].map(|name| screen.atom(name));
+    let message = ClientMessageEvent::new(32, window, protocols, [delete, 0, 0, 0, 0]);
+    let sent = screen
+        .connection
+        .send_event(false, window, EventMask::NO_EVENT, message);
+    sent.expect("a window");
+    screen.connection.flush().expect("a display");
+    let id = agent.until("a close", |id, message| {
+        (*message == DaemonMessage::Close).then_some(id)
+    });
+    assert_eq!(id, 3);
+}

@@ -1,0 +1,15 @@
+//! `bulkhead-gui` on a display of the test's own, with an agent that does as it is told.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test that panics has failed"
+)]
+
+mod agent;
+mod confined;
+mod hostile;
+mod input;
+mod screen;
+mod session;
+mod windows;
