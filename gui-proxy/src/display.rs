@@ -120,8 +120,8 @@ pub enum Event {
     Moved {
         /// This one.
         window: Key,
-        /// Where its content is, where that is known.
-        place: Option<Place>,
+        /// Where its content is.
+        place: Place,
         /// How large its content is.
         size: Size,
     },

@@ -29,6 +29,7 @@ const DESKTOP: &[Package] = &[
     ("dbus-daemon", "a session bus, for tests"),
     ("fonts-dejavu-core", "prompts that can be read, in tests"),
     ("libgtk-4-dev", "prompts"),
+    ("openbox", "a window manager, for tests"),
     ("xvfb", "a display, for tests"),
 ];
 

@@ -589,14 +589,13 @@ impl Windows {
         }
     }
 
-    fn moved(&mut self, key: Key, place: Option<Place>, size: Size) {
+    fn moved(&mut self, key: Key, place: Place, size: Size) {
         let Some(id) = self.shown.get(&key).copied() else {
             return;
         };
         let Some(window) = self.windows.get_mut(&id) else {
             return;
         };
-        let place = place.unwrap_or(window.place);
         let before = (window.place, window.size);
         (window.place, window.size) = (place, size);
         if let Some(told) = &mut window.told {

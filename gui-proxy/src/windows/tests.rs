@@ -51,7 +51,7 @@ fn told(x: i32, y: i32, width: u32, height: u32) -> DaemonMessage {
 fn moved(window: Key, x: i32, y: i32, width: u32, height: u32) -> Event {
     Event::Moved {
         window,
-        place: Some(Place::near(x, y)),
+        place: Place::near(x, y),
         size: Size::near(width, height),
     }
 }

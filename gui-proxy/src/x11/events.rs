@@ -2,6 +2,7 @@
 
 use bulkhead_wire::gui::geometry::{Part, Size};
 use bulkhead_wire::gui::{Flags, Input};
+use x11rb::errors::ReplyError;
 use x11rb::protocol::Event as Heard;
 use x11rb::protocol::xproto::{
     AtomEnum, ButtonPressEvent, ConfigureNotifyEvent, ConnectionExt as _, EnterNotifyEvent,
@@ -167,29 +168,49 @@ impl X11 {
         if is_late || framed.outer != event.window {
             return Ok(());
         }
-        let known = event.response_type & SENT != 0 || framed.parent == self.root;
-        let before = framed.look.size;
+        let (before, window, content) = (framed.look.size, framed.outer, framed.content);
+        let is_of_root = event.response_type & SENT != 0 || framed.parent == self.root;
+        let at = if is_of_root {
+            Some((event.x, event.y))
+        } else {
+            // The manager tells where a window is only if its size stays.
+            self.place_of(window)?
+        };
+        let Some((x, y)) = at else {
+            return Ok(());
+        };
         let outer = Area {
-            x: event.x.into(),
-            y: event.y.into(),
+            x: x.into(),
+            y: y.into(),
             width: event.width.into(),
             height: event.height.into(),
         };
         let (place, size) = self.frame.content(before, outer);
-        framed.look.size = size;
-        if known {
-            framed.look.place = place;
+        if let Some(framed) = self.windows.get_mut(&key) {
+            (framed.look.place, framed.look.size) = (place, size);
         }
-        let content = framed.content;
         if size != before {
             self.resize_content(content, size)?;
         }
         self.events.push_back(Event::Moved {
             window: key,
-            place: known.then_some(place),
+            place,
             size,
         });
         Ok(())
+    }
+
+    /// Where a window is on the screen; nothing where it is gone.
+    fn place_of(&self, window: Window) -> Done<Option<(i16, i16)>> {
+        let (connection, root) = (&self.connection, self.root);
+        match connection
+            .translate_coordinates(window, root, 0, 0)?
+            .reply()
+        {
+            Ok(at) => Ok(Some((at.dst_x, at.dst_y))),
+            Err(ReplyError::X11Error(_)) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn exposed(&mut self, event: &ExposeEvent) -> Done {

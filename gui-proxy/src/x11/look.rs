@@ -36,7 +36,6 @@ impl X11 {
             | EventMask::KEY_RELEASE
             | EventMask::FOCUS_CHANGE
             | EventMask::STRUCTURE_NOTIFY
-            | EventMask::PROPERTY_CHANGE
             | EventMask::EXPOSURE;
         let attributes = CreateWindowAux::new()
             .background_pixel(self.qube.color)
@@ -56,16 +55,15 @@ impl X11 {
             self.visual,
             &attributes,
         )?;
-        let events = EventMask::BUTTON_PRESS
+        let pointer = EventMask::BUTTON_PRESS
             | EventMask::BUTTON_RELEASE
             | EventMask::POINTER_MOTION
             | EventMask::ENTER_WINDOW
-            | EventMask::LEAVE_WINDOW
-            | EventMask::EXPOSURE;
+            | EventMask::LEAVE_WINDOW;
         let attributes = CreateWindowAux::new()
             .background_pixel(BACKGROUND)
             .bit_gravity(Gravity::NORTH_WEST)
-            .event_mask(events);
+            .event_mask(pointer | EventMask::EXPOSURE);
         let (width, height) = drawn(look.size);
         self.connection.create_window(
             DEPTH,
@@ -87,6 +85,11 @@ impl X11 {
         self.say_hints(outer, &look)?;
         self.say_owner(outer, &look)?;
         self.say_first_state(outer, &look)?;
+        // What was said so far is a wish and no news.
+        let events = events | EventMask::PROPERTY_CHANGE;
+        let attributes = ChangeWindowAttributesAux::new().event_mask(events);
+        self.connection
+            .change_window_attributes(outer, &attributes)?;
         let cursor = self.cursor(look.cursor)?;
         let attributes = ChangeWindowAttributesAux::new().cursor(cursor);
         self.connection

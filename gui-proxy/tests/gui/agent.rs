@@ -21,6 +21,8 @@ pub(crate) struct Agent {
     end: AgentEnd,
     pub(crate) sharer: Sharer,
     heard: VecDeque<(WindowId, DaemonMessage)>,
+    /// It answers where its windows are to be, as agents do, and not only where a test does.
+    pub(crate) answers: bool,
     /// What was dumped stays.
     memories: Vec<SharedMemory>,
 }
@@ -38,6 +40,7 @@ impl Agent {
             end,
             sharer,
             heard: VecDeque::new(),
+            answers: false,
             memories: Vec::new(),
         };
         it.raw(&hello).expect("a proxy");
@@ -105,9 +108,19 @@ impl Agent {
             Err(e) => panic!("{e}"),
         };
         let mut input = &buffer[..read];
+        let mut new = 0;
         while let Some(event) = self.end.receive(&mut input).expect("a daemon") {
             if let DaemonEvent::Message(id, message) = event {
                 self.heard.push_back((id, message));
+                new += 1;
+            }
+        }
+        if self.answers {
+            let new: Vec<_> = self.heard.iter().rev().take(new).rev().cloned().collect();
+            for (id, message) in new {
+                if let DaemonMessage::Configure { place, size, .. } = message {
+                    self.say(id.0, AgentMessage::Configure { place, size });
+                }
             }
         }
         true

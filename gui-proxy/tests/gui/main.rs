@@ -10,6 +10,7 @@ mod agent;
 mod confined;
 mod hostile;
 mod input;
+mod managed;
 mod screen;
 mod session;
 mod windows;

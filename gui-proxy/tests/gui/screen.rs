@@ -108,6 +108,16 @@ impl Screen {
         atom.expect("an atom").reply().expect("an atom").atom
     }
 
+    /// The same for one that is in another's frame.
+    pub(crate) fn client_area(&self, window: Window) -> (i32, i32, u32, u32) {
+        let (.., width, height) = self.area(window);
+        let at = self
+            .connection
+            .translate_coordinates(window, self.root, 0, 0);
+        let at = at.expect("a window").reply().expect("a window");
+        (at.dst_x.into(), at.dst_y.into(), width, height)
+    }
+
     pub(crate) fn text(&self, window: Window, property: &str) -> String {
         let (name, kind) = (self.atom(property), AtomEnum::ANY);
         let asked = self
@@ -122,12 +132,16 @@ impl Screen {
     }
 
     pub(crate) fn number(&self, window: Window, property: &str) -> Option<u32> {
+        self.numbers(window, property).first().copied()
+    }
+
+    pub(crate) fn numbers(&self, window: Window, property: &str) -> Vec<u32> {
         let (name, kind) = (self.atom(property), AtomEnum::ANY);
         let asked = self
             .connection
-            .get_property(false, window, name, kind, 0, 1);
+            .get_property(false, window, name, kind, 0, 64);
         let reply = asked.expect("a property").reply().expect("a property");
-        reply.value32().and_then(|mut values| values.next())
+        reply.value32().into_iter().flatten().collect()
     }
 
     /// Names that a property has.
