@@ -6,7 +6,7 @@ use x11rb::errors::ReplyError;
 use x11rb::protocol::Event as Heard;
 use x11rb::protocol::xproto::{
     AtomEnum, ButtonPressEvent, ConfigureNotifyEvent, ConnectionExt as _, EnterNotifyEvent,
-    ExposeEvent, FocusInEvent, KeyPressEvent, NotifyDetail, NotifyMode, Window,
+    ExposeEvent, FocusInEvent, KeyPressEvent, NotifyDetail, NotifyMode, Timestamp, Window,
 };
 
 use super::{Done, X11};
@@ -21,9 +21,15 @@ impl X11 {
     /// Takes what the server told.
     pub(super) fn heard(&mut self, heard: Heard) -> Done {
         match heard {
-            Heard::KeyPress(event) => self.key_event(&event, true),
+            Heard::KeyPress(event) => {
+                self.used(event.event, event.time)?;
+                self.key_event(&event, true);
+            }
             Heard::KeyRelease(event) => self.key_event(&event, false),
-            Heard::ButtonPress(event) => self.button(&event, true),
+            Heard::ButtonPress(event) => {
+                self.used(event.event, event.time)?;
+                self.button(&event, true);
+            }
             Heard::ButtonRelease(event) => self.button(&event, false),
             Heard::MotionNotify(event) => {
                 let at = (event.event_x, event.event_y, event.state.into());
@@ -79,6 +85,15 @@ impl X11 {
     fn about(&mut self, window: Window, event: impl FnOnce(Key) -> Event) {
         if let Some(key) = self.keys.get(&window) {
             self.events.push_back(event(*key));
+        }
+    }
+
+    fn used(&mut self, window: Window, time: Timestamp) -> Done {
+        self.used = Some(time);
+        let key = self.keys.get(&window);
+        match key.and_then(|key| self.windows.get(key)) {
+            Some(framed) => self.say_used(framed.outer),
+            None => Ok(()),
         }
     }
 

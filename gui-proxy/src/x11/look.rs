@@ -81,6 +81,7 @@ impl X11 {
         self.keys.insert(outer, key);
         self.keys.insert(content, key);
         self.say_origin(outer, &look)?;
+        self.say_used(outer)?;
         self.say_title(outer, &look.title)?;
         self.say_hints(outer, &look)?;
         self.say_owner(outer, &look)?;
@@ -241,6 +242,17 @@ impl X11 {
         let protocols = [atoms.WM_DELETE_WINDOW];
         let (property, kind) = (atoms.WM_PROTOCOLS, AtomEnum::ATOM);
         connection.change_property32(replace, outer, property, kind, &protocols)?;
+        Ok(())
+    }
+
+    /// When the person used this qube last, by which a window manager tells whether a new window is
+    /// what the person waits for or would take the keyboard from another.
+    pub(super) fn say_used(&self, outer: Window) -> Done {
+        if let Some(used) = self.used {
+            let (name, kind) = (self.atoms._NET_WM_USER_TIME, AtomEnum::CARDINAL);
+            self.connection
+                .change_property32(PropMode::REPLACE, outer, name, kind, &[used])?;
+        }
         Ok(())
     }
 

@@ -44,6 +44,7 @@ x11rb::atom_manager! {
         _NET_WM_STATE_HIDDEN,
         _NET_WM_STATE_MAXIMIZED_HORZ,
         _NET_WM_STATE_MAXIMIZED_VERT,
+        _NET_WM_USER_TIME,
         _NET_WORKAREA,
         _QUBES_LABEL,
         _QUBES_LABEL_COLOR,
@@ -133,6 +134,8 @@ pub struct X11 {
     keys: BTreeMap<Window, Key>,
     cursors: BTreeMap<Option<u8>, xproto::Cursor>,
     cursor_font: xproto::Font,
+    /// When the person last typed or clicked in any of the windows.
+    used: Option<xproto::Timestamp>,
     /// Events that came together.
     events: VecDeque<Event>,
     log: Log,
@@ -203,6 +206,7 @@ impl X11 {
             keys: BTreeMap::new(),
             cursors: BTreeMap::new(),
             cursor_font,
+            used: None,
             events: VecDeque::new(),
             log,
             connection,

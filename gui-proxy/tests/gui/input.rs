@@ -205,6 +205,34 @@ fn the_pointer_is_told_from_the_contents_corner() {
 }
 
 #[test]
+fn a_new_window_says_when_the_person_last_used_its_qube() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_one, mut work) = session.qube("work", 0xcc00);
+    let (_two, mut vault) = session.qube("vault", 0xcc_0000);
+    let name = "_NET_WM_USER_TIME";
+    screen.point(900, 900);
+    work.window(1, (100, 100), size(300, 200), pattern);
+    work.sync();
+    let first = screen.must_have(1)[0];
+    assert_eq!(screen.number(first, name), None);
+    screen.point(110, 110);
+    screen.button(1, true);
+    screen.button(1, false);
+    let used = bulkhead_testing::wait_for("a time", || screen.number(first, name));
+    for (agent, expected) in [(&mut work, Some(used)), (&mut vault, None)] {
+        let before = screen.windows();
+        agent.window(2, (500, 500), size(30, 20), pattern);
+        agent.sync();
+        let new = bulkhead_testing::wait_for("a window", || {
+            let now = screen.windows();
+            now.into_iter().find(|window| !before.contains(window))
+        });
+        assert_eq!(screen.number(new, name), expected);
+    }
+}
+
+#[test]
 fn a_window_is_asked_to_close() {
     let session = Session::start();
     let screen = Screen::of(&session);
