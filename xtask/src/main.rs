@@ -49,7 +49,7 @@ Commands:
   check   everything that needs no run: format, lints, documentation, licences
   bench   what is to be fast or small, measured on what ships; prints the table of
           docs/performance.md
-            NAME ...        only these benchmarks: plan, qubes, call, filecopy, relay, policy
+            NAME ...        only these benchmarks: plan, qubes, call, filecopy, relay, gui, policy
             --json          the table and every figure as JSON
 ";
 

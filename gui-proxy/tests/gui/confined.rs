@@ -64,3 +64,23 @@ fn it_has_the_display_and_its_channel_and_nothing_else() {
         }
     }
 }
+
+#[test]
+fn it_sleeps_while_nothing_happens() {
+    let session = Session::start();
+    let (proxy, mut agent) = session.qube("work", 0xcc00);
+    agent.window(1, (100, 100), size(50, 50), pattern);
+    agent.sync();
+    let wakes = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", proxy.id()));
+        let status = status.expect("a process");
+        field(&status, "voluntary_ctxt_switches").to_owned()
+    };
+    // The display has a last word to what was drawn.
+    let pause = std::time::Duration::from_millis(300);
+    wait_for("rest", || {
+        let before = wakes();
+        std::thread::sleep(pause);
+        (wakes() == before).then_some(())
+    });
+}

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bulkhead_testing::wait_for;
@@ -21,25 +22,50 @@ pub(crate) struct Session {
     server: Child,
 }
 
+/// Displays of each process that runs tests. No number is used twice: a server that ends takes the
+/// socket of its number away, also that of one that has just begun.
+const DISPLAYS_EACH: u32 = 100;
+
+/// Starts a server; none where its number is taken.
+fn server(width: u32, height: u32) -> Option<(Child, String)> {
+    static LAST: AtomicU32 = AtomicU32::new(0);
+    // Up to what has a port of its own.
+    let first = 100 + std::process::id() % 590 * DISPLAYS_EACH;
+    let number = first + LAST.fetch_add(1, Ordering::Relaxed) % DISPLAYS_EACH;
+    let display = format!(":{number}");
+    let mut server = Command::new("Xvfb")
+        .args([&display, "-displayfd", "1", "-screen", "0"])
+        .arg(format!("{width}x{height}x24"))
+        .args(["-nolisten", "tcp", "-noreset"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("Xvfb; `cargo xtask setup` installs it");
+    let mut ready = String::new();
+    let out = server.stdout.take().expect("a pipe");
+    BufReader::new(out).read_line(&mut ready).expect("a line");
+    if ready.trim() == number.to_string() {
+        return Some((server, display));
+    }
+    let _ = server.wait();
+    None
+}
+
 impl Session {
     pub(crate) fn start() -> Self {
+        Self::start_with(1280, 1024)
+    }
+
+    /// One of this size.
+    pub(crate) fn start_with(width: u32, height: u32) -> Self {
         let folder = tempfile::Builder::new();
         let folder = { folder }.prefix("bhg").tempdir_in("/tmp");
-        let mut server = Command::new("Xvfb")
-            .args(["-displayfd", "1", "-screen", "0", "1280x1024x24"])
-            .args(["-nolisten", "tcp", "-noreset"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("Xvfb; `cargo xtask setup` installs it");
-        let mut number = String::new();
-        let out = server.stdout.take().expect("a pipe");
-        BufReader::new(out).read_line(&mut number).expect("a line");
-        assert!(!number.trim().is_empty(), "Xvfb ended");
+        let mut tries = (0..DISPLAYS_EACH).filter_map(|_| server(width, height));
+        let (server, display) = tries.next().expect("a display");
         Self {
             folder: folder.expect("a folder"),
-            display: format!(":{}", number.trim()),
+            display,
             server,
         }
     }

@@ -65,6 +65,12 @@ pub(super) const BENCHES: &[Bench] = &[
         what: "requests through one relay, without I/O",
     },
     Bench {
+        name: "gui",
+        package: "bulkhead-gui",
+        target: "gui",
+        what: "windows of a qube on a display",
+    },
+    Bench {
         name: "policy",
         package: "bulkhead-policy",
         target: "decide",
@@ -229,6 +235,34 @@ pub(super) const MARKS: &[Mark] = &[
         wanted: "none set",
         limits: &[],
         shown: "{calls_a_second}",
+    },
+    Mark {
+        bench: "gui",
+        what: "a change of 200x200 in 1920x1080 to the screen, p50",
+        wanted: "4 ms",
+        limits: &[AtMost("damage_p50", 4.0)],
+        shown: "{damage_p50}, p99 {damage_p99}",
+    },
+    Mark {
+        bench: "gui",
+        what: "1920x1080 all changing, 60 a second",
+        wanted: "one core, both ends",
+        limits: &[AtMost("animation_processor", 100.0)],
+        shown: "{pictures} at {animation_processor}, {animation_proxy} of it the proxy's",
+    },
+    Mark {
+        bench: "gui",
+        what: "wakes of a proxy in 3 s without anything to do",
+        wanted: "none",
+        limits: &[AtMost("idle_wakes", 0.0)],
+        shown: "{idle_wakes}",
+    },
+    Mark {
+        bench: "gui",
+        what: "proxy resident, without windows",
+        wanted: "12 MiB",
+        limits: &[AtMost("gui_resident", 12.0)],
+        shown: "{gui_resident}",
     },
     Mark {
         bench: "policy",
