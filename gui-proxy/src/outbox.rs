@@ -44,7 +44,8 @@ impl Outbox {
         &mut self.bytes
     }
 
-    /// Writes what the channel takes.
+    /// Writes what the channel takes. An agent that has gone takes all: what it said before is
+    /// still to be heard.
     pub(crate) fn write_to(&mut self, channel: &mut impl Channel) -> io::Result<()> {
         while let Some(rest) = self
             .bytes
@@ -54,6 +55,7 @@ impl Outbox {
             match channel.write(&[IoSlice::new(rest)]) {
                 Ok(n) => self.written += n,
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => *self = Self::default(),
                 Err(e) => return Err(e),
             }
         }
@@ -90,5 +92,8 @@ mod tests {
         assert!(!outbox.is_full());
         outbox.end().push(0);
         assert!(outbox.is_full());
+        drop(theirs);
+        outbox.write_to(&mut ours).expect("nobody");
+        assert!(outbox.is_empty());
     }
 }

@@ -290,6 +290,7 @@ impl<D: Display> Proxy<D> {
                 Denied::SelfPlaced(id) => {
                     format!("window {} covers too much to place itself", id.0)
                 }
+                Denied::TooLarge(id) => format!("window {} is too large beside others", id.0),
                 Denied::Docked(id) => format!("window {} is no tray icon: there is no tray", id.0),
             };
             self.log.of_agent(&text);
@@ -313,11 +314,8 @@ impl<D: Display> Proxy<D> {
         }
         self.paint()?;
         self.display.flush().map_err(ProxyError::Display)?;
-        match self.outbox.write_to(&mut self.channel) {
-            // What it said before it went is still to be heard.
-            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(ProxyError::Channel),
-        }
+        let written = self.outbox.write_to(&mut self.channel);
+        written.map_err(ProxyError::Channel)
     }
 
     fn paint(&mut self) -> Done<D> {

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use bulkhead_wire::gui::geometry::{Part, Place, Size};
+use bulkhead_wire::gui::geometry::{HEIGHT_MAX, Part, Place, Size, WIDTH_MAX};
 use bulkhead_wire::gui::text::Letters;
 use bulkhead_wire::gui::{
     AgentMessage, Crossing, Cursor, DaemonMessage, Dump, Flags, Hints, Input, Kind, WindowId,
@@ -29,6 +29,10 @@ use crate::keys::Keys;
 
 /// Windows that a qube may have: more than any person can use, and few enough to be looked through.
 pub const WINDOWS_MAX: usize = 500;
+
+/// Pixels of all windows of a qube that are shown: four as large as can be, or some forty of 4K. A
+/// display that composes windows has memory for each, which is everybody's.
+pub const SHOWN_PIXELS_MAX: u64 = 4 * WIDTH_MAX as u64 * HEIGHT_MAX as u64;
 
 /// What ends the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -69,6 +73,8 @@ pub enum Denied {
     SelfPlaced(WindowId),
     /// Icons of the tray are not shown.
     Docked(WindowId),
+    /// A window is not shown, or stays as large as it was: there are more pixels than may be.
+    TooLarge(WindowId),
 }
 
 #[derive(Debug)]
@@ -268,12 +274,27 @@ impl Windows {
         self.say(id, DaemonMessage::Destroy);
     }
 
+    /// Whether a window may be shown in this size beside all others.
+    fn has_room(&self, id: WindowId, size: Size) -> bool {
+        let pixels = |size: Size| u64::from(size.width()) * u64::from(size.height());
+        let others = self.shown.values().filter(|other| **other != id);
+        let others = others.filter_map(|other| self.windows.get(other));
+        let all: u64 = others.map(|other| pixels(other.size)).sum();
+        all + pixels(size) <= SHOWN_PIXELS_MAX
+    }
+
     fn map(&mut self, id: WindowId, owner: Option<WindowId>, override_redirect: bool) {
+        let size = self.windows.get(&id).map_or(Size::default(), |w| w.size);
+        let has_room = self.has_room(id, size);
         let owner = owner.filter(|owner| *owner != id && self.windows.contains_key(owner));
         let Some(window) = self.windows.get_mut(&id) else {
             return;
         };
         if window.shown.is_some() || window.docked {
+            return;
+        }
+        if !has_room {
+            self.denied.push(Denied::TooLarge(id));
             return;
         }
         window.owner = owner;
@@ -317,6 +338,7 @@ impl Windows {
     }
 
     fn configure(&mut self, id: WindowId, place: Place, size: Size) {
+        let has_room = self.has_room(id, size);
         let Some(window) = self.windows.get_mut(&id) else {
             return;
         };
@@ -332,6 +354,9 @@ impl Windows {
             if !same {
                 self.tell_place(id);
             }
+        } else if window.shown.is_some() && window.size != size && !has_room {
+            self.denied.push(Denied::TooLarge(id));
+            self.tell_place(id);
         } else if !same {
             (window.place, window.size) = (place, size);
             self.settle(id);

@@ -210,6 +210,39 @@ fn one_window_more_than_there_may_be_is_refused() {
 }
 
 #[test]
+fn one_pixel_more_than_may_be_shown_is_denied() {
+    let mut it = windows();
+    let (wide, high) = (WIDTH_MAX, HEIGHT_MAX);
+    for id in 1..=4 {
+        it.must(
+            id,
+            create(0, 0, wide, if id == 4 { high - 1 } else { high }, false),
+        );
+        it.must(id, map(None, false));
+    }
+    it.must(5, create(0, 0, wide, 1, false));
+    it.must(5, map(None, false));
+    assert_eq!(it.take_changes().len(), 5);
+    it.must(6, create(0, 0, 1, 1, false));
+    it.must(6, map(None, false));
+    assert_eq!(it.take_denied(), [Denied::TooLarge(WindowId(6))]);
+    assert_eq!(it.take_changes(), []);
+    // One that is shown stays as it is, and its agent is told.
+    it.must(5, configure(4, 38, wide, 1));
+    it.take_messages();
+    it.must(5, configure(4, 38, wide, 2));
+    assert_eq!(it.take_denied(), [Denied::TooLarge(WindowId(5))]);
+    assert_eq!(it.said(), [told(4, 38, wide, 1)]);
+    // Once there is room it is shown.
+    it.must(4, AgentMessage::Destroy);
+    it.must(6, map(None, false));
+    assert!(matches!(
+        it.take_changes()[..],
+        [Change::Hide(_), Change::Show(..)]
+    ));
+}
+
+#[test]
 fn a_window_gone_is_nobodys_owner() {
     let mut it = windows();
     it.must(1, create(100, 100, 50, 50, false));

@@ -400,47 +400,75 @@ fn a_clipboard_that_nobody_asked_for_is_dropped() {
     });
 }
 
+/// Has an agent say so much without reading that nothing more is taken; says how many pairs of
+/// messages, each with one answer, were written whole, and what is missing of the next.
+fn flood(agent: &mut Agent) -> (usize, Vec<u8>) {
+    let create = AgentMessage::Create {
+        place: Place::default(),
+        size: Size::default(),
+        override_redirect: false,
+    };
+    let mut pair = agent.bytes(1, &create);
+    pair.extend(agent.bytes(1, &AgentMessage::Destroy));
+    let many = pair.repeat(100);
+    // More answers than any queue of the kernel and ours hold.
+    let most = many.len() * 2000;
+    let (mut written, mut stuck) = (0, None);
+    while stuck.is_none_or(|since: Instant| since.elapsed() < Duration::from_millis(300)) {
+        let at = written % many.len();
+        match agent.channel.write(&[IoSlice::new(&many[at..])]) {
+            Ok(n) => (written, stuck) = (written + n, None),
+            Err(_) => {
+                stuck.get_or_insert_with(Instant::now);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        assert!(written < most, "it is read on");
+    }
+    let rest = written % pair.len();
+    (written / pair.len(), pair.split_off(rest))
+}
+
 #[test]
 fn an_agent_that_does_not_read_is_not_read_and_loses_nothing() {
     survives(|_, _, _, agent| {
-        // More answers than any queue of the kernel and ours hold.
-        const PAIRS: usize = 200_000;
-        let create = AgentMessage::Create {
-            place: Place::default(),
-            size: Size::default(),
-            override_redirect: false,
-        };
-        let mut pair = agent.bytes(1, &create);
-        pair.extend(agent.bytes(1, &AgentMessage::Destroy));
-        let many = pair.repeat(100);
-        let mut rest = many.len() * (PAIRS / 100);
-        let mut at = 0;
-        let mut stuck = None;
-        while rest > 0 && stuck.is_none_or(|since: Instant| since.elapsed().as_millis() < 300) {
-            match agent.channel.write(&[IoSlice::new(&many[at..])]) {
-                Ok(n) => {
-                    (at, rest, stuck) = ((at + n) % many.len(), rest - n, None);
-                }
-                Err(_) => {
-                    stuck.get_or_insert_with(Instant::now);
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-            }
-        }
-        assert!(rest > 0, "it was read to the end");
-        // Half of a pair may be left.
-        let written = many.len() * (PAIRS / 100) - rest;
-        let whole = written / pair.len();
-        for _ in 0..whole {
+        let (pairs, rest) = flood(agent);
+        for _ in 0..pairs {
             agent.until("an answer", |id, message| {
                 (id == 1 && *message == DaemonMessage::Destroy).then_some(())
             });
         }
-        let left = written % pair.len();
-        if left > 0 {
-            agent.raw(&pair[left..]).expect("a proxy");
-        }
+        agent.raw(&rest).expect("a proxy");
     });
+}
+
+#[test]
+fn an_agent_that_goes_without_reading_is_gone() {
+    let session = Session::start();
+    let (mut proxy, mut agent) = session.qube("evil", 0xcc_0000);
+    flood(&mut agent);
+    drop(agent);
+    proxy.ended();
+}
+
+#[test]
+fn an_agent_that_leaves_all_keys_unread_is_gone() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (mut proxy, mut agent) = session.qube("evil", 0xcc_0000);
+    agent.window(2, (100, 100), size(10, 10), pattern);
+    agent.sync();
+    screen.focus(screen.must_have(1)[0]);
+    bulkhead_testing::wait_for("the end", || {
+        for _ in 0..1000 {
+            screen.key_soon(38, true);
+            screen.key_soon(38, false);
+        }
+        screen.windows();
+        proxy.has_ended().then_some(())
+    });
+    let last = proxy.failed();
+    assert!(last.contains("left 1048576 bytes unread"), "{last}");
 }
 
 #[test]

@@ -170,6 +170,15 @@ impl Screen {
         self.fake(if down { PRESS } else { RELEASE }, code, 0, 0);
     }
 
+    /// The same without waiting until the display has seen it.
+    pub(crate) fn key_soon(&self, code: u8, down: bool) {
+        let kind = if down { PRESS } else { RELEASE };
+        let sent = self
+            .connection
+            .xtest_fake_input(kind, code, 0, self.root, 0, 0, 0);
+        sent.expect("XTEST").ignore_error();
+    }
+
     pub(crate) fn button(&self, button: u8, down: bool) {
         let kind = if down { BUTTON_PRESS } else { BUTTON_RELEASE };
         self.fake(kind, button, 0, 0);

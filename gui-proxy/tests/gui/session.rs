@@ -152,6 +152,10 @@ impl Proxy {
         })
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
     /// That it ended, and what it said last.
     #[track_caller]
     pub(crate) fn failed(&mut self) -> String {
