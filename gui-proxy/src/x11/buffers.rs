@@ -4,7 +4,7 @@
 use bulkhead_vchan::{SharedMemory, Sharer};
 use bulkhead_wire::gui::PIXEL_LEN;
 use bulkhead_wire::gui::geometry::{Part, WIDTH_MAX};
-use x11rb::connection::Connection;
+use x11rb::connection::{Connection, SequenceNumber};
 use x11rb::protocol::shm::{ConnectionExt as _, Seg};
 use x11rb::protocol::xproto::{Gcontext, ImageFormat, Window};
 use x11rb::rust_connection::RustConnection;
@@ -28,8 +28,8 @@ const _: () = assert!(WIDTH_MAX as usize * PIXEL_LEN <= BUFFER_LEN);
 struct Buffer {
     segment: Seg,
     memory: SharedMemory,
-    /// The request by which the server takes from it, by the lower half of its number.
-    taken: Option<u16>,
+    /// The request by which the server takes from it.
+    taken: Option<SequenceNumber>,
 }
 
 #[derive(Debug)]
@@ -64,9 +64,9 @@ impl Buffers {
     }
 
     /// The server refused a request; if it was to take from one, it will not.
-    pub(super) fn refused(&mut self, sequence: u16) {
+    pub(super) fn refused(&mut self, request: SequenceNumber) {
         let buffers = self.0.iter_mut();
-        for buffer in buffers.filter(|buffer| buffer.taken == Some(sequence)) {
+        for buffer in buffers.filter(|buffer| buffer.taken == Some(request)) {
             buffer.taken = None;
         }
     }
@@ -107,14 +107,9 @@ impl Buffers {
             buffer.segment,
             0,
         )?;
-        buffer.taken = Some(lower(sent.sequence_number()));
+        buffer.taken = Some(sent.sequence_number());
         Ok(rows)
     }
-}
-
-/// The part of a request's number that events have.
-pub(super) fn lower(sequence: u64) -> u16 {
-    u16::try_from(sequence & u64::from(u16::MAX)).unwrap_or_default()
 }
 
 fn short(length: u32) -> u16 {

@@ -2,6 +2,7 @@
 
 use bulkhead_wire::gui::geometry::{Part, Size};
 use bulkhead_wire::gui::{Flags, Input};
+use x11rb::connection::SequenceNumber;
 use x11rb::errors::ReplyError;
 use x11rb::protocol::Event as Heard;
 use x11rb::protocol::xproto::{
@@ -18,8 +19,8 @@ use crate::keys::Keys;
 const SENT: u8 = 0x80;
 
 impl X11 {
-    /// Takes what the server told.
-    pub(super) fn heard(&mut self, heard: Heard) -> Done {
+    /// Takes what the server told after it had got to a request of ours.
+    pub(super) fn heard(&mut self, heard: Heard, after: SequenceNumber) -> Done {
         match heard {
             Heard::KeyPress(event) => {
                 self.used(event.event, event.time)?;
@@ -42,7 +43,7 @@ impl X11 {
             Heard::LeaveNotify(event) => self.crossing(&event, false)?,
             Heard::FocusIn(event) => self.focus_in(&event)?,
             Heard::FocusOut(event) => self.focus_out(&event),
-            Heard::ConfigureNotify(event) => self.configured(&event)?,
+            Heard::ConfigureNotify(event) => self.configured(&event, after)?,
             Heard::ReparentNotify(event) => {
                 let key = self.keys.get(&event.window);
                 if let Some(framed) = key.and_then(|key| self.windows.get_mut(key))
@@ -71,7 +72,7 @@ impl X11 {
                 self.events.push_back(Event::Room);
             }
             Heard::Error(error) => {
-                self.buffers.refused(error.sequence);
+                self.buffers.refused(after);
                 let request = error.request_name.unwrap_or("a request");
                 let text = format!("the display refused {request}: {:?}", error.error_kind);
                 self.log.of_agent(&text);
@@ -167,7 +168,7 @@ impl X11 {
         }
     }
 
-    fn configured(&mut self, event: &ConfigureNotifyEvent) -> Done {
+    fn configured(&mut self, event: &ConfigureNotifyEvent, after: SequenceNumber) -> Done {
         if event.window == self.root {
             self.screen.width = event.width.into();
             self.screen.height = event.height.into();
@@ -179,8 +180,7 @@ impl X11 {
             return Ok(());
         };
         // It would undo what was asked for after it.
-        let is_late = event.sequence.wrapping_sub(framed.placed).cast_signed() < 0;
-        if is_late || framed.outer != event.window {
+        if after < framed.placed || framed.outer != event.window {
             return Ok(());
         }
         let (before, window, content) = (framed.look.size, framed.outer, framed.content);

@@ -10,7 +10,6 @@ use x11rb::protocol::xproto::{
 };
 use x11rb::wrapper::ConnectionExt as _;
 
-use super::buffers::lower;
 use super::{DEPTH, Done, Framed, X11, drawn};
 use crate::display::{Key, Look};
 use crate::frame::{BORDER, NAME_GAP, STRIP};
@@ -104,7 +103,7 @@ impl X11 {
             outer,
             content,
             parent: self.root,
-            placed: lower(mapped.sequence_number()),
+            placed: mapped.sequence_number(),
             look,
         };
         self.windows.insert(key, framed);
@@ -168,7 +167,7 @@ impl X11 {
                 .width(area.width)
                 .height(area.height);
             let placed = self.connection.configure_window(outer, &place)?;
-            let placed = lower(placed.sequence_number());
+            let placed = placed.sequence_number();
             if let Some(framed) = self.windows.get_mut(&key) {
                 framed.placed = placed;
             }

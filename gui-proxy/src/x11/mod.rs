@@ -9,7 +9,7 @@ use bulkhead_vchan::share::OutsideError;
 use bulkhead_wire::gui::geometry::{Part, Size};
 use bulkhead_wire::gui::{Cursor, Screen};
 use thiserror::Error;
-use x11rb::connection::{Connection, RequestConnection};
+use x11rb::connection::{Connection, RequestConnection, SequenceNumber};
 use x11rb::errors::{ConnectError, ConnectionError, ReplyError, ReplyOrIdError};
 use x11rb::protocol::shm;
 use x11rb::protocol::xproto::{
@@ -110,7 +110,7 @@ struct Framed {
     parent: Window,
     look: Box<crate::display::Look>,
     /// The request that last placed it. What is told from before it is not true any more.
-    placed: u16,
+    placed: SequenceNumber,
 }
 
 /// A connection to an X server.
@@ -358,8 +358,8 @@ impl Display for X11 {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            match self.connection.poll_for_event()? {
-                Some(event) => self.heard(event)?,
+            match self.connection.poll_for_event_with_sequence()? {
+                Some((event, after)) => self.heard(event, after)?,
                 None => return Ok(None),
             }
         }

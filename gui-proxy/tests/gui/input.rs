@@ -3,7 +3,7 @@
 use bulkhead_wire::gui::{DaemonMessage, Input, KEYMAP_LEN};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
-    ClientMessageEvent, ConnectionExt as _, EventMask, GrabMode, GrabStatus,
+    ClientMessageEvent, ConfigureWindowAux, ConnectionExt as _, EventMask, GrabMode, GrabStatus,
 };
 
 use crate::agent::{Agent, size};
@@ -230,6 +230,33 @@ fn a_new_window_says_when_the_person_last_used_its_qube() {
         });
         assert_eq!(screen.number(new, name), expected);
     }
+}
+
+#[test]
+fn a_window_is_followed_long_after_it_was_placed() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_proxy, mut agent) = session.qube("work", 0xcc00);
+    agent.window(1, (100, 100), size(300, 200), pattern);
+    let window = screen.must_have(1)[0];
+    agent.sync();
+    screen.focus(window);
+    // More requests than events have numbers for, half of which would be before the other half.
+    for _ in 0..40 {
+        for _ in 0..1000 {
+            screen.key_soon(A, true);
+            screen.key_soon(A, false);
+        }
+        agent.sync();
+    }
+    let by_person = ConfigureWindowAux::new().x(400).y(300);
+    let moved = screen.connection.configure_window(window, &by_person);
+    moved.expect("a window").check().expect("a window");
+    let x = agent.until("a place", |_, message| match message {
+        DaemonMessage::Configure { place, .. } => Some(place.x()),
+        _ => None,
+    });
+    assert_eq!(x, 404);
 }
 
 #[test]
