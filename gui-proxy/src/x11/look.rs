@@ -126,9 +126,12 @@ impl X11 {
         let (outer, content) = (framed.outer, framed.content);
         let had = (framed.look.place, framed.look.size);
         framed.look = look.clone();
-        if was.override_redirect != look.override_redirect {
+        let over_changed = was.override_redirect != look.override_redirect;
+        if over_changed {
+            // A window manager looks at it only when a window is mapped.
             let over = u32::from(look.override_redirect);
             let attributes = ChangeWindowAttributesAux::new().override_redirect(over);
+            self.connection.unmap_window(outer)?;
             self.connection
                 .change_window_attributes(outer, &attributes)?;
         }
@@ -171,6 +174,9 @@ impl X11 {
             if let Some(framed) = self.windows.get_mut(&key) {
                 framed.placed = placed;
             }
+        }
+        if over_changed {
+            self.connection.map_window(outer)?;
         }
         Ok(())
     }

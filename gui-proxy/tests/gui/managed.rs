@@ -240,3 +240,23 @@ fn menus_are_above_the_managers_frame_of_their_own_qube_and_no_other() {
         (order(below)? < order(menu)? && order(menu)? < order(above)?).then_some(())
     });
 }
+
+#[test]
+fn a_menu_that_grows_over_the_screen_is_a_window_like_others() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let _manager = Manager::start(&session, &screen);
+    let (proxy, mut agent) = with_window(&session);
+    let window = client(&screen, 0);
+    agent.create(2, (150, 120), size(200, 200), true);
+    agent.map(2, Some(1), true);
+    agent.sync();
+    let managed = || screen.numbers(screen.root, "_NET_CLIENT_LIST");
+    assert_eq!(managed(), [window]);
+    let place = Place::near(4, 18);
+    let size = size(1272, 1002);
+    agent.say(2, AgentMessage::Configure { place, size });
+    proxy.must_say("window 2 covers too much to place itself");
+    let other = client(&screen, 1);
+    assert_eq!(screen.number(other, "_QUBES_VMWINDOWID"), Some(2));
+}
