@@ -33,6 +33,17 @@ const DESKTOP: &[Package] = &[
     ("xvfb", "a display, for tests"),
 ];
 
+/// What the compositor in a qube is linked with, and applications that its tests show.
+const GUEST: &[Package] = &[
+    ("foot", "a Wayland terminal, for tests"),
+    ("libpixman-1-dev", "painting windows"),
+    ("libxkbcommon-dev", "keymaps"),
+    ("weston", "Wayland applications with menus, for tests"),
+    ("x11-apps", "X applications, for tests"),
+    ("xterm", "an X terminal, for tests"),
+    ("xwayland", "X applications in a qube"),
+];
+
 /// What the bindings to Xen's libraries are made with; the demo does without.
 const XEN: &[Package] = &[("libclang-dev", "reading Xen's headers")];
 
@@ -48,7 +59,7 @@ pub(crate) fn ensure() -> Result<()> {
 
 /// Installs and fetches whatever is missing for building and testing everything.
 pub(crate) fn ensure_all() -> Result<()> {
-    install(&[PACKAGES, DESKTOP, XEN].concat())?;
+    install(&[PACKAGES, DESKTOP, GUEST, XEN].concat())?;
     xen_headers()
 }
 

@@ -1,0 +1,325 @@
+//! What the person does, as the daemon tells it, to the application it is for.
+
+use bulkhead_wire::gui::{DaemonMessage, Input, KEYMAP_LEN, WindowId};
+use smithay::backend::input::{Axis, AxisSource, ButtonState, KeyState, Keycode};
+use smithay::desktop::WindowSurfaceType;
+use smithay::desktop::utils::under_from_surface_tree;
+use smithay::input::keyboard::{FilterResult, KeyboardTarget, ModifiersState};
+use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent};
+use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
+use smithay::utils::{Logical, Point, SERIAL_COUNTER};
+
+use super::Agent;
+use super::views::point;
+
+/// X's keys are numbered from 8 to 255.
+const KEYS: std::ops::RangeInclusive<u32> = 8..=255;
+
+/// Bits of X's modifiers.
+const SHIFT: u32 = 1;
+const LOCK: u32 = 1 << 1;
+const CONTROL: u32 = 1 << 2;
+const ALT: u32 = 1 << 3;
+const NUM_LOCK: u32 = 1 << 4;
+const SUPER: u32 = 1 << 6;
+const ALT_GR: u32 = 1 << 7;
+
+/// Linux's numbers of buttons.
+const BTN_LEFT: u32 = 0x110;
+const BTN_RIGHT: u32 = 0x111;
+const BTN_MIDDLE: u32 = 0x112;
+const BTN_SIDE: u32 = 0x113;
+
+/// The first of X's buttons that is behind those of the wheel.
+const SIDE: u32 = 8;
+
+/// Buttons behind the wheel that there are at most.
+const SIDE_MAX: u32 = 8;
+
+/// One step of a wheel, as Wayland has it: in 120ths, and in pixels.
+const STEP: (i32, f64) = (120, 15.0);
+
+/// What a button of X is to Linux.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Button {
+    Key(u32),
+    Wheel(Axis, i32),
+}
+
+fn button(number: u32) -> Option<Button> {
+    Some(match number {
+        1 => Button::Key(BTN_LEFT),
+        2 => Button::Key(BTN_MIDDLE),
+        3 => Button::Key(BTN_RIGHT),
+        4 => Button::Wheel(Axis::Vertical, -1),
+        5 => Button::Wheel(Axis::Vertical, 1),
+        6 => Button::Wheel(Axis::Horizontal, -1),
+        7 => Button::Wheel(Axis::Horizontal, 1),
+        _ => {
+            let side = number.checked_sub(SIDE).filter(|side| *side < SIDE_MAX)?;
+            Button::Key(BTN_SIDE + side)
+        }
+    })
+}
+
+/// What of X's modifiers our own are.
+fn mask(modifiers: ModifiersState) -> u32 {
+    let bit = |on: bool, bit| if on { bit } else { 0 };
+    bit(modifiers.shift, SHIFT)
+        | bit(modifiers.caps_lock, LOCK)
+        | bit(modifiers.ctrl, CONTROL)
+        | bit(modifiers.alt, ALT)
+        | bit(modifiers.num_lock, NUM_LOCK)
+        | bit(modifiers.logo, SUPER)
+        | bit(modifiers.iso_level3_shift, ALT_GR)
+}
+
+const MODIFIERS: u32 = SHIFT | LOCK | CONTROL | ALT | NUM_LOCK | SUPER | ALT_GR;
+
+fn modifiers(mask: u32) -> ModifiersState {
+    ModifiersState {
+        shift: mask & SHIFT != 0,
+        caps_lock: mask & LOCK != 0,
+        ctrl: mask & CONTROL != 0,
+        alt: mask & ALT != 0,
+        num_lock: mask & NUM_LOCK != 0,
+        logo: mask & SUPER != 0,
+        iso_level3_shift: mask & ALT_GR != 0,
+        ..ModifiersState::default()
+    }
+}
+
+impl Agent {
+    pub(super) fn input(&mut self, id: WindowId, message: &DaemonMessage) {
+        match message {
+            DaemonMessage::Key {
+                down,
+                input,
+                keycode,
+            } => self.key(*down, *input, *keycode),
+            DaemonMessage::Button {
+                down,
+                input,
+                button,
+            } => self.button(id, *down, *input, *button),
+            DaemonMessage::Motion { input, .. } => self.motion(id, *input),
+            DaemonMessage::Crossing(crossing) if crossing.here => self.motion(id, crossing.input),
+            DaemonMessage::Crossing(_) => self.leave(),
+            DaemonMessage::Focus { here, .. } => self.focus(id, *here),
+            DaemonMessage::Keymap(keys) => self.release_keys(keys),
+            _ => {}
+        }
+    }
+
+    fn key(&mut self, down: bool, input: Input, keycode: u32) {
+        if !KEYS.contains(&keycode) {
+            return;
+        }
+        let Some(keyboard) = self.seat.get_keyboard() else {
+            return;
+        };
+        self.hold_modifiers(input.state);
+        let code = Keycode::new(keycode);
+        let pressed = keyboard.pressed_keys().contains(&code);
+        if down && pressed {
+            // The daemon's display repeats it.
+            self.send_key(code, KeyState::Released);
+        }
+        if down || pressed {
+            let state = if down {
+                KeyState::Pressed
+            } else {
+                KeyState::Released
+            };
+            self.send_key(code, state);
+        }
+    }
+
+    fn send_key(&mut self, code: Keycode, state: KeyState) {
+        let (serial, time) = (SERIAL_COUNTER.next_serial(), self.now());
+        if let Some(keyboard) = self.seat.get_keyboard() {
+            let forward = |_: &mut Self, _: &_, _: smithay::input::keyboard::KeysymHandle<'_>| {
+                FilterResult::<()>::Forward
+            };
+            keyboard.input(self, code, state, serial, time, forward);
+        }
+    }
+
+    /// What was held or locked in another window is so in ours too.
+    fn hold_modifiers(&mut self, state: u32) {
+        let Some(keyboard) = self.seat.get_keyboard() else {
+            return;
+        };
+        let wanted = state & MODIFIERS;
+        if mask(keyboard.modifier_state()) & MODIFIERS != wanted {
+            keyboard.set_modifier_state(modifiers(wanted));
+            let (focus, state) = (keyboard.current_focus(), keyboard.modifier_state());
+            if let Some(focus) = focus {
+                let serial = SERIAL_COUNTER.next_serial();
+                let seat = self.seat.clone();
+                KeyboardTarget::modifiers(&focus, &seat, self, state, serial);
+            }
+        }
+    }
+
+    /// Keys that are not pressed any more were released where we did not hear it.
+    fn release_keys(&mut self, still: &[u8; KEYMAP_LEN]) {
+        let Some(keyboard) = self.seat.get_keyboard() else {
+            return;
+        };
+        for code in keyboard.pressed_keys() {
+            let raw = code.raw();
+            let byte = still.get(raw as usize / 8).copied().unwrap_or_default();
+            if byte & (1 << (raw % 8)) == 0 {
+                self.send_key(code, KeyState::Released);
+            }
+        }
+    }
+
+    /// The daemon is gone, and with it whoever held a key or pointed somewhere.
+    pub(super) fn release_input(&mut self) {
+        self.release_keys(&[0; KEYMAP_LEN]);
+        if let Some(focused) = self.focused {
+            self.focus(focused, false);
+        }
+        for button in std::mem::take(&mut self.buttons) {
+            self.send_button(button, ButtonState::Released);
+        }
+        self.leave();
+    }
+
+    fn motion(&mut self, id: WindowId, input: Input) {
+        let Some(pointer) = self.seat.get_pointer() else {
+            return;
+        };
+        let Some((under, location)) = self.under(id, input) else {
+            return;
+        };
+        let event = MotionEvent {
+            location,
+            serial: SERIAL_COUNTER.next_serial(),
+            time: self.now(),
+        };
+        pointer.motion(self, under, &event);
+        pointer.frame(self);
+        self.pointed = Some(id);
+    }
+
+    fn leave(&mut self) {
+        let Some(pointer) = self.seat.get_pointer() else {
+            return;
+        };
+        let event = MotionEvent {
+            location: pointer.current_location(),
+            serial: SERIAL_COUNTER.next_serial(),
+            time: self.now(),
+        };
+        pointer.motion(self, None, &event);
+        pointer.frame(self);
+        self.pointed = None;
+    }
+
+    /// The surface at a point of a window with its own place, and the point; both on the screen.
+    #[expect(clippy::type_complexity, reason = "as `smithay` wants it")]
+    fn under(
+        &self,
+        id: WindowId,
+        input: Input,
+    ) -> Option<(
+        Option<(WlSurface, Point<f64, Logical>)>,
+        Point<f64, Logical>,
+    )> {
+        let (view, look) = (self.views.get(&id)?, self.windows.look(id)?);
+        let window = point(look.place);
+        let location = window + Point::from((input.x, input.y));
+        let origin = window - view.picture().loc;
+        let under = under_from_surface_tree(
+            &view.surface,
+            location.to_f64(),
+            origin,
+            WindowSurfaceType::ALL,
+        );
+        let under = under.map(|(surface, at)| (surface, at.to_f64()));
+        Some((under, location.to_f64()))
+    }
+
+    fn button(&mut self, id: WindowId, down: bool, input: Input, number: u32) {
+        self.motion(id, input);
+        self.hold_modifiers(input.state);
+        match button(number) {
+            Some(Button::Key(key)) => {
+                if down {
+                    self.pressed_in(id);
+                }
+                let state = if down {
+                    ButtonState::Pressed
+                } else {
+                    ButtonState::Released
+                };
+                self.send_button(key, state);
+            }
+            Some(Button::Wheel(axis, steps)) if down => self.scroll(axis, steps),
+            Some(Button::Wheel(..)) | None => {}
+        }
+    }
+
+    fn send_button(&mut self, button: u32, state: ButtonState) {
+        match state {
+            ButtonState::Pressed => self.buttons.insert(button),
+            ButtonState::Released => self.buttons.remove(&button),
+        };
+        let Some(pointer) = self.seat.get_pointer() else {
+            return;
+        };
+        let event = ButtonEvent {
+            serial: SERIAL_COUNTER.next_serial(),
+            time: self.now(),
+            button,
+            state,
+        };
+        pointer.button(self, &event);
+        pointer.frame(self);
+    }
+
+    fn scroll(&mut self, axis: Axis, steps: i32) {
+        let Some(pointer) = self.seat.get_pointer() else {
+            return;
+        };
+        let (units, pixels) = STEP;
+        let frame = AxisFrame::new(self.now())
+            .source(AxisSource::Wheel)
+            .value(axis, pixels * f64::from(steps))
+            .v120(axis, units * steps);
+        pointer.axis(self, frame);
+        pointer.frame(self);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buttons_of_x_are_keys_and_steps_of_the_wheel() {
+        let all: Vec<_> = (0..=17).map(button).collect();
+        assert_eq!(all.first(), Some(&None));
+        assert_eq!(
+            all.get(1..4),
+            Some(&[0x110, 0x112, 0x111].map(|key| Some(Button::Key(key)))[..])
+        );
+        assert_eq!(button(5), Some(Button::Wheel(Axis::Vertical, 1)));
+        assert_eq!(button(6), Some(Button::Wheel(Axis::Horizontal, -1)));
+        assert_eq!(button(8), Some(Button::Key(0x113)));
+        assert_eq!(button(SIDE + SIDE_MAX - 1), Some(Button::Key(0x11a)));
+        assert_eq!(button(SIDE + SIDE_MAX), None);
+        assert_eq!(button(u32::MAX), None);
+    }
+
+    #[test]
+    fn modifiers_of_x_are_ours() {
+        for bit in (0..8).map(|bit| 1 << bit) {
+            assert_eq!(mask(modifiers(bit)), bit & MODIFIERS);
+        }
+        assert_eq!(mask(modifiers(MODIFIERS)), MODIFIERS);
+    }
+}

@@ -1,0 +1,380 @@
+//! Applications of X, by an Xwayland that has no root window of its own to show.
+
+use std::fs::Permissions;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use bulkhead_wire::gui::geometry::{Place, Size};
+use bulkhead_wire::gui::{Flags, Hints, WindowId};
+use smithay::reexports::wayland_server::Resource;
+use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
+use smithay::reexports::x11rb::properties::{WmSizeHints, WmSizeHintsSpecification};
+use smithay::utils::{IsAlive, Logical, Rectangle};
+use smithay::wayland::selection::SelectionTarget;
+use smithay::wayland::xwayland_shell::{XWaylandShellHandler, XWaylandShellState};
+use smithay::xwayland::xwm::{Reorder, ResizeEdge, WmWindowProperty, XwmId};
+use smithay::xwayland::{
+    X11Surface, X11Wm, XWayland, XWaylandClientData, XWaylandEvent, XwmHandler,
+};
+
+use super::views::{Role, has_buffer, window_size};
+use super::{Agent, AgentError};
+
+/// An Xwayland that ends sooner than this is not started again.
+const LIFE_MIN: Duration = Duration::from_secs(10);
+
+/// Where sockets of X servers are. Systems make it when they start; not every container has one.
+const SOCKETS: &str = "/tmp/.X11-unix";
+
+/// Everybody may put a socket there, and take away none but their own.
+const SOCKETS_MODE: u32 = 0o1777;
+
+fn make_socket_folder() -> std::io::Result<()> {
+    match std::fs::create_dir(SOCKETS) {
+        // Without what the mask took away.
+        Ok(()) => std::fs::set_permissions(SOCKETS, Permissions::from_mode(SOCKETS_MODE)),
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// The X server, and its windows that are mapped.
+#[derive(Debug, Default)]
+pub(super) struct XServer {
+    wm: Option<X11Wm>,
+    started: Option<Instant>,
+    windows: Vec<X11Surface>,
+    /// Surfaces with something to show of which we do not know yet whose they are.
+    strays: Vec<WlSurface>,
+}
+
+impl XServer {
+    pub(super) fn wm(&mut self) -> Option<&mut X11Wm> {
+        self.wm.as_mut()
+    }
+}
+
+pub(super) fn is_x_surface(surface: &WlSurface) -> bool {
+    let client = surface.client();
+    client.is_some_and(|client| client.get_data::<XWaylandClientData>().is_some())
+}
+
+impl Agent {
+    /// Starts Xwayland; `ready` is told of its display when it serves, or of none when it does not.
+    pub(super) fn start_x(
+        &mut self,
+        ready: impl FnOnce(Option<u32>) + 'static,
+    ) -> Result<(), AgentError> {
+        self.x.started = Some(Instant::now());
+        if let Err(error) = make_socket_folder() {
+            tracing::warn!("`{SOCKETS}` cannot be made: {error}");
+        }
+        let environment = [] as [(&str, &str); 0];
+        let (log, errors) = (Stdio::null(), Stdio::null());
+        let spawned = XWayland::spawn(&self.display, None, environment, false, log, errors, |_| ());
+        let (server, client) = match spawned {
+            Ok(spawned) => spawned,
+            Err(error) => {
+                tracing::error!("Xwayland cannot be started: {error}");
+                ready(None);
+                return Ok(());
+            }
+        };
+        let mut ready = Some(ready);
+        let inserted = self.events.insert_source(server, move |event, (), agent| {
+            let display = match event {
+                XWaylandEvent::Ready {
+                    x11_socket,
+                    display_number,
+                } => match X11Wm::start_wm(agent.events.clone(), x11_socket, client.clone()) {
+                    Ok(wm) => {
+                        tracing::info!("X applications are served at :{display_number}");
+                        agent.x.wm = Some(wm);
+                        Some(display_number)
+                    }
+                    Err(error) => {
+                        tracing::error!("Xwayland cannot be managed: {error}");
+                        None
+                    }
+                },
+                XWaylandEvent::Error => {
+                    tracing::error!("Xwayland ended before it served");
+                    None
+                }
+            };
+            if let Some(ready) = ready.take() {
+                ready(display);
+            }
+        });
+        inserted.map(|_| ()).map_err(|e| AgentError::Loop(e.error))
+    }
+
+    /// The mapped window that a surface of Xwayland's belongs to.
+    #[expect(deprecated, reason = "the Xwayland of Debian 12 has no other way")]
+    fn x_window_of(&self, surface: &WlSurface) -> Option<X11Surface> {
+        let number = Some(surface.id().protocol_id());
+        let mut windows = self.x.windows.iter().rev();
+        let found = windows.find(|window| match window.wl_surface() {
+            Some(known) => known == *surface,
+            None => window.wl_surface_id() == number,
+        });
+        found.cloned()
+    }
+
+    pub(super) fn x_committed(&mut self, surface: &WlSurface) {
+        if let Some(id) = self.window_of(surface)
+            && let Some(role) = self.views.get(&id).map(|view| view.role.clone())
+        {
+            self.committed(surface, role);
+        } else if let Some(window) = self.x_window_of(surface) {
+            self.committed(surface, Role::X11(window));
+        } else if has_buffer(surface) && !self.x.strays.contains(surface) {
+            self.x.strays.push(surface.clone());
+        }
+    }
+
+    /// Shows what was committed before X told whose it is.
+    pub(super) fn adopt_strays(&mut self) {
+        for surface in std::mem::take(&mut self.x.strays) {
+            if surface.alive() && has_buffer(&surface) {
+                self.x_committed(&surface);
+            }
+        }
+    }
+
+    fn x_view(&self, window: &X11Surface) -> Option<WindowId> {
+        self.x_view_by_number(window.window_id())
+    }
+
+    pub(super) fn x_view_by_number(&self, number: u32) -> Option<WindowId> {
+        let mut views = self.views.iter();
+        let found = views.find(
+            |(_, view)| matches!(&view.role, Role::X11(other) if other.window_id() == number),
+        );
+        found.map(|(id, _)| *id)
+    }
+
+    fn x_mapped(&mut self, window: X11Surface) {
+        self.x.windows.retain(|other| *other != window);
+        self.x.windows.push(window);
+    }
+
+    fn x_unmapped(&mut self, window: &X11Surface) {
+        self.x.windows.retain(|other| other != window);
+        if let Some(id) = self.x_view(window) {
+            self.hide(id);
+        }
+    }
+
+    fn want_x_flag(&mut self, window: &X11Surface, change: impl FnOnce(&mut Flags)) {
+        if let Some(id) = self.x_view(window)
+            && let Some(look) = self.windows.look(id)
+        {
+            let mut flags = look.flags;
+            change(&mut flags);
+            self.windows.want_flags(id, flags);
+        }
+    }
+
+    /// Gives a window of X the place and size that the daemon wants.
+    pub(super) fn reshape_x(window: &X11Surface, place: Place, size: Size) {
+        let to = rectangle(place, size);
+        if window.is_override_redirect() || window.geometry() == to {
+            // Nobody but the application moves such a window.
+            return;
+        }
+        if let Err(error) = window.configure(to) {
+            tracing::warn!("a window of X cannot be moved: {error}");
+        }
+    }
+}
+
+fn rectangle(place: Place, size: Size) -> Rectangle<i32, Logical> {
+    let (width, height) = (size.width().cast_signed(), size.height().cast_signed());
+    Rectangle::new((place.x(), place.y()).into(), (width, height).into())
+}
+
+pub(super) fn place_of(geometry: Rectangle<i32, Logical>) -> Place {
+    Place::near(geometry.loc.x, geometry.loc.y)
+}
+
+/// A pair of numbers, if both can be sizes.
+fn pair((width, height): (i32, i32)) -> Option<Size> {
+    Size::new(u32::try_from(width).ok()?, u32::try_from(height).ok()?)
+}
+
+pub(super) fn hints_of(window: &X11Surface) -> Hints {
+    window.size_hints().map_or_else(Hints::default, hints)
+}
+
+fn hints(said: WmSizeHints) -> Hints {
+    let placed = said.position.map(|(by, ..)| by);
+    Hints {
+        person_placed: matches!(placed, Some(WmSizeHintsSpecification::UserSpecified)),
+        program_placed: matches!(placed, Some(WmSizeHintsSpecification::ProgramSpecified)),
+        min: said.min_size.and_then(pair),
+        max: said.max_size.and_then(pair).filter(|size| !size.is_empty()),
+        increment: said.size_increment.and_then(pair),
+        base: said.base_size.and_then(pair),
+    }
+}
+
+pub(super) fn flags_of(window: &X11Surface) -> Flags {
+    Flags {
+        fullscreen: window.is_fullscreen(),
+        attention: window.hints().is_some_and(|hints| hints.urgent),
+        minimised: window.is_minimized(),
+    }
+}
+
+impl XwmHandler for Agent {
+    fn xwm_state(&mut self, _xwm: XwmId) -> &mut X11Wm {
+        let wm = self.x.wm.as_mut();
+        wm.expect("only the manager of the windows of X calls its handlers")
+    }
+
+    fn new_window(&mut self, _xwm: XwmId, _window: X11Surface) {}
+
+    fn new_override_redirect_window(&mut self, _xwm: XwmId, _window: X11Surface) {}
+
+    fn map_window_request(&mut self, _xwm: XwmId, window: X11Surface) {
+        let mapped = window.set_mapped(true).map_err(|e| e.to_string());
+        let told = mapped.and_then(|()| window.configure(None).map_err(|e| e.to_string()));
+        match told {
+            Ok(()) => self.x_mapped(window),
+            Err(error) => tracing::warn!("a window of X cannot be mapped: {error}"),
+        }
+    }
+
+    fn mapped_override_redirect_window(&mut self, _xwm: XwmId, window: X11Surface) {
+        self.x_mapped(window);
+    }
+
+    fn unmapped_window(&mut self, _xwm: XwmId, window: X11Surface) {
+        self.x_unmapped(&window);
+        if !window.is_override_redirect()
+            && let Err(error) = window.set_mapped(false)
+        {
+            tracing::warn!("a window of X cannot be unmapped: {error}");
+        }
+    }
+
+    fn destroyed_window(&mut self, _xwm: XwmId, window: X11Surface) {
+        self.x_unmapped(&window);
+    }
+
+    /// Granted: what the daemon thinks of it, it says.
+    fn configure_request(
+        &mut self,
+        _xwm: XwmId,
+        window: X11Surface,
+        x: Option<i32>,
+        y: Option<i32>,
+        w: Option<u32>,
+        h: Option<u32>,
+        _reorder: Option<Reorder>,
+    ) {
+        let mut geometry = window.geometry();
+        geometry.loc.x = x.unwrap_or(geometry.loc.x);
+        geometry.loc.y = y.unwrap_or(geometry.loc.y);
+        let length =
+            |asked: Option<u32>, is| asked.map_or(is, |asked| i32::try_from(asked).unwrap_or(is));
+        geometry.size.w = length(w, geometry.size.w);
+        geometry.size.h = length(h, geometry.size.h);
+        if let Err(error) = window.configure(geometry) {
+            tracing::warn!("a window of X cannot be moved: {error}");
+        }
+    }
+
+    fn configure_notify(
+        &mut self,
+        _xwm: XwmId,
+        window: X11Surface,
+        geometry: Rectangle<i32, Logical>,
+        _above: Option<u32>,
+    ) {
+        if let Some(id) = self.x_view(&window) {
+            let (place, size) = (place_of(geometry), window_size(geometry));
+            self.windows.set_geometry(id, place, size);
+        }
+    }
+
+    fn property_notify(&mut self, _xwm: XwmId, window: X11Surface, property: WmWindowProperty) {
+        let Some(id) = self.x_view(&window) else {
+            return;
+        };
+        match property {
+            WmWindowProperty::Title => self.windows.set_title(id, &window.title()),
+            WmWindowProperty::Class => {
+                self.windows
+                    .set_class(id, &window.class(), &window.instance());
+            }
+            WmWindowProperty::NormalHints => self.windows.set_hints(id, hints_of(&window)),
+            WmWindowProperty::Hints => {
+                let attention = window.hints().is_some_and(|hints| hints.urgent);
+                self.want_x_flag(&window, |flags| flags.attention = attention);
+            }
+            _ => {}
+        }
+    }
+
+    fn fullscreen_request(&mut self, _xwm: XwmId, window: X11Surface) {
+        self.want_x_flag(&window, |flags| flags.fullscreen = true);
+    }
+
+    fn unfullscreen_request(&mut self, _xwm: XwmId, window: X11Surface) {
+        self.want_x_flag(&window, |flags| flags.fullscreen = false);
+    }
+
+    fn minimize_request(&mut self, _xwm: XwmId, window: X11Surface) {
+        self.want_x_flag(&window, |flags| flags.minimised = true);
+    }
+
+    // Only the person moves windows, in the daemon's frame.
+    fn resize_request(&mut self, _: XwmId, _: X11Surface, _button: u32, _edge: ResizeEdge) {}
+
+    fn move_request(&mut self, _: XwmId, _: X11Surface, _button: u32) {}
+
+    fn allow_selection_access(&mut self, _xwm: XwmId, _selection: SelectionTarget) -> bool {
+        self.x_has_focus()
+    }
+
+    fn send_selection(
+        &mut self,
+        _xwm: XwmId,
+        selection: SelectionTarget,
+        kind: String,
+        to: OwnedFd,
+    ) {
+        self.give_to_x(selection, kind, to);
+    }
+
+    fn new_selection(&mut self, _xwm: XwmId, selection: SelectionTarget, kinds: Vec<String>) {
+        self.x_selected(selection, Some(kinds));
+    }
+
+    fn cleared_selection(&mut self, _xwm: XwmId, selection: SelectionTarget) {
+        self.x_selected(selection, None);
+    }
+
+    fn disconnected(&mut self, _xwm: XwmId) {
+        tracing::error!("Xwayland ended");
+        let lived = self.x.started.map(|started| started.elapsed());
+        self.x = XServer::default();
+        if lived > Some(LIFE_MIN)
+            && let Err(error) = self.start_x(|_| ())
+        {
+            tracing::error!("Xwayland cannot be started: {error}");
+        }
+    }
+}
+
+impl XWaylandShellHandler for Agent {
+    fn xwayland_shell_state(&mut self) -> &mut XWaylandShellState {
+        &mut self.globals.xwayland_shell
+    }
+}
+
+smithay::delegate_xwayland_shell!(Agent);

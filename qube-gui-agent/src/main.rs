@@ -1,0 +1,103 @@
+//! `qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] [-- COMMAND [ARGUMENT...]]`: shows the
+//! windows of a qube's applications in another domain.
+//!
+//! It serves Wayland at `$XDG_RUNTIME_DIR/NAME`, X by an Xwayland that it starts, and is the agent
+//! of the GUI protocol for the daemon in `DOMAIN`. `COMMAND` is started when applications can be.
+
+#![forbid(unsafe_code)]
+
+mod compositor;
+mod link;
+mod model;
+mod options;
+
+use std::io::IsTerminal;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode};
+
+use bulkhead_wire::causes::chain;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use tracing_subscriber::EnvFilter;
+
+use compositor::Setup;
+use options::Options;
+
+const NAME: &str = "qube-gui-agent";
+
+/// What is logged where `RUST_LOG` does not say.
+const LOG_FILTER: &str = "warn,qube_gui_agent=info";
+
+fn main() -> ExitCode {
+    let arguments = std::env::args_os().skip(1);
+    let options = match Options::parse(arguments) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{NAME}: {}\n{}", chain(&error), options::USAGE);
+            return ExitCode::from(2);
+        }
+    };
+    log();
+    match run(options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("{NAME}: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_env_filter(filter)
+        .init();
+}
+
+fn run(options: Options) -> Result<(), String> {
+    let stop = stop_signals().map_err(|e| format!("signals cannot be heard: {e}"))?;
+    let setup = Setup {
+        socket: options.socket.clone(),
+        daemon: options.daemon,
+        x: options.x,
+    };
+    let ready = move |display| start(&options, display);
+    compositor::run(&setup, stop, ready).map_err(|e| chain(&e))
+}
+
+/// Can be read when one has come that asks to stop.
+fn stop_signals() -> std::io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::low_level::pipe::register(signal, theirs.try_clone()?)?;
+    }
+    Ok(ours)
+}
+
+/// Starts the command that is to run beside us; how it ends is only told.
+fn start(options: &Options, display: Option<u32>) {
+    let Some((program, arguments)) = options.command.split_first() else {
+        return;
+    };
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("WAYLAND_DISPLAY", &options.socket)
+        .env_remove("DISPLAY");
+    if let Some(number) = display {
+        command.env("DISPLAY", format!(":{number}"));
+    }
+    let shown = program.display().to_string();
+    match command.spawn() {
+        Ok(mut child) => {
+            // Somebody has to take note of its end.
+            std::thread::spawn(move || match child.wait() {
+                Ok(status) if status.success() => {}
+                Ok(status) => tracing::warn!("`{shown}` ended: {status}"),
+                Err(error) => tracing::warn!("`{shown}` was lost: {error}"),
+            });
+        }
+        Err(error) => tracing::error!("`{shown}` cannot be started: {error}"),
+    }
+}

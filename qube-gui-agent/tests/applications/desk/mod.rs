@@ -1,0 +1,161 @@
+//! An agent, applications that show windows by it, and a daemon that does what the test says.
+
+pub(crate) mod daemon;
+pub(crate) mod keys;
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use bulkhead_vchan::DomId;
+use tempfile::TempDir;
+
+pub(crate) use bulkhead_testing::wait_for;
+pub(crate) use daemon::Daemon;
+
+/// The qube's own domain.
+pub(crate) const QUBE: u32 = 42;
+
+/// One qube's part of a desk: an agent in a folder of its own, and its applications.
+pub(crate) struct Desk {
+    folder: TempDir,
+    /// The agent, and then applications.
+    running: Vec<Child>,
+    /// Where X is served.
+    display: Option<String>,
+}
+
+impl Desk {
+    /// Starts an agent for Wayland.
+    #[track_caller]
+    pub(crate) fn new() -> Self {
+        Self::with(&["--no-x"])
+    }
+
+    /// Starts an agent for Wayland and X.
+    #[track_caller]
+    pub(crate) fn with_x() -> Self {
+        let mut desk = Self::with(&["--", "sh", "-c", "echo $DISPLAY > told; mv told display"]);
+        let told = desk.path("display");
+        let display = wait_for("Xwayland", || std::fs::read_to_string(&told).ok());
+        assert!(!display.trim().is_empty(), "no X:\n{}", desk.agent_log());
+        desk.display = Some(display.trim().into());
+        desk
+    }
+
+    /// Starts an agent with these arguments.
+    #[track_caller]
+    fn with(arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["run", "vchan"] {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        let mut desk = Self {
+            folder,
+            running: Vec::new(),
+            display: None,
+        };
+        let mut agent = desk.command(env!("CARGO_BIN_EXE_qube-gui-agent"));
+        agent
+            .args(arguments)
+            .env("VCHAN_SOCKET_DIR", desk.path("vchan"))
+            .env("VCHAN_DOMAIN", QUBE.to_string());
+        desk.run("agent", agent);
+        let socket = desk.path("run/wayland-0");
+        wait_for("the agent's socket", || socket.exists().then_some(()));
+        desk
+    }
+
+    /// A file of the desk.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What the agent has logged.
+    pub(crate) fn agent_log(&self) -> String {
+        std::fs::read_to_string(self.path("agent.log")).unwrap_or_default()
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let variables = [
+            "DISPLAY",
+            "WAYLAND_DISPLAY",
+            "WAYLAND_SOCKET",
+            "XAUTHORITY",
+            "LANG",
+        ];
+        for name in variables {
+            command.env_remove(name);
+        }
+        command
+            .env("HOME", self.folder.path())
+            .env("XDG_RUNTIME_DIR", self.path("run"))
+            .env("LC_ALL", "C.UTF-8")
+            .env("SHELL", "/bin/sh")
+            .current_dir(self.folder.path());
+        command
+    }
+
+    fn run(&mut self, name: &str, mut command: Command) {
+        let log = File::create(self.path(&format!("{name}.log"))).unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{name} (see `cargo xtask setup`): {e}"));
+        self.running.push(child);
+    }
+
+    /// Starts an application.
+    #[track_caller]
+    pub(crate) fn start(&mut self, words: &[&str]) {
+        let mut command = self.command(words[0]);
+        command
+            .args(&words[1..])
+            .env("WAYLAND_DISPLAY", "wayland-0");
+        if let Some(display) = &self.display {
+            command.env("DISPLAY", display);
+        }
+        self.run(words[0], command);
+    }
+
+    /// Whether the application that was started last has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let last = self.running.last_mut().unwrap();
+        last.try_wait().unwrap().is_some()
+    }
+
+    /// A daemon that has come to the agent.
+    #[track_caller]
+    pub(crate) fn daemon(&self) -> Daemon {
+        Daemon::connect(&self.path("vchan"), DomId::new(QUBE).unwrap())
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for entry in std::fs::read_dir(self.folder.path()).unwrap() {
+                let path = entry.unwrap().path();
+                if path.extension().is_some_and(|end| end == "log") {
+                    let text = std::fs::read_to_string(&path).unwrap_or_default();
+                    eprintln!("{}:\n{text}", path.display());
+                }
+            }
+        }
+        for child in self.running.iter_mut().rev() {
+            // It may have ended by itself. The agent takes away the lock of its X display.
+            if let Ok(None) = child.try_wait()
+                && let Ok(pid) = i32::try_from(child.id())
+                && let Some(pid) = rustix::process::Pid::from_raw(pid)
+            {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+        }
+        for mut child in self.running.drain(..) {
+            let _ = child.wait();
+        }
+    }
+}

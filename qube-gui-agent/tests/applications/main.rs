@@ -1,0 +1,14 @@
+//! Applications in a qube, as a daemon sees them.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what a fixture cannot do ends the test that uses it"
+)]
+
+mod desk;
+mod reconnect;
+mod selection;
+mod wayland;
+mod x11;
