@@ -52,6 +52,8 @@ struct Connected {
     end: AgentEnd,
     /// What the channel had no room for yet.
     output: Vec<u8>,
+    /// Why it cannot go on.
+    failed: Option<LinkError>,
 }
 
 #[derive(Debug)]
@@ -128,36 +130,14 @@ impl Link {
         matches!(&self.state, State::Connected(connected) if connected.output.len() > BACKLOG_MAX)
     }
 
-    /// Puts messages behind those that wait; [`Self::go_on`] sends them.
-    ///
-    /// # Errors
-    /// [`LinkError::Share`], for a picture that this daemon cannot be given.
-    pub(crate) fn send(
-        &mut self,
-        said: &[(WindowId, Said<SharedMemory>)],
-    ) -> Result<(), LinkError> {
-        let State::Connected(connected) = &mut self.state else {
-            return Ok(());
-        };
-        let Connected {
-            channel,
-            end,
-            output,
-        } = &mut **connected;
-        for (window, said) in said {
-            match said {
-                Said::Message(message) => {
-                    end.send(*window, message, output);
-                }
-                Said::Dump(size, memory) => {
-                    let offered = channel.offer(memory, output.len());
-                    let pages = offered.map_err(LinkError::Share)?;
-                    let dump = Dump { size: *size, pages };
-                    end.send(*window, &AgentMessage::Dump(dump), output);
-                }
-            }
+    /// Puts messages behind those that wait; [`Self::go_on`] sends them. A picture that the daemon
+    /// cannot be given ends the connection: it would go on with the one before.
+    pub(crate) fn send(&mut self, said: &[(WindowId, Said<SharedMemory>)]) {
+        if let State::Connected(connected) = &mut self.state {
+            let mut rest = said.iter();
+            let sent = rest.try_for_each(|(window, said)| connected.send(*window, said));
+            connected.failed = connected.failed.take().or(sent.err());
         }
-        Ok(())
     }
 
     /// Goes on with whatever can go on, after the poll has told of something or the patience is
@@ -171,10 +151,13 @@ impl Link {
             self.accept();
         }
         if let State::Connected(connected) = &mut self.state {
-            let left = connected.hear(&mut events).and_then(|open| {
-                connected.flush()?;
-                Ok(open)
-            });
+            let left = match connected.failed.take() {
+                Some(error) => Err(error),
+                None => connected.hear(&mut events).and_then(|open| {
+                    connected.flush()?;
+                    Ok(open)
+                }),
+            };
             match left {
                 Ok(true) => return Ok(events),
                 Ok(false) => events.push(LinkEvent::Left(None)),
@@ -199,6 +182,7 @@ impl Link {
                     channel,
                     end,
                     output,
+                    failed: None,
                 }))
             }
             Err((listener, error)) => {
@@ -212,6 +196,21 @@ impl Link {
 }
 
 impl Connected {
+    fn send(&mut self, window: WindowId, said: &Said<SharedMemory>) -> Result<(), LinkError> {
+        let dump;
+        let message = match said {
+            Said::Message(message) => message,
+            Said::Dump(size, memory) => {
+                let offered = self.channel.offer(memory, self.output.len());
+                let pages = offered.map_err(LinkError::Share)?;
+                dump = AgentMessage::Dump(Dump { size: *size, pages });
+                &dump
+            }
+        };
+        self.end.send(window, message, &mut self.output);
+        Ok(())
+    }
+
     /// False when the daemon has left.
     fn hear(&mut self, events: &mut Vec<LinkEvent>) -> Result<bool, LinkError> {
         self.channel.acknowledge().map_err(LinkError::Channel)?;

@@ -136,6 +136,7 @@ impl Agent {
         }
         if let Some(new) = self.focused {
             self.activate(new, true);
+            self.want_flag(new, |flags| flags.attention = false);
         }
         self.update_focus();
     }

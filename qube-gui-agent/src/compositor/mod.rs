@@ -34,6 +34,7 @@ use smithay::reexports::calloop::{
     self, EventLoop, Interest, LoopHandle, Mode as PollMode, PostAction, RegistrationToken,
 };
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
+use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::reexports::wayland_server::{Display, DisplayHandle};
 use smithay::utils::{Clock, Monotonic};
 use smithay::wayland::compositor::{CompositorClientState, CompositorState};
@@ -48,6 +49,7 @@ use smithay::wayland::shm::ShmState;
 use smithay::wayland::single_pixel_buffer::SinglePixelBufferState;
 use smithay::wayland::socket::ListeningSocketSource;
 use smithay::wayland::viewporter::ViewporterState;
+use smithay::wayland::xdg_activation::XdgActivationState;
 use smithay::wayland::xwayland_shell::XWaylandShellState;
 use thiserror::Error;
 
@@ -133,6 +135,7 @@ struct Globals {
     xdg_shell: XdgShellState,
     data_device: DataDeviceState,
     primary_selection: PrimarySelectionState,
+    activation: XdgActivationState,
     kde_decoration: KdeDecorationState,
     xwayland_shell: XWaylandShellState,
     _cursor_shape: CursorShapeManagerState,
@@ -150,6 +153,7 @@ impl Globals {
             xdg_shell: XdgShellState::new::<Agent>(display),
             data_device: DataDeviceState::new::<Agent>(display),
             primary_selection: PrimarySelectionState::new::<Agent>(display),
+            activation: XdgActivationState::new::<Agent>(display),
             kde_decoration: KdeDecorationState::new::<Agent>(display, DECORATED_BY_US),
             xwayland_shell: XWaylandShellState::new::<Agent>(display),
             _cursor_shape: CursorShapeManagerState::new::<Agent>(display),
@@ -186,6 +190,8 @@ pub(crate) struct Agent {
     buttons: BTreeSet<u32>,
     /// Popups that have taken the keyboard, the last one on top.
     grabs: Vec<PopupSurface>,
+    /// Toplevels that want to fill the screen as soon as they are shown.
+    fullscreen: Vec<WlSurface>,
     x: XServer,
     clipboard: Owner,
     /// How often the person has copied.
@@ -229,6 +235,7 @@ impl Agent {
             pointed: None,
             buttons: BTreeSet::new(),
             grabs: Vec::new(),
+            fullscreen: Vec::new(),
             x: XServer::default(),
             clipboard: Owner::Nobody,
             copies: 0,
@@ -262,9 +269,7 @@ impl Agent {
         loop {
             let said = self.windows.take_messages();
             let sent = said.len();
-            if let Err(error) = self.link.send(&said) {
-                tracing::error!("{}", chain(&error));
-            }
+            self.link.send(&said);
             let heard = self.link.go_on()?;
             if sent == 0 && heard.is_empty() {
                 break;
@@ -434,5 +439,6 @@ pub(crate) fn run(
         agent.turn()?;
         display.flush_clients().map_err(AgentError::Dispatch)?;
     }
+    agent.stop_x();
     Ok(())
 }

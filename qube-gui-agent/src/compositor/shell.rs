@@ -1,6 +1,6 @@
 //! Surfaces of Wayland applications: toplevels, popups, and what is below them.
 
-use bulkhead_wire::gui::Flags;
+use bulkhead_wire::gui::{Flags, WindowId};
 use smithay::backend::renderer::utils::on_commit_buffer_handler;
 use smithay::reexports::wayland_protocols::xdg::decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode;
 use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::State;
@@ -23,6 +23,9 @@ use smithay::wayland::shell::xdg::{
     XdgShellHandler, XdgShellState, XdgToplevelSurfaceData,
 };
 use smithay::wayland::shm::{ShmHandler, ShmState};
+use smithay::wayland::xdg_activation::{
+    XdgActivationHandler, XdgActivationState, XdgActivationToken, XdgActivationTokenData,
+};
 use smithay::xwayland::XWaylandClientData;
 
 use super::views::{Role, point};
@@ -68,6 +71,7 @@ impl CompositorHandler for Agent {
     }
 
     fn destroyed(&mut self, surface: &WlSurface) {
+        self.fullscreen.retain(|other| other != surface);
         if let Some(id) = self.window_of(surface) {
             self.hide(id);
         }
@@ -123,10 +127,7 @@ impl Agent {
     }
 
     /// Asks the daemon for a flag, or not any more; what comes of it the daemon says.
-    fn want_flag(&mut self, toplevel: &ToplevelSurface, change: impl FnOnce(&mut Flags)) {
-        let Some(id) = self.window_of(toplevel.wl_surface()) else {
-            return;
-        };
+    pub(super) fn want_flag(&mut self, id: WindowId, change: impl FnOnce(&mut Flags)) {
         if let Some(look) = self.windows.look(id) {
             let mut flags = look.flags;
             change(&mut flags);
@@ -165,23 +166,28 @@ impl XdgShellHandler for Agent {
     }
 
     fn fullscreen_request(&mut self, surface: ToplevelSurface, _output: Option<WlOutput>) {
-        if self.window_of(surface.wl_surface()).is_some() {
-            self.want_flag(&surface, |flags| flags.fullscreen = true);
+        if let Some(id) = self.window_of(surface.wl_surface()) {
+            self.want_flag(id, |flags| flags.fullscreen = true);
             surface.send_configure();
         } else {
-            // It is asked for when the window is.
-            surface.with_pending_state(|state| state.states.set(State::Fullscreen));
+            self.fullscreen.push(surface.wl_surface().clone());
         }
     }
 
     fn unfullscreen_request(&mut self, surface: ToplevelSurface) {
-        self.want_flag(&surface, |flags| flags.fullscreen = false);
+        self.fullscreen
+            .retain(|other| other != surface.wl_surface());
+        if let Some(id) = self.window_of(surface.wl_surface()) {
+            self.want_flag(id, |flags| flags.fullscreen = false);
+        }
         surface.with_pending_state(|state| state.states.unset(State::Fullscreen));
         surface.send_pending_configure();
     }
 
     fn minimize_request(&mut self, surface: ToplevelSurface) {
-        self.want_flag(&surface, |flags| flags.minimised = true);
+        if let Some(id) = self.window_of(surface.wl_surface()) {
+            self.want_flag(id, |flags| flags.minimised = true);
+        }
     }
 
     fn title_changed(&mut self, surface: ToplevelSurface) {
@@ -247,6 +253,27 @@ impl KdeDecorationHandler for Agent {
     }
 }
 
+impl XdgActivationHandler for Agent {
+    fn activation_state(&mut self) -> &mut XdgActivationState {
+        &mut self.globals.activation
+    }
+
+    /// Nobody but the person gives windows the keyboard: one that wants it may ask for attention.
+    fn request_activation(
+        &mut self,
+        token: XdgActivationToken,
+        _data: XdgActivationTokenData,
+        surface: WlSurface,
+    ) {
+        self.globals.activation.remove_token(&token);
+        if let Some(id) = self.window_of(&surface)
+            && self.focused != Some(id)
+        {
+            self.want_flag(id, |flags| flags.attention = true);
+        }
+    }
+}
+
 impl BufferHandler for Agent {
     fn buffer_destroyed(&mut self, _buffer: &WlBuffer) {}
 }
@@ -265,5 +292,6 @@ smithay::delegate_output!(Agent);
 smithay::delegate_shm!(Agent);
 smithay::delegate_single_pixel_buffer!(Agent);
 smithay::delegate_viewporter!(Agent);
+smithay::delegate_xdg_activation!(Agent);
 smithay::delegate_xdg_decoration!(Agent);
 smithay::delegate_xdg_shell!(Agent);

@@ -105,6 +105,7 @@ impl Agent {
 
     fn show(&mut self, surface: WlSurface, role: Role) {
         let look = self.look(&surface, &role);
+        self.fullscreen.retain(|other| *other != surface);
         let id = self.windows.open(look);
         tracing::debug!(window = id.0, "shown");
         let view = View {
@@ -129,7 +130,7 @@ impl Agent {
     fn look(&self, surface: &WlSurface, role: &Role) -> Look {
         let size = window_size(picture(role, surface));
         match role {
-            Role::Toplevel(toplevel) => {
+            Role::Toplevel(_) => {
                 let (title, class, parent) = with_states(surface, |states| {
                     let data = states.data_map.get::<XdgToplevelSurfaceData>();
                     let data = data.and_then(|data| data.lock().ok());
@@ -144,7 +145,10 @@ impl Agent {
                     instance: class.clone(),
                     class,
                     hints: hints(surface),
-                    flags: wanted_flags(toplevel),
+                    flags: Flags {
+                        fullscreen: self.fullscreen.contains(surface),
+                        ..Flags::default()
+                    },
                     ..Look::default()
                 }
             }
@@ -393,14 +397,5 @@ fn hints(surface: &WlSurface) -> Hints {
         // A limit on one axis only cannot be said.
         max: size_hint(max).filter(|size| !size.is_empty()),
         ..Hints::default()
-    }
-}
-
-/// What a toplevel was told to be before it was shown.
-fn wanted_flags(toplevel: &ToplevelSurface) -> Flags {
-    let states = toplevel.current_state().states;
-    Flags {
-        fullscreen: states.contains(State::Fullscreen),
-        ..Flags::default()
     }
 }

@@ -4,10 +4,10 @@ use std::fs::Permissions;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use bulkhead_wire::gui::geometry::{Place, Size};
 use bulkhead_wire::gui::{Flags, Hints, WindowId};
+use smithay::reexports::calloop::RegistrationToken;
 use smithay::reexports::wayland_server::Resource;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::reexports::x11rb::properties::{WmSizeHints, WmSizeHintsSpecification};
@@ -22,8 +22,8 @@ use smithay::xwayland::{
 use super::views::{Role, has_buffer, window_size};
 use super::{Agent, AgentError};
 
-/// An Xwayland that ends sooner than this is not started again.
-const LIFE_MIN: Duration = Duration::from_secs(10);
+/// How often Xwayland is started at most: one that ends again and again is of no use.
+const STARTS_MAX: u32 = 8;
 
 /// Where sockets of X servers are. Systems make it when they start; not every container has one.
 const SOCKETS: &str = "/tmp/.X11-unix";
@@ -44,7 +44,10 @@ fn make_socket_folder() -> std::io::Result<()> {
 #[derive(Debug, Default)]
 pub(super) struct XServer {
     wm: Option<X11Wm>,
-    started: Option<Instant>,
+    /// Holds the display.
+    source: Option<RegistrationToken>,
+    display: Option<u32>,
+    starts: u32,
     windows: Vec<X11Surface>,
     /// Surfaces with something to show of which we do not know yet whose they are.
     strays: Vec<WlSurface>,
@@ -67,13 +70,26 @@ impl Agent {
         &mut self,
         ready: impl FnOnce(Option<u32>) + 'static,
     ) -> Result<(), AgentError> {
-        self.x.started = Some(Instant::now());
+        self.x.starts += 1;
         if let Err(error) = make_socket_folder() {
             tracing::warn!("`{SOCKETS}` cannot be made: {error}");
         }
         let environment = [] as [(&str, &str); 0];
         let (log, errors) = (Stdio::null(), Stdio::null());
-        let spawned = XWayland::spawn(&self.display, None, environment, false, log, errors, |_| ());
+        // Applications know it by the number it had.
+        let number = self.x.display;
+        // The kernel gives an abstract name to one server only, so that none gets a display whose
+        // last server still runs: it will take away the socket of that name when it ends.
+        let abstract_socket = true;
+        let spawned = XWayland::spawn(
+            &self.display,
+            number,
+            environment,
+            abstract_socket,
+            log,
+            errors,
+            |_| (),
+        );
         let (server, client) = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
@@ -92,6 +108,7 @@ impl Agent {
                     Ok(wm) => {
                         tracing::info!("X applications are served at :{display_number}");
                         agent.x.wm = Some(wm);
+                        agent.x.display = Some(display_number);
                         Some(display_number)
                     }
                     Err(error) => {
@@ -108,7 +125,30 @@ impl Agent {
                 ready(display);
             }
         });
-        inserted.map(|_| ()).map_err(|e| AgentError::Loop(e.error))
+        self.x.source = Some(inserted.map_err(|e| AgentError::Loop(e.error))?);
+        Ok(())
+    }
+
+    /// Starts another Xwayland in the place of one that has ended.
+    fn restart_x(&mut self) {
+        let ended = std::mem::take(&mut self.x);
+        self.x.display = ended.display;
+        self.x.starts = ended.starts;
+        if let Some(source) = ended.source {
+            self.events.remove(source);
+        }
+        if self.x.starts >= STARTS_MAX {
+            tracing::error!("Xwayland is not started again: it has ended {STARTS_MAX} times");
+        } else if let Err(error) = self.start_x(|_| ()) {
+            tracing::error!("Xwayland cannot be started again: {error}");
+        }
+    }
+
+    /// Gives the display back, for the next who wants one.
+    pub(super) fn stop_x(&mut self) {
+        if let Some(source) = self.x.source.take() {
+            self.events.remove(source);
+        }
     }
 
     /// The mapped window that a surface of Xwayland's belongs to.
@@ -169,12 +209,8 @@ impl Agent {
     }
 
     fn want_x_flag(&mut self, window: &X11Surface, change: impl FnOnce(&mut Flags)) {
-        if let Some(id) = self.x_view(window)
-            && let Some(look) = self.windows.look(id)
-        {
-            let mut flags = look.flags;
-            change(&mut flags);
-            self.windows.want_flags(id, flags);
+        if let Some(id) = self.x_view(window) {
+            self.want_flag(id, change);
         }
     }
 
@@ -361,13 +397,7 @@ impl XwmHandler for Agent {
 
     fn disconnected(&mut self, _xwm: XwmId) {
         tracing::error!("Xwayland ended");
-        let lived = self.x.started.map(|started| started.elapsed());
-        self.x = XServer::default();
-        if lived > Some(LIFE_MIN)
-            && let Err(error) = self.start_x(|_| ())
-        {
-            tracing::error!("Xwayland cannot be started: {error}");
-        }
+        self.restart_x();
     }
 }
 

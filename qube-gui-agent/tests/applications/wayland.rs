@@ -3,7 +3,7 @@
 use crate::desk::daemon::{Picture, Window};
 use crate::desk::{Daemon, Desk, keys, wait_for};
 use bulkhead_wire::gui::geometry::{Place, Size};
-use bulkhead_wire::gui::{DaemonMessage, WindowId};
+use bulkhead_wire::gui::{DaemonMessage, Input, WindowId};
 
 /// A terminal with a shell, without anything of the person's own.
 const FOOT: &[&str] = &[
@@ -50,6 +50,31 @@ fn a_terminal_opens_is_typed_into_resizes_and_closes() {
             .filter(|text| !text.is_empty())
     });
     assert_eq!(text, "Hello_World\n");
+    // Keys that the daemon's display repeats, and one with a shift that is held elsewhere.
+    daemon.type_text(id, "echo ");
+    let (a, _) = keys::key('a');
+    for _ in 0..3 {
+        daemon.key(id, a, true);
+    }
+    daemon.key(id, a, false);
+    for down in [true, false] {
+        let (state, keycode) = (1, keys::key('b').0);
+        let (x, y) = (0, 0);
+        let input = Input { x, y, state };
+        daemon.say(
+            id,
+            &DaemonMessage::Key {
+                down,
+                input,
+                keycode,
+            },
+        );
+    }
+    daemon.type_text(id, "c > typed\n");
+    wait_for("repeated keys", || {
+        let text = std::fs::read_to_string(&typed).ok();
+        text.filter(|text| text == "aaaBc\n")
+    });
     daemon.keep(id, "foot");
 
     let (place, size) = (Place::near(100, 50), Size::near(500, 300));

@@ -1,10 +1,15 @@
 //! Applications of X.
 
+use std::time::Duration;
+
 use bulkhead_wire::gui::geometry::{Place, Size};
 use bulkhead_wire::gui::{DaemonMessage, WindowId};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::desk::daemon::Picture;
 use crate::desk::{Daemon, Desk, keys, wait_for};
+use crate::wayland::foot;
 
 /// A terminal with a shell, which copies to the clipboard what is selected.
 const XTERM: &[&str] = &[
@@ -134,4 +139,47 @@ fn a_clock_is_shown_and_killed() {
     });
     daemon.say(id, &DaemonMessage::Close);
     daemon.until_gone(id);
+}
+
+/// The process that an agent has started under a name.
+#[track_caller]
+fn child_of(agent: u32, name: &str) -> Pid {
+    let found = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        let (pid, rest) = stat.split_once(" (")?;
+        let (comm, rest) = rest.rsplit_once(") ")?;
+        let parent = rest.split(' ').nth(1)?;
+        let is = comm == name && parent.parse() == Ok(agent);
+        is.then(|| pid.parse().ok())?
+    });
+    Pid::from_raw(found.expect("a child")).unwrap()
+}
+
+#[test]
+fn an_x_server_that_dies_is_started_again_and_takes_nothing_else_along() {
+    let mut desk = Desk::with_x();
+    let mut daemon = desk.daemon();
+    let terminal = foot(&mut desk, &mut daemon);
+    let old = xterm_beside(&mut desk, &mut daemon, &[terminal]);
+    let server = child_of(desk.agent(), "Xwayland");
+    kill_process(server, Signal::KILL).unwrap();
+    daemon.until_gone(old);
+    // It is served at the same display, when it is.
+    let new = loop {
+        desk.start(XTERM);
+        wait_for("an xterm to be shown or to give up", || {
+            daemon.idle(Duration::from_millis(20));
+            (desk.has_ended() || daemon.windows.len() == 2).then_some(())
+        });
+        if daemon.windows.len() == 2 {
+            break daemon.new_window("an xterm", &[terminal]);
+        }
+    };
+    focus(&mut daemon, new);
+    daemon.type_text(new, "echo again > typed\n");
+    let typed = desk.path("typed");
+    wait_for("what was typed", || {
+        let text = std::fs::read_to_string(&typed).ok()?;
+        (text == "again\n").then_some(())
+    });
 }

@@ -127,6 +127,11 @@ impl Desk {
         last.try_wait().unwrap().is_some()
     }
 
+    /// The number of the agent's process.
+    pub(crate) fn agent(&self) -> u32 {
+        self.running[0].id()
+    }
+
     /// A daemon that has come to the agent.
     #[track_caller]
     pub(crate) fn daemon(&self) -> Daemon {
