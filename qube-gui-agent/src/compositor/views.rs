@@ -19,7 +19,7 @@ use smithay::xwayland::X11Surface;
 use super::canvas::{self, Canvas, PaintError};
 use super::x11;
 use super::{Agent, FRAME};
-use crate::model::{Look, Placing, Reshaped};
+use crate::model::{Look, Placing, Reshaped, WINDOWS_MAX};
 
 /// What a window is to the application.
 #[derive(Debug, Clone)]
@@ -106,7 +106,11 @@ impl Agent {
     fn show(&mut self, surface: WlSurface, role: Role) {
         let look = self.look(&surface, &role);
         self.fullscreen.retain(|other| *other != surface);
-        let id = self.windows.open(look);
+        let Some(id) = self.windows.open(look) else {
+            // It is tried again with its next commit.
+            tracing::warn!("a window is not shown: there are {WINDOWS_MAX}");
+            return;
+        };
         tracing::debug!(window = id.0, "shown");
         let view = View {
             role,

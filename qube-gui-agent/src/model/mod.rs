@@ -21,6 +21,9 @@ use bulkhead_wire::gui::{
 #[cfg(test)]
 mod tests;
 
+/// Windows at once, at most: for more, daemons end the connection, and with it all others.
+pub(crate) const WINDOWS_MAX: usize = 500;
+
 /// What is to be said of a window.
 #[derive(Debug)]
 pub(crate) enum Said<C> {
@@ -138,8 +141,11 @@ impl<C> Windows<C> {
         }
     }
 
-    /// A window is to be seen.
-    pub(crate) fn open(&mut self, look: Look) -> WindowId {
+    /// A window is to be seen; not if there are [`WINDOWS_MAX`] that the daemon has to do with.
+    pub(crate) fn open(&mut self, look: Look) -> Option<WindowId> {
+        if self.open.len() + self.leaving.len() >= WINDOWS_MAX {
+            return None;
+        }
         let id = self.free_id();
         let window = Window {
             look,
@@ -149,7 +155,7 @@ impl<C> Windows<C> {
         };
         self.open.insert(id, window);
         self.introduce(id);
-        id
+        Some(id)
     }
 
     /// The number after the last one that neither we nor the daemon know a window by.

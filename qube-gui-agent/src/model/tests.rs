@@ -50,7 +50,7 @@ fn configure(place: Place, size: Size) -> DaemonMessage {
 #[test]
 fn a_window_is_introduced_before_it_is_mapped_and_told_of_changes_once() {
     let mut windows = with_daemon(8);
-    let id = windows.open(look("one"));
+    let id = windows.open(look("one")).unwrap();
     windows.set_content(id, size(), Picture(1));
     windows.damage(id, Part::all(size()));
     insta::assert_debug_snapshot!(kinds(&mut windows).iter().map(|(_, kind)| kind).collect::<Vec<_>>(), @"
@@ -81,15 +81,17 @@ fn a_window_is_introduced_before_it_is_mapped_and_told_of_changes_once() {
 #[test]
 fn a_daemon_that_comes_is_told_of_everything() {
     let mut windows = Windows::new();
-    let first = windows.open(look("first"));
+    let first = windows.open(look("first")).unwrap();
     windows.set_content(first, size(), Picture(1));
-    let gone = windows.open(look("gone"));
+    let gone = windows.open(look("gone")).unwrap();
     windows.close(gone);
-    let menu = windows.open(Look {
-        owner: Some(first),
-        placing: Placing::Itself,
-        ..look("")
-    });
+    let menu = windows
+        .open(Look {
+            owner: Some(first),
+            placing: Placing::Itself,
+            ..look("")
+        })
+        .unwrap();
     windows.set_cursor(menu, Cursor::Font(2));
     assert_eq!(kinds(&mut windows), []);
     for _ in 0..2 {
@@ -111,7 +113,7 @@ fn a_daemon_that_comes_is_told_of_everything() {
 #[test]
 fn a_configure_is_answered_with_its_own_words_and_then_with_what_came_of_it() {
     let mut windows = with_daemon(8);
-    let id = windows.open(look(""));
+    let id = windows.open(look("")).unwrap();
     windows.take_messages();
     let (place, size) = (Place::near(5, 6), Size::near(99, 50));
     let reshaped = windows.hear(id, &configure(place, size)).unwrap();
@@ -148,7 +150,7 @@ fn a_configure_is_answered_with_its_own_words_and_then_with_what_came_of_it() {
 #[test]
 fn flags_are_what_either_side_said_last() {
     let mut windows = with_daemon(8);
-    let id = windows.open(look(""));
+    let id = windows.open(look("")).unwrap();
     windows.take_messages();
     let fullscreen = Flags {
         fullscreen: true,
@@ -175,31 +177,45 @@ fn flags_are_what_either_side_said_last() {
 #[test]
 fn a_number_is_free_again_when_the_daemon_let_go_of_it() {
     let mut windows = with_daemon(8);
-    let open = windows.open(look("stays"));
-    let closed = windows.open(look("goes"));
+    let open = windows.open(look("stays")).unwrap();
+    let closed = windows.open(look("goes")).unwrap();
     windows.close(closed);
     windows.last = WindowId(u32::MAX);
-    let third = windows.open(look(""));
+    let third = windows.open(look("")).unwrap();
     assert_eq!(
         (open, closed, third),
         (WindowId(1), WindowId(2), WindowId(3))
     );
     windows.hear(closed, &DaemonMessage::Destroy);
     windows.last = WindowId(u32::MAX);
-    assert_eq!(windows.open(look("")), closed);
+    assert_eq!(windows.open(look("")), Some(closed));
     // Daemons before 1.5 do not say so.
     let mut windows = with_daemon(4);
-    let closed = windows.open(look(""));
+    let closed = windows.open(look("")).unwrap();
     windows.close(closed);
     windows.last = WindowId(0);
-    assert_eq!(windows.open(look("")), closed);
+    assert_eq!(windows.open(look("")), Some(closed));
+}
+
+#[test]
+fn there_are_no_more_windows_than_daemons_take() {
+    let mut windows = with_daemon(8);
+    let ids: Vec<_> = (0..WINDOWS_MAX)
+        .map(|_| windows.open(look("")).unwrap())
+        .collect();
+    assert_eq!(windows.open(look("one more")), None);
+    windows.close(ids[7]);
+    // The daemon may not have read of that yet.
+    assert_eq!(windows.open(look("one more")), None);
+    windows.hear(ids[7], &DaemonMessage::Destroy);
+    assert!(windows.open(look("one more")).is_some());
 }
 
 #[test]
 fn a_picture_stays_until_nobody_looks_at_it() {
     for (version, kept) in [(8, true), (6, true), (4, false)] {
         let mut windows = with_daemon(version);
-        let id = windows.open(look(""));
+        let id = windows.open(look("")).unwrap();
         windows.set_content(id, size(), Picture(1));
         let first = Rc::downgrade(&windows.content(id).unwrap().1);
         windows.set_content(id, size(), Picture(2));

@@ -8,6 +8,7 @@
 )]
 
 mod desk;
+mod gtk;
 mod reconnect;
 mod selection;
 mod wayland;

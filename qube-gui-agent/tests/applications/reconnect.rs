@@ -1,5 +1,7 @@
 //! Daemons that go and come.
 
+use std::io::{Read, Write};
+
 use bulkhead_wire::gui::DaemonMessage;
 
 use crate::desk::{Desk, wait_for};
@@ -40,6 +42,22 @@ fn a_daemon_that_comes_is_shown_everything_as_it_is() {
     second.type_text(terminal, "echo after > typed\n");
     wait_for("what was typed after", || read("after\n"));
     second.keep(terminal, "foot-reconnected");
+}
+
+#[test]
+fn a_daemon_that_cannot_be_understood_makes_room_for_another() {
+    let mut desk = Desk::new();
+    for version in [[8, 0, 2, 0], [3, 0, 1, 0], [9, 0, 1, 0]] {
+        let mut other = desk.raw_daemon();
+        let mut offered = [0; 4];
+        other.read_exact(&mut offered).unwrap();
+        assert_eq!(offered, [8, 0, 1, 0]);
+        other.write_all(&version).unwrap();
+        // The agent leaves without another word.
+        assert_eq!(other.read(&mut offered).unwrap(), 0);
+    }
+    let mut daemon = desk.daemon();
+    foot(&mut desk, &mut daemon);
 }
 
 #[test]

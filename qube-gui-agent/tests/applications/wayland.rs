@@ -1,15 +1,16 @@
 //! Applications of Wayland.
 
-use crate::desk::daemon::{Picture, Window};
+use crate::desk::daemon::{Picture, SCREEN, Window};
 use crate::desk::{Daemon, Desk, keys, wait_for};
 use bulkhead_wire::gui::geometry::{Place, Size};
-use bulkhead_wire::gui::{DaemonMessage, Input, WindowId};
+use bulkhead_wire::gui::{DaemonMessage, Flags, Input, WindowId};
 
 /// A terminal with a shell, without anything of the person's own.
 const FOOT: &[&str] = &[
     "foot",
     "--config=/dev/null",
     "--override=font=monospace:size=12",
+    "--override=key-bindings.fullscreen=F11",
     "--title=a terminal",
     "--app-id=terminal",
     "sh",
@@ -92,6 +93,37 @@ fn a_terminal_opens_is_typed_into_resizes_and_closes() {
     daemon.say(id, &DaemonMessage::Close);
     daemon.until_gone(id);
     wait_for("foot to end", || desk.has_ended().then_some(()));
+}
+
+#[test]
+fn a_terminal_fills_the_screen_when_the_daemon_lets_it() {
+    let mut desk = Desk::new();
+    let mut daemon = desk.daemon();
+    let id = foot(&mut desk, &mut daemon);
+    let before = daemon.window(id).size;
+    let wants = |daemon: &Daemon| daemon.window(id).flags.fullscreen;
+    let (screen, full) = (
+        Size::near(SCREEN.width, SCREEN.height),
+        Flags {
+            fullscreen: true,
+            ..Flags::default()
+        },
+    );
+    daemon.tap(id, keys::F11);
+    daemon.until("a wish", |daemon| wants(daemon).then_some(()));
+    let (set, unset) = (full, Flags::default());
+    daemon.say(id, &DaemonMessage::Flags { set, unset });
+    daemon.configure(id, Place::default(), screen);
+    daemon.until_picture("the screen to be filled", id, |picture| {
+        picture.size == screen
+    });
+
+    daemon.tap(id, keys::F11);
+    daemon.until("another wish", |daemon| (!wants(daemon)).then_some(()));
+    let (set, unset) = (Flags::default(), full);
+    daemon.say(id, &DaemonMessage::Flags { set, unset });
+    daemon.configure(id, Place::default(), before);
+    daemon.until_picture("the old size", id, |picture| picture.size == before);
 }
 
 #[test]

@@ -12,6 +12,9 @@ pub(crate) const ESCAPE: u32 = 9;
 /// The insert key.
 pub(crate) const INSERT: u32 = 118;
 
+/// A key without a character.
+pub(crate) const F11: u32 = 95;
+
 /// Rows of keys, from their first number on: without and with shift.
 const ROWS: [(u32, &str, &str); 4] = [
     (10, "1234567890-=", "!@#$%^&*()_+"),

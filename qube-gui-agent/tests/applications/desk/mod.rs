@@ -4,10 +4,12 @@ pub(crate) mod daemon;
 pub(crate) mod keys;
 
 use std::fs::File;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use bulkhead_vchan::DomId;
+use bulkhead_vchan::{DomId, Port, socket_name};
+use bulkhead_wire::gui::PORT;
 use tempfile::TempDir;
 
 pub(crate) use bulkhead_testing::wait_for;
@@ -92,6 +94,8 @@ impl Desk {
             .env("HOME", self.folder.path())
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("LC_ALL", "C.UTF-8")
+            .env("GSK_RENDERER", "cairo")
+            .env("GTK_A11Y", "none")
             .env("SHELL", "/bin/sh")
             .current_dir(self.folder.path());
         command
@@ -118,7 +122,8 @@ impl Desk {
         if let Some(display) = &self.display {
             command.env("DISPLAY", display);
         }
-        self.run(words[0], command);
+        let name = words[0].rsplit('/').next().unwrap();
+        self.run(name, command);
     }
 
     /// Whether the application that was started last has ended.
@@ -130,6 +135,15 @@ impl Desk {
     /// The number of the agent's process.
     pub(crate) fn agent(&self) -> u32 {
         self.running[0].id()
+    }
+
+    /// A channel to the agent that no daemon uses.
+    #[track_caller]
+    pub(crate) fn raw_daemon(&self) -> UnixStream {
+        let qube = DomId::new(QUBE).unwrap();
+        let name = socket_name(qube, DomId::DOM0, Port::new(PORT));
+        let path = self.path("vchan").join(name);
+        wait_for("the agent to listen", || UnixStream::connect(&path).ok())
     }
 
     /// A daemon that has come to the agent.
