@@ -1,15 +1,18 @@
 //! Applications of X, by an Xwayland that has no root window of its own to show.
 
 use std::fs::Permissions;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::Stdio;
 
 use bulkhead_wire::gui::geometry::{Place, Size};
 use bulkhead_wire::gui::{Flags, Hints, WindowId};
 use smithay::reexports::calloop::RegistrationToken;
-use smithay::reexports::wayland_server::Resource;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
+use smithay::reexports::wayland_server::{Client, Resource};
 use smithay::reexports::x11rb::properties::{WmSizeHints, WmSizeHintsSpecification};
 use smithay::utils::{IsAlive, Logical, Rectangle};
 use smithay::wayland::selection::SelectionTarget;
@@ -31,11 +34,23 @@ const SOCKETS: &str = "/tmp/.X11-unix";
 /// Everybody may put a socket there, and take away none but their own.
 const SOCKETS_MODE: u32 = 0o1777;
 
-fn make_socket_folder() -> std::io::Result<()> {
+/// Displays that are tried.
+const DISPLAYS: u32 = 33;
+
+/// Whether a server answers at a display. Not every one has a lock, and where there is none the
+/// socket would be taken from under it.
+fn is_served(display: u32) -> bool {
+    let path = format!("{SOCKETS}/X{display}");
+    let hidden = SocketAddr::from_abstract_name(&path);
+    UnixStream::connect(&path).is_ok()
+        || hidden.is_ok_and(|hidden| UnixStream::connect_addr(&hidden).is_ok())
+}
+
+fn make_socket_folder() -> io::Result<()> {
     match std::fs::create_dir(SOCKETS) {
         // Without what the mask took away.
         Ok(()) => std::fs::set_permissions(SOCKETS, Permissions::from_mode(SOCKETS_MODE)),
-        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(e),
     }
 }
@@ -74,22 +89,7 @@ impl Agent {
         if let Err(error) = make_socket_folder() {
             tracing::warn!("`{SOCKETS}` cannot be made: {error}");
         }
-        let environment = [] as [(&str, &str); 0];
-        let (log, errors) = (Stdio::null(), Stdio::null());
-        // Applications know it by the number it had.
-        let number = self.x.display;
-        // The kernel gives an abstract name to one server only, so that none gets a display whose
-        // last server still runs: it will take away the socket of that name when it ends.
-        let abstract_socket = true;
-        let spawned = XWayland::spawn(
-            &self.display,
-            number,
-            environment,
-            abstract_socket,
-            log,
-            errors,
-            |_| (),
-        );
+        let spawned = self.spawn_x();
         let (server, client) = match spawned {
             Ok(spawned) => spawned,
             Err(error) => {
@@ -127,6 +127,33 @@ impl Agent {
         });
         self.x.source = Some(inserted.map_err(|e| AgentError::Loop(e.error))?);
         Ok(())
+    }
+
+    /// Starts a server at the number that applications know, or else at the first that is free.
+    fn spawn_x(&self) -> io::Result<(XWayland, Client)> {
+        let numbers = self.x.display.map_or(0..DISPLAYS, |known| known..known + 1);
+        let mut refused = io::ErrorKind::AddrInUse.into();
+        for number in numbers.filter(|number| !is_served(*number)) {
+            let environment = [] as [(&str, &str); 0];
+            // The kernel gives an abstract name to one server only, so that none gets a display
+            // whose last server still runs: it will take away the socket of that name when it ends.
+            let abstract_socket = true;
+            let (log, errors) = (Stdio::null(), Stdio::null());
+            let spawned = XWayland::spawn(
+                &self.display,
+                number,
+                environment,
+                abstract_socket,
+                log,
+                errors,
+                |_| (),
+            );
+            match spawned {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => refused = error,
+                other => return other,
+            }
+        }
+        Err(refused)
     }
 
     /// Starts another Xwayland in the place of one that has ended.
@@ -408,3 +435,23 @@ impl XWaylandShellHandler for Agent {
 }
 
 smithay::delegate_xwayland_shell!(Agent);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_display_is_served_while_somebody_listens() {
+        // No server has such a number, and nobody else a name with ours.
+        let number = 1_000_000 + std::process::id();
+        assert!(!is_served(number));
+        let name = format!("{SOCKETS}/X{number}");
+        let hidden = SocketAddr::from_abstract_name(&name).unwrap();
+        let listener = UnixListener::bind_addr(&hidden).unwrap();
+        assert!(is_served(number));
+        drop(listener);
+        assert!(!is_served(number));
+    }
+}
