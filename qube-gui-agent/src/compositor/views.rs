@@ -128,6 +128,9 @@ impl Agent {
         if self.focused == Some(id) {
             self.focused = None;
         }
+        if self.pointed == Some(id) {
+            self.pointed = None;
+        }
         tracing::debug!(window = id.0, "hidden");
     }
 
@@ -243,7 +246,8 @@ impl Agent {
         match &view.role {
             Role::Toplevel(toplevel) if to.resized => {
                 toplevel.with_pending_state(|state| state.size = Some(logical(to.size)));
-                toplevel.send_pending_configure();
+                // Also where it was asked before, and made something else of it.
+                toplevel.send_configure();
             }
             Role::Toplevel(_) | Role::Popup(_) => {}
             Role::X11(window) => Self::reshape_x(window, to.place, to.size),

@@ -68,10 +68,16 @@ pub(crate) struct Reshaped {
     pub(crate) resized: bool,
 }
 
+type Geometry = (Place, Size);
+
 #[derive(Debug)]
 struct Window<C> {
     look: Look,
     cursor: Cursor,
+    /// The geometry that the daemon asked for last.
+    asked: Option<Geometry>,
+    /// What the application last made of which.
+    answered: Option<(Option<Geometry>, Geometry)>,
     content: Option<(Size, Rc<C>)>,
     /// What each unanswered dump replaced.
     replaced: VecDeque<Option<Rc<C>>>,
@@ -150,6 +156,8 @@ impl<C> Windows<C> {
         let window = Window {
             look,
             cursor: Cursor::Default,
+            asked: None,
+            answered: None,
             content: None,
             replaced: VecDeque::new(),
         };
@@ -231,13 +239,19 @@ impl<C> Windows<C> {
         self.tell(id, AgentMessage::Cursor(cursor));
     }
 
-    /// The window is here, and of this size, by its own doing.
+    /// The window is here, and of this size, by its own doing. A daemon that will not have it so,
+    /// and asks for the same once more, has its way: both could go on for ever.
     pub(crate) fn set_geometry(&mut self, id: WindowId, place: Place, size: Size) {
-        let changed = |look: &&mut Look| (look.place, look.size) != (place, size);
-        let Some(look) = self.look_mut(id).filter(changed) else {
+        let own = (place, size);
+        let Some(window) = self.open.get_mut(&id) else {
             return;
         };
-        (look.place, look.size) = (place, size);
+        let disputed = window.answered == Some((window.asked, own));
+        if (window.look.place, window.look.size) == own || disputed {
+            return;
+        }
+        window.answered = Some((window.asked, own));
+        (window.look.place, window.look.size) = own;
         self.tell(id, AgentMessage::Configure { place, size });
     }
 
@@ -297,7 +311,9 @@ impl<C> Windows<C> {
     fn configured(&mut self, id: WindowId, place: Place, size: Size) -> Option<Reshaped> {
         // A window of nothing cannot be answered with.
         let size = Size::near(size.width().max(1), size.height().max(1));
-        let look = self.look_mut(id)?;
+        let window = self.open.get_mut(&id)?;
+        window.asked = Some((place, size));
+        let look = &mut window.look;
         let resized = look.size != size;
         (look.place, look.size) = (place, size);
         self.tell(id, AgentMessage::Configure { place, size });

@@ -148,6 +148,31 @@ fn a_configure_is_answered_with_its_own_words_and_then_with_what_came_of_it() {
 }
 
 #[test]
+fn a_daemon_that_insists_has_its_way() {
+    let mut windows = with_daemon(8);
+    let id = windows.open(look("")).unwrap();
+    let (place, tile, letters) = (Place::default(), Size::near(99, 50), Size::near(90, 48));
+    windows.take_messages();
+    // Of its own words and the application's answer, the answer is not said twice.
+    for said in [2, 1, 1] {
+        windows.hear(id, &configure(place, tile));
+        windows.set_geometry(id, place, letters);
+        windows.set_geometry(id, place, letters);
+        assert_eq!(windows.take_messages().len(), said);
+    }
+    assert_eq!(windows.look(id).unwrap().size, tile);
+    // Another wish is another matter.
+    windows.hear(id, &configure(place, Size::near(95, 50)));
+    windows.set_geometry(id, place, letters);
+    assert_eq!(windows.take_messages().len(), 2);
+    // And so is what the application wants by itself.
+    for own in [size(), letters, size()] {
+        windows.set_geometry(id, place, own);
+        assert_eq!(windows.take_messages().len(), 1);
+    }
+}
+
+#[test]
 fn flags_are_what_either_side_said_last() {
     let mut windows = with_daemon(8);
     let id = windows.open(look("")).unwrap();
