@@ -4,7 +4,7 @@ use bulkhead_wire::gui::{DaemonMessage, Input, KEYMAP_LEN, WindowId};
 use smithay::backend::input::{Axis, AxisSource, ButtonState, KeyState, Keycode};
 use smithay::desktop::WindowSurfaceType;
 use smithay::desktop::utils::under_from_surface_tree;
-use smithay::input::keyboard::{FilterResult, KeyboardTarget, ModifiersState};
+use smithay::input::keyboard::{FilterResult, KeyboardTarget, Layout, ModifiersState};
 use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Logical, Point, SERIAL_COUNTER};
@@ -23,6 +23,10 @@ const ALT: u32 = 1 << 3;
 const NUM_LOCK: u32 = 1 << 4;
 const SUPER: u32 = 1 << 6;
 const ALT_GR: u32 = 1 << 7;
+
+/// Where X has the layout that is active: from this bit on, and of these.
+const LAYOUT: u32 = 13;
+const LAYOUTS: u32 = 3;
 
 /// Linux's numbers of buttons.
 const BTN_LEFT: u32 = 0x110;
@@ -119,6 +123,7 @@ impl Agent {
             return;
         };
         self.hold_modifiers(input.state);
+        self.hold_layout(input.state);
         let code = Keycode::new(keycode);
         let pressed = keyboard.pressed_keys().contains(&code);
         if down && pressed {
@@ -160,6 +165,23 @@ impl Agent {
                 KeyboardTarget::modifiers(&focus, &seat, self, state, serial);
             }
         }
+    }
+
+    /// The keyboard has the layout of the daemon's that has the same place in its list.
+    fn hold_layout(&mut self, state: u32) {
+        let Some(keyboard) = self.seat.get_keyboard() else {
+            return;
+        };
+        let wanted = Layout(state >> LAYOUT & LAYOUTS);
+        keyboard.with_xkb_state(self, |mut context| {
+            let (active, is_there) = context.xkb().lock().map_or((wanted, false), |xkb| {
+                let mut layouts = xkb.layouts();
+                (xkb.active_layout(), layouts.any(|layout| layout == wanted))
+            });
+            if active != wanted && is_there {
+                context.set_layout(wanted);
+            }
+        });
     }
 
     /// Keys that are not pressed any more were released where we did not hear it.

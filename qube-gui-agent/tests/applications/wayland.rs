@@ -58,8 +58,16 @@ fn a_terminal_opens_is_typed_into_resizes_and_closes() {
         daemon.key(id, a, true);
     }
     daemon.key(id, a, false);
-    for down in [true, false] {
-        let (state, keycode) = (1, keys::key('b').0);
+    // A keyboard of Germany has z where others have y.
+    let german = 1 << 13;
+    let (b, y) = (keys::key('b').0, keys::key('y').0);
+    let pressed = [
+        (b, true, 1),
+        (b, false, 1),
+        (y, true, german),
+        (y, false, german),
+    ];
+    for (keycode, down, state) in pressed {
         let (x, y) = (0, 0);
         let input = Input { x, y, state };
         daemon.say(
@@ -74,7 +82,7 @@ fn a_terminal_opens_is_typed_into_resizes_and_closes() {
     daemon.type_text(id, "c > typed\n");
     wait_for("repeated keys", || {
         let text = std::fs::read_to_string(&typed).ok();
-        text.filter(|text| text == "aaaBc\n")
+        text.filter(|text| text == "aaaBzc\n")
     });
     daemon.keep(id, "foot");
 

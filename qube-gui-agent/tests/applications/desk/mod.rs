@@ -94,6 +94,7 @@ impl Desk {
             .env("HOME", self.folder.path())
             .env("XDG_RUNTIME_DIR", self.path("run"))
             .env("LC_ALL", "C.UTF-8")
+            .env("XKB_DEFAULT_LAYOUT", "us,de")
             .env("GSK_RENDERER", "cairo")
             .env("GTK_A11Y", "none")
             .env("SHELL", "/bin/sh")
