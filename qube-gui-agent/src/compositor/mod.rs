@@ -265,13 +265,15 @@ impl Agent {
     /// What is due after applications and daemon were heard.
     fn turn(&mut self) -> Result<(), AgentError> {
         self.adopt_strays();
-        self.paint_due();
         loop {
+            self.paint_due();
             let said = self.windows.take_messages();
             let sent = said.len();
             self.link.send(&said);
+            let was_behind = self.link.is_behind();
             let heard = self.link.go_on()?;
-            if sent == 0 && heard.is_empty() {
+            // Pictures wait for a daemon to come, and for one to catch up.
+            if sent == 0 && heard.is_empty() && was_behind == self.link.is_behind() {
                 break;
             }
             for event in heard {

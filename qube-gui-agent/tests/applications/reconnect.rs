@@ -45,6 +45,19 @@ fn a_daemon_that_comes_is_shown_everything_as_it_is() {
 }
 
 #[test]
+fn a_daemon_that_comes_last_is_shown_what_there_is() {
+    let mut desk = Desk::new();
+    desk.start(&["weston-simple-shm"]);
+    wait_for("a window", || {
+        desk.agent_log().contains("shown").then_some(())
+    });
+    let mut daemon = desk.daemon();
+    let id = daemon.new_window("an animation", &[]);
+    let seen = daemon.picture(id).pixels;
+    daemon.until_picture("others", id, |picture| picture.pixels != seen);
+}
+
+#[test]
 fn a_daemon_that_cannot_be_understood_makes_room_for_another() {
     let mut desk = Desk::new();
     for version in [[8, 0, 2, 0], [3, 0, 1, 0], [9, 0, 1, 0]] {

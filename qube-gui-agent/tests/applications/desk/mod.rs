@@ -60,6 +60,7 @@ impl Desk {
         let mut agent = desk.command(env!("CARGO_BIN_EXE_qube-gui-agent"));
         agent
             .args(arguments)
+            .env("RUST_LOG", "warn,qube_gui_agent=debug")
             .env("VCHAN_SOCKET_DIR", desk.path("vchan"))
             .env("VCHAN_DOMAIN", QUBE.to_string());
         desk.run("agent", agent);
