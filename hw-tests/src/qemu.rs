@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::image::Image;
 use crate::qmp::Qmp;
-use bulkhead_templates::tools::{Tools, run};
+use bulkhead_templates::tools::{EMULATOR, Tools, run};
 
 /// Without `npt` there is no PVH; without `rdrand` dom0 waits minutes for randomness. Larger
 /// models make Xen panic or hang under emulation.
@@ -297,7 +297,7 @@ fn end(mut child: Child) {
 }
 
 fn command(tools: &Tools, image: &Image, folder: &Path, disk: &Disk, from: From<'_>) -> Command {
-    let qemu = tools.command("bin/qemu-system-x86_64");
+    let qemu = tools.command(EMULATOR);
     // Goes with us, also when we are killed.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]);

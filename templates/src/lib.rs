@@ -15,6 +15,7 @@
 pub mod cache;
 mod cpio;
 mod debs;
+mod emulator;
 pub mod image;
 mod kernel;
 mod lock;

@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::cache::{self, Key};
+use crate::emulator;
 use crate::progress::step;
 
 /// The release that dom0, tools and headers come from.
@@ -23,6 +24,9 @@ const PACKAGES: &[&str] = &[
     "qemu-utils",
     "seabios",
 ];
+
+/// What [`Tools::command`] calls the emulator.
+pub const EMULATOR: &str = "bin/qemu-system-x86_64";
 
 /// What the cache calls them.
 const KIND: &str = "tools";
@@ -40,9 +44,14 @@ impl Tools {
     /// The tree; unpacked now if the cache does not have it.
     pub fn find() -> Result<Self> {
         let root = cache::kept(KIND, &key(), |dir| {
+            let root = dir.join("root");
             step("fetching QEMU and tools from Debian's packages", || {
-                extract(PACKAGES, &dir.join("root"))
-            })
+                extract(PACKAGES, &root)
+            })?;
+            if !emulator::mend(&root.join("usr").join(EMULATOR))? {
+                eprintln!("   this QEMU is not known: it may lose domains more often");
+            }
+            Ok(())
         })?;
         Ok(Self {
             root: root.join("root"),
@@ -84,7 +93,7 @@ pub fn unpacked(packages: &[&str]) -> Result<PathBuf> {
 }
 
 fn key() -> Key {
-    Key::of([&["1", SUITE], PACKAGES].concat())
+    Key::of([&["2", SUITE], PACKAGES].concat())
 }
 
 fn extract(packages: &[&str], root: &Path) -> Result<()> {
