@@ -24,7 +24,7 @@ fn a_person_allows_one_call_and_denies_another(world: &World) -> Result<()> {
     let dom0 = world.dom0();
     apply(world, &system_with("", RULES))?;
 
-    let (call, id) = waiting(dom0)?;
+    let (call, id) = waiting(dom0, CALL)?;
     let listed = dom0.sh("bulkhead ask list")?;
     for word in [&id, "work", "qubes.VMShell", "vault"] {
         ensure!(listed.contains(word), "{listed}");
@@ -36,7 +36,7 @@ fn a_person_allows_one_call_and_denies_another(world: &World) -> Result<()> {
     let allowed = call.wait(PATIENCE)?;
     ensure!(allowed.code == 9 && allowed.out == "vault\n", "{allowed:?}");
 
-    let (call, id) = waiting(dom0)?;
+    let (call, id) = waiting(dom0, CALL)?;
     dom0.sh(&format!("bulkhead ask deny {id}"))?;
     let denied = call.wait(PATIENCE)?;
     ensure!(denied.code == 126 && denied.out.is_empty(), "{denied:?}");
@@ -45,9 +45,9 @@ fn a_person_allows_one_call_and_denies_another(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// A call that waits for an answer, and its number.
-fn waiting(dom0: &dyn Line) -> Result<(Running, String)> {
-    let mut call = dom0.start(&["timeout", "100", "bulkhead", "run", "work", "--", CALL])?;
+/// Has `work` run `call`; the call that then waits for an answer, and its number.
+pub(super) fn waiting(dom0: &dyn Line, call: &str) -> Result<(Running, String)> {
+    let mut call = dom0.start(&["timeout", "100", "bulkhead", "run", "work", "--", call])?;
     call.close_input()?;
     let id = dom0.wait_until(
         r#"bulkhead ask list --json | tr -d ' \n' | sed -n 's/.*"id":\([0-9]*\).*/\1/p' | grep ."#,

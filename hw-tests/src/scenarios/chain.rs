@@ -90,7 +90,7 @@ fn prepare(world: &World) -> Result<()> {
 }
 
 /// Runs what may take several starts of qubes.
-fn long(dom0: &dyn Line, script: &str) -> Result<String> {
+pub(super) fn long(dom0: &dyn Line, script: &str) -> Result<String> {
     let mut running = dom0.start(&["sh", "-euc", script])?;
     running.close_input()?;
     let ended = running.wait(STARTS)?.ok();
@@ -98,13 +98,13 @@ fn long(dom0: &dyn Line, script: &str) -> Result<String> {
 }
 
 /// Starts a qube, and again where the emulator brought it down.
-fn starts(dom0: &dyn Line, qube: &str) -> Result<()> {
+pub(super) fn starts(dom0: &dyn Line, qube: &str) -> Result<()> {
     let start = format!("for try in 1 2 3; do bulkhead start {qube} 2>&1 && exit; done; exit 1");
     long(dom0, &start).map(drop)
 }
 
 /// Makes what is behind `sys-net`, as often as that starts.
-fn make_world(dom0: &dyn Line) -> Result<()> {
+pub(super) fn make_world(dom0: &dyn Line) -> Result<()> {
     dom0.put(WORLD.as_bytes(), "/tmp/world")?;
     dom0.sh("timeout 100 bulkhead run --user root sys-net -- 'sh -eus' < /tmp/world 2>&1")
         .map(drop)
@@ -138,7 +138,7 @@ fn state(dom0: &dyn Line) -> String {
 
 /// A qube reaches the server, which knows `sys-net` alone. What sees to its network may only just have
 /// been started.
-fn reaches(dom0: &dyn Line, qube: &str) -> Result<()> {
+pub(super) fn reaches(dom0: &dyn Line, qube: &str) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     loop {
         let said = heard(dom0, qube, SERVER)?;
@@ -151,19 +151,19 @@ fn reaches(dom0: &dyn Line, qube: &str) -> Result<()> {
     }
 }
 
-fn silent(dom0: &dyn Line, qube: &str) -> Result<()> {
+pub(super) fn silent(dom0: &dyn Line, qube: &str) -> Result<()> {
     let said = heard(dom0, qube, SERVER)?;
     ensure!(said.is_empty(), "{qube} hears `{said}`");
     Ok(())
 }
 
-fn domid(dom0: &dyn Line, qube: &str) -> Result<u32> {
+pub(super) fn domid(dom0: &dyn Line, qube: &str) -> Result<u32> {
     let said = dom0.sh(&format!("xl domid {qube}"))?;
     said.trim().parse().context("it has no number")
 }
 
 /// The domains that the interfaces of a qube lead to, by Xen.
-fn leads_to(dom0: &dyn Line, qube: &str) -> Result<Vec<u32>> {
+pub(super) fn leads_to(dom0: &dyn Line, qube: &str) -> Result<Vec<u32>> {
     let listed = dom0.sh(&format!(
         "xenstore-ls -f /local/domain/$(xl domid {qube})/device/vif 2> /dev/null \
          | sed -n 's/.*backend-id = \"\\(.*\\)\"/\\1/p'"

@@ -7,6 +7,7 @@ mod calls;
 mod chain;
 mod crash;
 mod daemon;
+mod desktop;
 mod devices;
 mod disposable;
 mod guest;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         chain::SCENARIOS,
         crash::SCENARIOS,
         daemon::SCENARIOS,
+        desktop::SCENARIOS,
         devices::SCENARIOS,
         disposable::SCENARIOS,
         guest::SCENARIOS,

@@ -78,12 +78,17 @@ pub(super) fn inputs() -> Result<Key> {
     Ok(Key::of(here.into_iter().chain(made)))
 }
 
+/// Installs the daemon with the template; it does not run yet.
+pub(super) fn installed(world: &World) -> Result<()> {
+    with_snapshots(world.dom0())?;
+    packages::install(world.dom0())?;
+    put_template(world)
+}
+
 /// Installs the daemon with the template, and has it apply its first description.
 pub(super) fn install(world: &World, system: &str) -> Result<()> {
     let dom0 = world.dom0();
-    with_snapshots(dom0)?;
-    packages::install(dom0)?;
-    put_template(world)?;
+    installed(world)?;
     dom0.put(system.as_bytes(), DESCRIPTION)?;
     start(dom0)?;
     dom0.sh("bulkhead apply --yes 2>&1").map(drop)
@@ -149,7 +154,7 @@ fn shrink(from: &Path, to: &Path) -> Result<()> {
 /// Starts the daemon on Xen. Under emulation, beside other work, an agent takes its time.
 pub(super) fn start(dom0: &dyn Line) -> Result<()> {
     dom0.sh("mkdir -p /etc/systemd/system/bulkheadd.service.d
-         printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen --startup-timeout 110\n' \
+         printf '[Service]\nExecStart=\nExecStart=/usr/sbin/bulkheadd --hypervisor xen --startup-timeout 240\n' \
            > /etc/systemd/system/bulkheadd.service.d/xen.conf
          systemctl daemon-reload")?;
     dom0.sh("systemctl start bulkheadd || { journalctl -u bulkheadd --no-pager; false; }")
