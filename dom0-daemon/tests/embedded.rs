@@ -93,6 +93,7 @@ impl Lab {
                 maximum: Mib(64),
             },
             vcpus: 1,
+            vcpus_maximum: None,
             cpu_weight: 256,
             boot: Boot::default(),
             default_user: "user".to_owned(),

@@ -177,6 +177,10 @@ impl Performance {
         for nic in &config.nics {
             nics::attach(&self.context, &self.xenstore, config.domid, nic)?;
         }
+        if config.vcpus != config.vcpus_at_boot() {
+            let online = self.context.set_vcpus(config.domid, config.vcpus);
+            online.map_err(failure)?;
+        }
         if config.initial == Initial::Running {
             self.context.unpause(config.domid).map_err(failure)?;
         }

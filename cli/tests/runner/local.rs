@@ -53,7 +53,7 @@ fn check_shows_every_error_with_its_line() {
     4 |         "work": (label: "blue", template: "debian", netmv: None),
       |                                                     ^^^^^
       |
-      = help: known here: kind, profiles, label, template, netvm, provides_network, memory, vcpus, cpu_weight, autostart, volumes, kernel, kernelopts, virt_mode, devices, features, services, tags, default_dispvm, restart, default_user, audiovm, guivm, management_dispvm, shutdown_timeout, provides_audio, provides_gui, provides_management
+      = help: known here: kind, profiles, label, template, netvm, provides_network, memory, vcpus, maxvcpus, cpu_weight, autostart, volumes, kernel, kernelopts, virt_mode, devices, features, services, tags, default_dispvm, restart, default_user, audiovm, guivm, management_dispvm, shutdown_timeout, provides_audio, provides_gui, provides_management
 
     error: qube `vault` has label `blak`, which does not exist, did you mean `black`?
      --> system.ron:5:26

@@ -117,7 +117,7 @@ impl Prepared<'_> {
             xl.libxl_domain_build_info_init_type(info, kind);
         }
         info.max_vcpus = config.vcpus_maximum.number().into();
-        let (now, most) = (config.vcpus, config.vcpus_maximum);
+        let (now, most) = (config.vcpus_at_boot(), config.vcpus_maximum);
         self.context.fill(&mut info.avail_vcpus, now, most)?;
         info.target_memkb = kib(config.memory);
         info.max_memkb = kib(config.maximum);

@@ -20,6 +20,7 @@ pub enum QubeProperty {
     ProvidesNetwork,
     Memory,
     Vcpus,
+    Maxvcpus,
     CpuWeight,
     Autostart,
     Volumes,
@@ -114,7 +115,7 @@ impl From<Option<&QubeName>> for PropertyValue {
 
 impl QubeProperty {
     /// Every property, in the order in which it is documented and shown.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Kind,
         Self::Label,
         Self::Template,
@@ -122,6 +123,7 @@ impl QubeProperty {
         Self::ProvidesNetwork,
         Self::Memory,
         Self::Vcpus,
+        Self::Maxvcpus,
         Self::CpuWeight,
         Self::Autostart,
         Self::Volumes,
@@ -154,6 +156,7 @@ impl QubeProperty {
             Self::ProvidesNetwork => "provides_network",
             Self::Memory => "memory",
             Self::Vcpus => "vcpus",
+            Self::Maxvcpus => "maxvcpus",
             Self::CpuWeight => "cpu_weight",
             Self::Autostart => "autostart",
             Self::Volumes => "volumes",
@@ -188,6 +191,7 @@ impl QubeProperty {
             Self::ProvidesNetwork => a.provides_network != b.provides_network,
             Self::Memory => a.memory != b.memory,
             Self::Vcpus => a.vcpus != b.vcpus,
+            Self::Maxvcpus => a.maxvcpus != b.maxvcpus,
             Self::CpuWeight => a.cpu_weight != b.cpu_weight,
             Self::Autostart => a.autostart != b.autostart,
             Self::Volumes => a.volumes != b.volumes,
@@ -224,6 +228,7 @@ impl QubeProperty {
                 ("maximum", qube.memory.maximum.into()),
             ]),
             Self::Vcpus => qube.vcpus.into(),
+            Self::Maxvcpus => qube.maxvcpus.map_or(PropertyValue::None, Into::into),
             Self::CpuWeight => qube.cpu_weight.into(),
             Self::Autostart => qube.autostart.into(),
             Self::Volumes => PropertyValue::Map(
@@ -309,6 +314,7 @@ mod tests {
                 QubeProperty::Kind => "standalone".into(),
                 QubeProperty::VirtMode => "hvm".into(),
                 QubeProperty::Restart => "always".into(),
+                QubeProperty::Maxvcpus => 8.into(),
                 QubeProperty::Memory => serde_json::json!({"initial": 1, "maximum": 2}),
                 QubeProperty::Volumes => {
                     serde_json::json!({"private": {"size": 1, "revisions_to_keep": 1}})
@@ -327,10 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_down_without_a_weight_has_the_usual_one() {
+    fn what_was_written_down_without_newer_properties_has_the_usual_ones() {
         let qube = Qube::new(QubeName::new("work").unwrap(), QubeKind::App, "blue");
         let mut old = serde_json::to_value(&qube).unwrap();
-        assert!(old.as_object_mut().unwrap().remove("cpu_weight").is_some());
+        for newer in ["cpu_weight", "maxvcpus"] {
+            assert!(old.as_object_mut().unwrap().remove(newer).is_some());
+        }
         assert_eq!(serde_json::from_value::<Qube>(old).unwrap(), qube);
     }
 

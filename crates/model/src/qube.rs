@@ -212,6 +212,9 @@ pub struct Qube {
     pub memory: Memory,
     /// Virtual processors.
     pub vcpus: u32,
+    /// As many as it may come to have while it runs; none: no more than `vcpus`.
+    #[serde(default)]
+    pub maxvcpus: Option<u32>,
     /// Share of processor time in proportion to other qubes, from 1 to 65535.
     #[serde(default = "default_cpu_weight")]
     pub cpu_weight: u32,
@@ -305,6 +308,7 @@ impl Qube {
                 maximum: DEFAULT_MEMORY_MAXIMUM,
             },
             vcpus: DEFAULT_VCPUS,
+            maxvcpus: None,
             cpu_weight: DEFAULT_CPU_WEIGHT,
             autostart: false,
             volumes: BTreeMap::new(),

@@ -95,6 +95,9 @@ pub struct DomainSpec {
     pub memory: Memory,
     /// Virtual processors.
     pub vcpus: u32,
+    /// As many as these can become while it runs; none: no more.
+    #[serde(default)]
+    pub vcpus_maximum: Option<u32>,
     /// Share of processor time in proportion to other domains; 256 is usual.
     #[serde(default = "default_cpu_weight")]
     pub cpu_weight: u32,

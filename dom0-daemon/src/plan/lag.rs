@@ -43,6 +43,7 @@ pub(crate) fn class(property: QubeProperty) -> Class {
         P::Features => Class::Live(LiveProperty::Features),
         P::Devices => Class::Live(LiveProperty::Devices),
         P::Kind
+        | P::Maxvcpus
         | P::Template
         | P::ProvidesNetwork
         | P::Volumes

@@ -234,6 +234,7 @@ impl Inner {
             volumes,
             memory: qube.memory,
             vcpus: qube.vcpus,
+            vcpus_maximum: qube.maxvcpus,
             cpu_weight: qube.cpu_weight,
             boot: Boot {
                 mode: qube.virt_mode,

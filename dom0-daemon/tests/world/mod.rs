@@ -56,6 +56,7 @@ pub(crate) fn qube(text: &str) -> Qube {
             maximum: Mib(256),
         },
         vcpus: 2,
+        maxvcpus: None,
         cpu_weight: 256,
         autostart: false,
         volumes: [("private".to_owned(), volume)].into(),

@@ -4,15 +4,25 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
 use bulkhead_hw_tests::scenario::{Need, Scenario, Start, When, World};
 
+use super::chain::starts;
 use super::running::{DESCRIPTION, SYSTEM, TWO_QUBES, both_run, restart_daemon, sh};
 
-pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
-    name: "live::memory_changes_while_a_qube_runs_and_the_rest_waits",
-    needs: &[Need::Xen, Need::Throwaway],
-    when: When::All,
-    from: Start::Prepared(&TWO_QUBES),
-    run: memory_changes_and_the_rest_waits,
-}];
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "live::memory_changes_while_a_qube_runs_and_the_rest_waits",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: memory_changes_and_the_rest_waits,
+    },
+    Scenario {
+        name: "live::processors_come_and_go_and_weigh_more_or_less",
+        needs: &[Need::Xen, Need::Throwaway],
+        when: When::All,
+        from: Start::Prepared(&TWO_QUBES),
+        run: processors_come_and_go,
+    },
+];
 
 /// The description, with something said about `work`.
 fn with_work(said: &str) -> String {
@@ -99,4 +109,57 @@ fn wait_inside(dom0: &dyn Line, fits: impl Fn(u64) -> bool) -> Result<u64> {
         std::thread::sleep(std::time::Duration::from_secs(1));
     }
     anyhow::bail!("it still has {} kB", seen_inside(dom0)?)
+}
+
+/// What loads udev, which takes what dom0 gives into use.
+const WITH_UDEV: &str =
+    "systemd.unit=qube-agent.service systemd.wants=systemd-udevd.service systemd.show_status=no";
+
+fn processors_come_and_go(world: &World) -> Result<()> {
+    let dom0 = world.dom0();
+    dom0.sh("timeout 100 bulkhead kill work 2>&1")?;
+    let declared = |vcpus: u32, weight: u32| {
+        format!(r#"kernelopts: "{WITH_UDEV}", vcpus: {vcpus}, maxvcpus: 2, cpu_weight: {weight}"#)
+    };
+    plan(dom0, &declared(1, 256))?;
+    dom0.sh("bulkhead apply --yes 2>&1")?;
+    starts(dom0, "work")?;
+    let before = dom0.sh("xl domid work")?;
+    uses(dom0, "0")?;
+    // The agent is there before udev, which nothing here asks to look at what came earlier.
+    let udev = "timeout 60 bulkhead run work -- systemctl is-active systemd-udevd";
+    dom0.wait_until(udev, PATIENCE)?;
+
+    let planned = plan(dom0, &declared(2, 512))?;
+    for property in ["vcpus", "cpu_weight"] {
+        ensure!(!waits(&planned, property), "{planned}");
+    }
+    dom0.sh("bulkhead apply --yes 2>&1")?;
+    uses(dom0, "0-1")?;
+    dom0.sh("xl sched-credit2 -d work | awk 'NR == 2' | grep -w 512")?;
+
+    plan(dom0, &declared(1, 256))?;
+    dom0.sh("bulkhead apply --yes 2>&1")?;
+    uses(dom0, "0")?;
+    dom0.sh("xl sched-credit2 -d work | awk 'NR == 2' | grep -w 256")?;
+    let after = dom0.sh("xl domid work")?;
+    ensure!(before == after, "it was started again: {before}{after}");
+    Ok(())
+}
+
+/// Waits until `work` uses these processors, by its own count and by Xen's.
+fn uses(dom0: &dyn Line, processors: &str) -> Result<()> {
+    let inside = format!(
+        "test $(timeout 60 bulkhead run work -- cat /sys/devices/system/cpu/online) = {processors}"
+    );
+    let online = processors.split('-').count();
+    let listed = format!(
+        "test $(xl vcpu-list work | awk 'NR > 1 && $5 ~ /[rb-]{{3}}/ && $5 !~ /p/' | wc -l) = {online}"
+    );
+    let said = "xl vcpu-list work; xenstore-ls /local/domain/$(xl domid work)/cpu; \
+                bulkhead run --user root work -- 'grep . /sys/devices/system/cpu/*; dmesg | tail' 2>&1";
+    dom0.wait_until(&inside, PATIENCE)
+        .and_then(|_| dom0.wait_until(&listed, PATIENCE))
+        .map(drop)
+        .map_err(|error| error.context(dom0.sh(said).unwrap_or_default()))
 }

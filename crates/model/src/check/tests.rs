@@ -275,6 +275,16 @@ fn numbers_and_sizes_have_bounds() {
     129 is out of range @ 129
       help: from 1 to 128 is allowed
     "#);
+    accepted(&with("vcpus: 4, maxvcpus: 4"));
+    accepted(&with("vcpus: 4, maxvcpus: None"));
+    insta::assert_snapshot!(refused(&with("vcpus: 5, maxvcpus: 4")), @r"
+    `a` has 5 vcpus, more than its `maxvcpus` of 4 @ 4
+      help: `maxvcpus` is at least `vcpus`; `maxvcpus: None` makes them the same
+    ");
+    insta::assert_snapshot!(refused(&with("maxvcpus: 129")), @r"
+    129 is out of range @ 129
+      help: from 1 to 128 is allowed
+    ");
     insta::assert_snapshot!(refused(&with("shutdown_timeout: 3601")), @r#"
     3601 is out of range @ 3601
       help: from 1 to 3600 is allowed

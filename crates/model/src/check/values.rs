@@ -47,6 +47,7 @@ pub(super) fn check(of: &ResolvedQube, resolved: &Resolved, problems: &mut Probl
     check.features();
     check.services();
     check.devices(resolved);
+    check.processors();
     check.texts();
 }
 
@@ -72,6 +73,21 @@ impl Check<'_> {
                 P::Memory,
                 message,
                 "`maximum` is at least `initial`; `maximum: None` makes them the same",
+            );
+        }
+    }
+
+    fn processors(&mut self) {
+        let qube = &self.of.qube;
+        if let Some(most) = qube.maxvcpus.filter(|most| qube.vcpus > *most) {
+            let message = format!(
+                "`{}` has {} vcpus, more than its `maxvcpus` of {most}",
+                qube.name, qube.vcpus
+            );
+            self.report(
+                P::Maxvcpus,
+                message,
+                "`maxvcpus` is at least `vcpus`; `maxvcpus: None` makes them the same",
             );
         }
     }

@@ -60,7 +60,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
     7 |             netmv: "sys-net",
       |             ^^^^^
       |
-      = help: known here: kind, profiles, label, template, netvm, provides_network, memory, vcpus, cpu_weight, autostart, volumes, kernel, kernelopts, virt_mode, devices, features, services, tags, default_dispvm, restart, default_user, audiovm, guivm, management_dispvm, shutdown_timeout, provides_audio, provides_gui, provides_management
+      = help: known here: kind, profiles, label, template, netvm, provides_network, memory, vcpus, maxvcpus, cpu_weight, autostart, volumes, kernel, kernelopts, virt_mode, devices, features, services, tags, default_dispvm, restart, default_user, audiovm, guivm, management_dispvm, shutdown_timeout, provides_audio, provides_gui, provides_management
 
     error: 0 is out of range
      --> system.ron:8:20

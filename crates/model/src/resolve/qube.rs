@@ -147,6 +147,7 @@ impl Resolver<'_> {
         take!(self,
             ProvidesNetwork provides_network => |value| *value;
             Vcpus vcpus => |value| value.0;
+            Maxvcpus maxvcpus => |value| value.just().map(|most| most.0);
             CpuWeight cpu_weight => |value| value.0;
             Autostart autostart => |value| *value;
             Kernel kernel => |value| value.just().cloned();

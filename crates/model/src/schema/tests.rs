@@ -45,5 +45,5 @@ fn json_has_a_stable_form() {
         .into_iter()
         .find(|option| option.path == "qubes.<name>.vcpus")
         .unwrap();
-    insta::assert_snapshot!(serde_json::to_string(&option).unwrap(), @r#"{"path":"qubes.<name>.vcpus","type":"number from 1 to 128","default":"2","meaning":"Virtual processors.","since":"0.1"}"#);
+    insta::assert_snapshot!(serde_json::to_string(&option).unwrap(), @r#"{"path":"qubes.<name>.vcpus","type":"number from 1 to 128","default":"2","meaning":"Virtual processors. Can change while the qube runs, up to `maxvcpus`.","since":"0.1"}"#);
 }

@@ -41,8 +41,12 @@ section! {
         provides_network: bool = "false", "0.1";
         /// Its memory.
         memory: MemoryOptions = "see inside", "0.1";
-        /// Virtual processors.
+        /// Virtual processors. Can change while the qube runs, up to `maxvcpus`.
         vcpus: Whole<1, VCPUS_MAX> = "2", "0.1";
+        /// As many as `vcpus` can become while the qube runs; `None` is no more than it starts with.
+        /// On Xen a qube's kernel can take all of these into use by itself: this is the limit, and
+        /// `vcpus` what the qube is told. `maxvcpus` of `xl.cfg`.
+        maxvcpus: Maybe<Whole<1, VCPUS_MAX>> = "None", "0.1";
         /// Its share of processor time where qubes want more than there is, in proportion to
         /// theirs: one with 512 gets twice as much as one with 256, which dom0 has. It holds nobody
         /// back while there is enough. `cpu_weight` of `xl.cfg`; can change while the qube runs.

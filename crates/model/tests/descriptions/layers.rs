@@ -8,6 +8,7 @@ use crate::{loaded, qube, system};
 const SCALARS: &[(&str, [&str; 3])] = &[
     ("label", ["\"red\"", "\"blue\"", "\"green\""]),
     ("vcpus", ["3", "4", "5"]),
+    ("maxvcpus", ["8", "None", "16"]),
     ("cpu_weight", ["128", "512", "1024"]),
     ("kernel", ["\"k1\"", "\"k2\"", "\"k3\""]),
     ("kernelopts", ["\"a\"", "\"b\"", "\"c\""]),

@@ -188,6 +188,16 @@ pub enum ConfigError {
 }
 
 impl DomainConfig {
+    /// Processors that its firmware tables call usable. Linux (6.9 and later) never brings up one that
+    /// they do not, so a PVH domain is told of all, and that those above `vcpus` are offline.
+    #[must_use]
+    pub fn vcpus_at_boot(&self) -> Vcpus {
+        match self.mode {
+            Mode::Pvh(_) => self.vcpus_maximum,
+            Mode::Pv(_) | Mode::Hvm(_) => self.vcpus,
+        }
+    }
+
     /// Checks what its parts alone cannot.
     ///
     /// # Errors

@@ -58,6 +58,21 @@ fn wrong(change: impl FnOnce(&mut DomainConfig)) -> String {
 }
 
 #[test]
+fn only_a_pvh_domain_boots_with_all_processors_it_may_come_to_have() {
+    let mut config = config();
+    let (now, most) = (config.vcpus, config.vcpus_maximum);
+    assert!(now < most);
+    assert_eq!(config.vcpus_at_boot(), most);
+    let Mode::Pvh(kernel) = config.mode.clone() else {
+        panic!("it is PVH");
+    };
+    for mode in [Mode::Pv(kernel.clone()), Mode::Hvm(Some(kernel))] {
+        config.mode = mode;
+        assert_eq!(config.vcpus_at_boot(), now);
+    }
+}
+
+#[test]
 fn each_mistake_in_a_configuration_is_named() {
     let one_more = Mib::new(4001).unwrap();
     let five = Vcpus::new(5).unwrap();

@@ -89,6 +89,11 @@ fn checked<T, E: std::error::Error>(
     value.map_err(|error| refused(spec, format!("{what} cannot be used: {error}")))
 }
 
+/// Processors of a domain at most while it runs.
+pub(super) fn vcpus_maximum(spec: &DomainSpec) -> u32 {
+    spec.vcpus_maximum.unwrap_or(spec.vcpus)
+}
+
 /// Memory of a domain at most while it runs. A system that comes with a boot loader of its own may
 /// have no driver that keeps it to less than it sees.
 pub(super) fn maximum(spec: &DomainSpec) -> Mib {
@@ -107,11 +112,10 @@ pub(super) fn config(
     pci: Vec<xl::PciAddress>,
 ) -> Result<xl::DomainConfig, HypervisorError> {
     let mib = |what, mib| checked(spec, what, xl::Mib::new(mib));
-    let vcpus = checked(
-        spec,
-        "its number of processors",
-        xl::Vcpus::new(spec.vcpus.into()),
-    )?;
+    let vcpus = |number: u32| {
+        let number = xl::Vcpus::new(number.into());
+        checked(spec, "its number of processors", number)
+    };
     let weight = checked(
         spec,
         "its share of processor time",
@@ -124,9 +128,9 @@ pub(super) fn config(
         mode: mode(spec, boot)?,
         memory: mib("its initial memory", spec.memory.initial.0)?,
         maximum: mib("its maximum memory", maximum(spec).0)?,
-        vcpus,
-        // A kernel can bring up all that Xen has for it, whatever it is told.
-        vcpus_maximum: vcpus,
+        vcpus: vcpus(spec.vcpus)?,
+        // A kernel can bring up all of these, whatever it is told.
+        vcpus_maximum: vcpus(vcpus_maximum(spec))?,
         weight,
         disks: all_disks(spec, boot, disks)?,
         nics: nics(spec)?,
@@ -271,6 +275,7 @@ mod tests {
                 maximum: Mib(4000),
             },
             vcpus: 2,
+            vcpus_maximum: Some(4),
             cpu_weight: 512,
             boot: Boot::default(),
             default_user: "user".into(),
@@ -321,6 +326,10 @@ mod tests {
                 "xvdc /run/volatile.img",
                 "xvde /volumes/data.img"
             ]
+        );
+        assert_eq!(
+            (config.vcpus.number(), config.vcpus_maximum.number()),
+            (2, 4)
         );
         assert_eq!(config.weight.number(), 512);
         let nic = config.nics.first().unwrap();

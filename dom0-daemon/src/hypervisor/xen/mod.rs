@@ -564,8 +564,7 @@ impl Hypervisor for Xen {
     }
 
     fn can_set_vcpus(&self) -> bool {
-        // A domain is made with as many as it has, and no more can be added.
-        false
+        true
     }
 
     fn can_set_cpu_weight(&self) -> bool {
@@ -582,7 +581,7 @@ impl Hypervisor for Xen {
         let domain = domains.get(&domid);
         Reach {
             memory: domain.map(|domain| domain::maximum(&domain.spec)),
-            vcpus: domain.map(|domain| domain.spec.vcpus),
+            vcpus: domain.map(|domain| domain::vcpus_maximum(&domain.spec)),
         }
     }
 
