@@ -127,7 +127,7 @@ fn processors_come_and_go(world: &World) -> Result<()> {
     let before = dom0.sh("xl domid work")?;
     uses(dom0, "0")?;
     // The agent is there before udev, which nothing here asks to look at what came earlier.
-    let udev = "timeout 60 bulkhead run work -- systemctl is-active systemd-udevd";
+    let udev = "timeout 60 bulkhead run --user root work -- systemctl is-active systemd-udevd";
     dom0.wait_until(udev, PATIENCE)?;
 
     let planned = plan(dom0, &declared(2, 512))?;
