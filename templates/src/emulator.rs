@@ -12,48 +12,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// The store, with what is before and behind it: `error_code = ...; exception_index = vector;
-/// exception_is_int = 0; exception_next_eip = -1`. None is a byte of an offset, which may be any.
-const STORE: [Option<u8>; 34] = [
-    // mov %r13d, error_code(%rbx)
-    Some(0x44),
-    Some(0x89),
-    Some(0xab),
-    None,
-    None,
-    Some(0),
-    Some(0),
-    // mov %esi, exception_index(%rbx)
-    Some(0x89),
-    Some(0xb3),
-    None,
-    None,
-    Some(0xff),
-    Some(0xff),
-    // movl $0, exception_is_int(%rbx)
-    Some(0xc7),
-    Some(0x83),
-    None,
-    None,
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    Some(0),
-    // movq $-1, exception_next_eip(%rbx)
-    Some(0x48),
-    Some(0xc7),
-    Some(0x83),
-    None,
-    None,
-    Some(0),
-    Some(0),
-    Some(0xff),
-    Some(0xff),
-    Some(0xff),
-    Some(0xff),
-];
+/// The store, with what is before and behind it, as hexadecimal digits; `__` is a byte of an offset,
+/// which may be any:
+///
+/// ```text
+/// mov  %r13d, error_code(%rbx)
+/// mov  %esi,  exception_index(%rbx)
+/// movl $0,    exception_is_int(%rbx)
+/// movq $-1,   exception_next_eip(%rbx)
+/// ```
+const STORE: &str = "4489ab____0000 89b3____ffff c783____000000000000 48c783____0000ffffffff";
 
 /// Where the store itself is in [`STORE`].
 const AT: usize = 7;
@@ -75,21 +43,32 @@ pub(crate) fn mend(path: &Path) -> Result<bool> {
     Ok(mended)
 }
 
+/// The bytes of [`STORE`]; none where it may be any.
+fn store() -> Vec<Option<u8>> {
+    let digits: Vec<_> = STORE.bytes().filter(|byte| *byte != b' ').collect();
+    let bytes = digits.chunks(2).map(|pair| {
+        let pair = std::str::from_utf8(pair).ok()?;
+        u8::from_str_radix(pair, 16).ok()
+    });
+    bytes.collect()
+}
+
 fn mend_bytes(program: &mut [u8]) -> bool {
+    let store = store();
     let like = |window: &[u8]| {
-        let mut pairs = window.iter().zip(STORE);
+        let mut pairs = window.iter().zip(&store);
         pairs.all(|(byte, wanted)| wanted.is_none_or(|wanted| wanted == *byte))
     };
-    let windows = program.windows(STORE.len()).enumerate();
+    let windows = program.windows(store.len()).enumerate();
     let found: Vec<_> = windows.filter(|(_, window)| like(window)).collect();
     let [(start, _)] = found[..] else {
         return false;
     };
     let at = start + AT;
-    let Some(store) = program.get_mut(at..at + NOTHING.len()) else {
+    let Some(found) = program.get_mut(at..at + NOTHING.len()) else {
         return false;
     };
-    store.copy_from_slice(&NOTHING);
+    found.copy_from_slice(&NOTHING);
     true
 }
 
@@ -97,13 +76,16 @@ fn mend_bytes(program: &mut [u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn store() -> Vec<u8> {
-        STORE.map(|byte| byte.unwrap_or(0x33)).to_vec()
+    /// As a compiler may have written it.
+    fn written() -> Vec<u8> {
+        let bytes = store();
+        assert_eq!(bytes.len(), 34);
+        bytes.iter().map(|byte| byte.unwrap_or(0x33)).collect()
     }
 
     #[test]
     fn the_store_alone_is_taken_out() {
-        let mut program = [vec![1; 9], store(), vec![2; 9]].concat();
+        let mut program = [vec![1; 9], written(), vec![2; 9]].concat();
         let before = program.clone();
         assert!(mend_bytes(&mut program));
         let differ: Vec<_> = (0..program.len())
@@ -116,7 +98,7 @@ mod tests {
 
     #[test]
     fn what_is_not_there_once_is_left_alone() {
-        for mut program in [vec![1; 99], [store(), store()].concat(), Vec::new()] {
+        for mut program in [vec![1; 99], [written(), written()].concat(), Vec::new()] {
             let before = program.clone();
             assert!(!mend_bytes(&mut program));
             assert_eq!(program, before);
@@ -127,7 +109,7 @@ mod tests {
     fn a_program_stays_one() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("qemu");
-        fs::write(&path, store()).unwrap();
+        fs::write(&path, written()).unwrap();
         assert!(mend(&path).unwrap());
         assert_eq!(
             fs::metadata(&path).unwrap().permissions().mode() & 0o777,
