@@ -15,6 +15,7 @@
 pub mod bulk;
 mod daemon;
 mod disk;
+mod display;
 mod domains;
 mod programs;
 
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 
 pub use daemon::{Ended, TestDaemon, ended};
 pub use disk::{fill, on_a_small_disk, small_disk};
+pub use display::Display;
 pub use domains::end_domains;
 pub use programs::Programs;
 

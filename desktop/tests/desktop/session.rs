@@ -3,28 +3,26 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use bulkhead_testing::Display;
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use std::os::unix::process::CommandExt;
 
 /// A session in which nothing else runs. It ends with the test.
 pub(crate) struct Session {
     folder: tempfile::TempDir,
-    display: String,
+    display: Display,
     bus: String,
-    /// In the order in which they are ended.
-    processes: Vec<Child>,
+    bus_process: Child,
 }
 
-/// Starts a server that writes where it listens as its first line.
-fn server(package: &str, mut command: Command) -> (Child, String) {
+/// Starts a bus that writes where it listens as its first line.
+fn server(mut command: Command) -> (Child, String) {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
     let mut child = child.unwrap_or_else(|error| {
-        panic!(
-            "{command:?} cannot be started: {error}; install {package}, as `cargo xtask setup` does"
-        )
+        panic!("{command:?} cannot be started: {error}; `cargo xtask setup` installs it")
     });
     let mut line = String::new();
     let out = child.stdout.take().expect("a pipe");
@@ -41,12 +39,7 @@ impl Session {
             .prefix("bhd")
             .tempdir_in("/tmp")
             .expect("a folder");
-        let mut xvfb = Command::new("Xvfb");
-        xvfb.args(["-displayfd", "1", "-screen", "0", "1280x1024x24"])
-            .args(["-nolisten", "tcp", "-noreset"])
-            .stderr(Stdio::null());
-        let (xvfb, number) = server("xvfb", xvfb);
-        let display = format!(":{number}");
+        let display = Display::start(1280, 1024);
         let mut bus = Command::new("dbus-daemon");
         bus.args(["--session", "--nofork", "--nopidfile", "--print-address=1"])
             .arg(format!(
@@ -56,13 +49,13 @@ impl Session {
             // Its children, the accessibility bus among them, end with the test too.
             .process_group(0)
             .stderr(Stdio::null());
-        surround(&mut bus, folder.path(), &display);
-        let (bus_process, bus) = server("dbus", bus);
+        surround(&mut bus, folder.path(), display.name());
+        let (bus_process, bus) = server(bus);
         Self {
             folder,
             display,
             bus,
-            processes: vec![bus_process, xvfb],
+            bus_process,
         }
     }
 
@@ -71,7 +64,7 @@ impl Session {
     }
 
     pub(crate) fn display(&self) -> &str {
-        &self.display
+        self.display.name()
     }
 
     pub(crate) fn bus(&self) -> &str {
@@ -81,7 +74,7 @@ impl Session {
     /// `bulkhead-desktop` in this session, not yet started.
     pub(crate) fn command(&self, socket: &Path) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-desktop"));
-        surround(&mut command, self.folder.path(), &self.display);
+        surround(&mut command, self.folder.path(), self.display.name());
         let log = fs::File::options()
             .create(true)
             .append(true)
@@ -115,12 +108,8 @@ impl Drop for Session {
         if std::thread::panicking() {
             eprintln!("bulkhead-desktop said:\n{}", self.log());
         }
-        for process in &mut self.processes {
-            let pid = Pid::from_child(process);
-            let _ = kill_process_group(pid, Signal::TERM);
-            let _ = kill_process(pid, Signal::TERM);
-            let _ = process.wait();
-        }
+        let _ = kill_process_group(Pid::from_child(&self.bus_process), Signal::TERM);
+        let _ = self.bus_process.wait();
     }
 }
 
@@ -135,7 +124,7 @@ impl Session {
         let window = window.map_or("root".to_owned(), |window| window.to_string());
         let mut import = Command::new("import");
         import
-            .args(["-display", &self.display, "-window", &window])
+            .args(["-display", self.display.name(), "-window", &window])
             .args(["-strip", "+dither", "-colors", "64"])
             .arg(format!("png8:{}/{name}.png", folder.display()));
         let _ = import.status();

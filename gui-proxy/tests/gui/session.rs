@@ -1,55 +1,21 @@
 //! A display, a folder of channels, and proxies.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use bulkhead_testing::wait_for;
+use bulkhead_testing::{Display, wait_for};
 use bulkhead_vchan::xen::Rings;
 use bulkhead_vchan::{AnyListener, DomId, Port, SocketDir, Transport};
 use bulkhead_wire::gui::PORT;
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::agent::Agent;
 
 /// A display on which nothing else is. It ends with the test.
 pub(crate) struct Session {
     folder: tempfile::TempDir,
-    display: String,
-    server: Child,
-}
-
-/// Displays of each process that runs tests. No number is used twice: a server that ends takes the
-/// socket of its number away, also that of one that has just begun.
-const DISPLAYS_EACH: u32 = 100;
-
-/// Starts a server; none where its number is taken.
-fn server(width: u32, height: u32) -> Option<(Child, String)> {
-    static LAST: AtomicU32 = AtomicU32::new(0);
-    // Up to what has a port of its own.
-    let first = 100 + std::process::id() % 590 * DISPLAYS_EACH;
-    let number = first + LAST.fetch_add(1, Ordering::Relaxed) % DISPLAYS_EACH;
-    let display = format!(":{number}");
-    let mut server = Command::new("Xvfb")
-        .args([&display, "-displayfd", "1", "-screen", "0"])
-        .arg(format!("{width}x{height}x24"))
-        .args(["-nolisten", "tcp", "-noreset"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("Xvfb; `cargo xtask setup` installs it");
-    let mut ready = String::new();
-    let out = server.stdout.take().expect("a pipe");
-    BufReader::new(out).read_line(&mut ready).expect("a line");
-    if ready.trim() == number.to_string() {
-        return Some((server, display));
-    }
-    let _ = server.wait();
-    None
+    display: Display,
 }
 
 impl Session {
@@ -61,17 +27,14 @@ impl Session {
     pub(crate) fn start_with(width: u32, height: u32) -> Self {
         let folder = tempfile::Builder::new();
         let folder = { folder }.prefix("bhg").tempdir_in("/tmp");
-        let mut tries = (0..DISPLAYS_EACH).filter_map(|_| server(width, height));
-        let (server, display) = tries.next().expect("a display");
         Self {
             folder: folder.expect("a folder"),
-            display,
-            server,
+            display: Display::start(width, height),
         }
     }
 
     pub(crate) fn display(&self) -> &str {
-        &self.display
+        self.display.name()
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -106,7 +69,7 @@ impl Session {
             .args(["--qube", name, "--label", "4"])
             .args(["--domain", &number.to_string()])
             .args(["--color", &format!("{color:06x}")])
-            .env("DISPLAY", &self.display)
+            .env("DISPLAY", self.display.name())
             .env("VCHAN_SOCKET_DIR", self.folder.path())
             .env("VCHAN_DOMAIN", "0")
             .env_remove("XAUTHORITY")
@@ -115,13 +78,6 @@ impl Session {
             .spawn()
             .expect("it starts");
         (Proxy { child, log }, listener.expect("a listener"), own)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = kill_process(Pid::from_child(&self.server), Signal::TERM);
-        let _ = self.server.wait();
     }
 }
 
