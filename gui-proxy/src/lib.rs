@@ -15,7 +15,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bucket;
 mod damage;
 pub mod display;
 pub mod frame;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_vchan::channel::Wants;
 use bulkhead_vchan::{AnyChannel, Channel, Viewer};
+use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
 use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, WindowId};
@@ -14,7 +15,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::bucket::Bucket;
 use crate::damage::Damage;
 use crate::display::{Change, Display, Event, Image};
 use crate::log::Log;
@@ -23,6 +23,13 @@ use crate::windows::{Content, Denied, WindowError, Windows};
 
 /// Bytes that are read before the display has its turn.
 const READ_MAX: usize = 64 * 1024;
+
+/// Changes of windows a second, for long: several animations of menus at once. Who makes more is
+/// not listened to until they are paid for.
+const CHANGES_PER_SECOND: u32 = 300;
+
+/// Changes of windows at once: an agent that connects again shows all that it has.
+const CHANGES_BURST: u32 = 2000;
 
 /// Pages of all images of a qube: four windows as large as can be, or some forty of 4K.
 pub const IMAGE_PAGES_MAX: usize = 4 * PAGES_MAX;
@@ -97,7 +104,7 @@ impl<D: Display> Proxy<D> {
             damage: Damage::default(),
             display,
             outbox: Outbox::default(),
-            bucket: Bucket::default(),
+            bucket: Bucket::new(CHANGES_PER_SECOND, CHANGES_BURST),
             violations: 0,
             log,
             start: Instant::now(),
@@ -135,12 +142,12 @@ impl<D: Display> Proxy<D> {
 
     /// Whether the agent may say more now.
     fn listens(&self) -> bool {
-        !self.outbox.is_high() && self.bucket.wait(self.now()).is_zero()
+        !self.outbox.is_high() && self.bucket.wait(self.now(), 0).is_zero()
     }
 
     fn wait(&mut self) -> Done<D> {
         let failed = |e: io::Error| ProxyError::Wait(e);
-        let owed = self.bucket.wait(self.now());
+        let owed = self.bucket.wait(self.now(), 0);
         let listens = self.listens();
         let wants = Wants {
             read: listens,
@@ -305,7 +312,8 @@ impl<D: Display> Proxy<D> {
     fn flush(&mut self) -> Done<D> {
         let changes = self.windows.take_changes();
         let now = self.now();
-        self.bucket.take(now, changes.len());
+        let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+        self.bucket.take(now, count);
         for change in changes {
             if let Change::Hide(key) = change {
                 self.damage.remove(key);

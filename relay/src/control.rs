@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
+use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::qrexec::control::{ControlError, DaemonEvent, DaemonLink};
 use bulkhead_wire::qrexec::trigger::Trigger;
 use bulkhead_wire::qrexec::{Endpoint, Ident, PENDING_REQUESTS_MAX};
 use bulkhead_wire::relay::{FromRelay, RequestId};
 use thiserror::Error;
 
-use crate::bucket::Bucket;
 use crate::queue::Queue;
 
 /// Calls per second that one guest may put to the daemon, after a burst. A policy decision takes
@@ -114,7 +114,7 @@ impl Control {
         let (mut rest, mut ended) = (&input[..], Vec::new());
         while self.output.len() < CONTROL_OUTPUT_HIGH
             && queue.has_room()
-            && rate.wait(now).is_zero()
+            && rate.wait(now, 1).is_zero()
         {
             let Some(event) = self.link.push(&mut rest, &mut self.output)? else {
                 break;
@@ -129,11 +129,11 @@ impl Control {
                     self.output.extend(self.link.refuse(&trigger.ident)?);
                 }
                 DaemonEvent::Request(trigger) => {
-                    rate.take(now);
+                    rate.take(now, 1);
                     self.ask(trigger, next, queue);
                 }
                 DaemonEvent::Withdrawn(ident) => {
-                    rate.take(now);
+                    rate.take(now, 1);
                     let of_it = |_: &RequestId, pending: &mut Ident| *pending == ident;
                     for (request, _) in self.pending.extract_if(.., of_it) {
                         queue.push(&FromRelay::CallWithdrawn { request });
@@ -147,7 +147,7 @@ impl Control {
                         if domain >= DOMAIN_LIMIT {
                             continue;
                         }
-                        rate.take(now);
+                        rate.take(now, 1);
                     }
                     queue.push(&FromRelay::ConnectionTerminated { domain, port });
                     if domain == 0 {

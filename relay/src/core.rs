@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::end::Carrier;
 use bulkhead_wire::qrexec::Endpoint;
 use bulkhead_wire::qrexec::local::ClientCommand;
 use bulkhead_wire::relay::{ClientId, FromRelay, RequestId, ToRelay};
 
-use crate::bucket::Bucket;
 use crate::clients::Clients;
 use crate::control::{AgentError, CALL_BURST, CALL_RATE, Control};
 use crate::database::Database;
@@ -271,7 +271,7 @@ impl Core {
             // have been written already, no descriptor will tell.
             control.can_go_on() && self.queue.has_room()
         });
-        let calls = calls.map(|_| self.call_rate.wait(now));
+        let calls = calls.map(|_| self.call_rate.wait(now, 1));
         let keys = self
             .database
             .is_connected()

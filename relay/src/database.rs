@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::qubesdb::link::{Link, LinkError, LinkEvent, Role};
 use bulkhead_wire::qubesdb::message::Value;
@@ -10,7 +11,6 @@ use bulkhead_wire::qubesdb::store::{Change, STORE_MAX, Store, StoreError};
 use bulkhead_wire::relay::FromRelay;
 use thiserror::Error;
 
-use crate::bucket::Bucket;
 use crate::queue::Queue;
 
 /// Keys per second that one guest may report to the daemon, after a burst.
@@ -63,7 +63,7 @@ impl Database {
     }
 
     pub(crate) fn wait(&self, now: Duration) -> Duration {
-        self.rate.wait(now)
+        self.rate.wait(now, 1)
     }
 
     pub(crate) fn receive(&mut self, bytes: &[u8], now: Duration, queue: &mut Queue) {
@@ -121,7 +121,7 @@ impl Database {
             match event {
                 LinkEvent::Synchronised => queue.push(&FromRelay::DbSynchronised),
                 LinkEvent::Changed(Change { path, value }) => {
-                    self.rate.take(now);
+                    self.rate.take(now, 1);
                     let path = path.as_str().to_owned();
                     let value = value.map(|value| value.as_bytes().to_vec());
                     queue.push(&FromRelay::DbChanged { path, value });

@@ -18,7 +18,6 @@
 
 #![forbid(unsafe_code)]
 
-mod bucket;
 pub mod call;
 mod clients;
 pub mod control;

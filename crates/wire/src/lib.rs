@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bucket;
 pub mod causes;
 pub mod end;
 pub mod filecopy;
