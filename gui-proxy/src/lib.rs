@@ -19,6 +19,7 @@ mod damage;
 pub mod display;
 pub mod frame;
 pub mod keys;
+pub mod line;
 pub mod log;
 mod outbox;
 pub mod proxy;

@@ -10,13 +10,15 @@ use bulkhead_vchan::{AnyChannel, Channel, Viewer};
 use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
-use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, WindowId};
+use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, Version, WindowId};
+use bulkhead_wire::proxy::FromProxy;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::damage::Damage;
 use crate::display::{Change, Display, Event, Image};
+use crate::line::{Heard, Line, LineError};
 use crate::log::Log;
 use crate::outbox::{OUTBOX_MAX, Outbox};
 use crate::windows::{Content, Denied, WindowError, Windows};
@@ -61,9 +63,21 @@ pub enum ProxyError<F: std::error::Error + 'static> {
     /// The display failed.
     #[error("the display failed")]
     Display(#[source] F),
+    /// Nobody hears what the person wants.
+    #[error("the daemon cannot be told")]
+    Daemon(#[from] LineError),
     /// The wait failed.
     #[error("cannot wait")]
     Wait(#[source] io::Error),
+}
+
+/// Who has left, and ended it in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The agent.
+    Agent,
+    /// The daemon, which had started it.
+    Daemon,
 }
 
 /// Shows the windows of one qube.
@@ -77,6 +91,7 @@ pub struct Proxy<D: Display> {
     image_pages: BTreeMap<WindowId, usize>,
     damage: Damage,
     display: D,
+    daemon: Option<Line>,
     outbox: Outbox,
     bucket: Bucket,
     violations: u32,
@@ -90,9 +105,14 @@ pub struct Proxy<D: Display> {
 type Done<D> = Result<(), ProxyError<<D as Display>::Failure>>;
 
 impl<D: Display> Proxy<D> {
-    /// A proxy of an agent of which nothing was read so far.
+    /// A proxy of an agent of which nothing was read so far, for a daemon if one has started it.
     #[must_use]
-    pub fn new(mut channel: AnyChannel, viewer: Viewer, display: D, log: Log) -> Self {
+    pub fn new(
+        (mut channel, viewer): (AnyChannel, Viewer),
+        daemon: Option<Line>,
+        display: D,
+        log: Log,
+    ) -> Self {
         channel.expect_memory();
         Self {
             channel,
@@ -103,6 +123,7 @@ impl<D: Display> Proxy<D> {
             image_pages: BTreeMap::new(),
             damage: Damage::default(),
             display,
+            daemon,
             outbox: Outbox::default(),
             bucket: Bucket::new(CHANGES_PER_SECOND, CHANGES_BURST),
             violations: 0,
@@ -113,18 +134,21 @@ impl<D: Display> Proxy<D> {
         }
     }
 
-    /// Serves until the agent has gone.
+    /// Serves until the agent or the daemon has gone.
     ///
     /// # Errors
     /// [`ProxyError`].
-    pub fn serve(mut self) -> Done<D> {
+    pub fn serve(mut self) -> Result<Left, ProxyError<D::Failure>> {
         loop {
             self.events()?;
             let open = !self.listens() || self.read()?;
             self.flush()?;
+            if !self.hear_daemon()? {
+                return Ok(Left::Daemon);
+            }
             if !open {
                 return if self.end.is_between_messages() {
-                    Ok(())
+                    Ok(Left::Agent)
                 } else {
                     Err(ProxyError::Cut)
                 };
@@ -166,6 +190,9 @@ impl<D: Display> Proxy<D> {
         // every wait.
         if !flags.is_empty() {
             fds.push(PollFd::from_borrowed_fd(self.channel.fd(), flags));
+        }
+        if let Some(line) = &self.daemon {
+            fds.push(PollFd::from_borrowed_fd(line.fd(), line.poll_flags()));
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -216,10 +243,7 @@ impl<D: Display> Proxy<D> {
     fn hear(&mut self, mut input: &[u8]) -> Done<D> {
         while let Some(event) = self.end.receive(&mut input, self.outbox.end())? {
             match event {
-                AgentEvent::Ready(version) => {
-                    self.log
-                        .say(&format!("the agent speaks 1.{}", version.minor()));
-                }
+                AgentEvent::Ready(version) => self.ready(version)?,
                 AgentEvent::Message(id, message) => {
                     if let Some(content) = self.windows.agent(id, message)? {
                         self.content(id, content);
@@ -238,6 +262,25 @@ impl<D: Display> Proxy<D> {
             }
         }
         Ok(())
+    }
+
+    fn ready(&mut self, version: Version) -> Done<D> {
+        let minor = version.minor();
+        self.log.say(&format!("the agent speaks 1.{minor}"));
+        if let Some(line) = &mut self.daemon {
+            let version = (1, minor.into());
+            line.say(&FromProxy::AgentConnected { version }, None)?;
+        }
+        Ok(())
+    }
+
+    /// Does what the daemon says; false once it has gone.
+    fn hear_daemon(&mut self) -> Result<bool, ProxyError<D::Failure>> {
+        let Some(line) = &mut self.daemon else {
+            return Ok(true);
+        };
+        line.flush()?;
+        Ok(!matches!(line.hear()?, Heard::Gone))
     }
 
     fn content(&mut self, id: WindowId, content: Content) {

@@ -1,16 +1,21 @@
 //! From a fresh process to one that may read what an agent says.
 
+use std::io;
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use bulkhead_sandbox::confine::{ConfineError, Confinement, MemoryFiles, confine};
+use bulkhead_sandbox::inherit::{InheritError, close_uninvited, take_inherited};
 use bulkhead_vchan::xen::handed::REQUESTS_OF_HANDED;
 use bulkhead_vchan::{DomId, Port, Transport, TransportError};
 use bulkhead_wire::gui::PORT;
+use bulkhead_wire::proxy::FromProxy;
 use clap::Parser;
 use thiserror::Error;
 
+use crate::line::{Line, LineError};
 use crate::log::Log;
-use crate::proxy::{Proxy, ProxyError};
+use crate::proxy::{Left, Proxy, ProxyError};
 use crate::x11::{Qube, X11, X11Failure};
 
 /// First user id of proxies that root has started; the domain id is added. Beside those of relays.
@@ -41,6 +46,9 @@ pub struct Arguments {
     /// Seconds to wait for the agent
     #[arg(long, default_value_t = 60)]
     wait: u64,
+    /// Descriptor of the line to bulkheadd, which is open
+    #[arg(long)]
+    fd: Option<RawFd>,
 }
 
 /// Characters of a name.
@@ -72,6 +80,18 @@ fn color(text: &str) -> Result<u32, String> {
 /// Why a proxy did not start, or ended.
 #[derive(Debug, Error)]
 pub enum GuiError {
+    /// No such descriptor.
+    #[error("cannot take what was handed over")]
+    Inherit(#[from] InheritError),
+    /// What else was handed over cannot be closed.
+    #[error("cannot close what was handed over")]
+    Close(#[source] io::Error),
+    /// No line.
+    #[error("cannot use the line to the daemon")]
+    Line(#[source] io::Error),
+    /// The daemon does not hear that it started.
+    #[error("cannot tell the daemon")]
+    Tell(#[from] LineError),
     /// No display.
     #[error("there is no display to use")]
     Display(#[from] X11Failure),
@@ -86,11 +106,15 @@ pub enum GuiError {
     Served(#[from] ProxyError<X11Failure>),
 }
 
-/// Connects to display and agent, gives up everything else, and serves until the agent has gone.
+/// Connects to display and agent, gives up everything else, and serves until the agent or the
+/// daemon has gone.
 ///
 /// # Errors
 /// [`GuiError`].
 pub fn run(arguments: Arguments) -> Result<(), GuiError> {
+    let handed = arguments.fd.map(take_inherited).transpose()?;
+    close_uninvited().map_err(GuiError::Close)?;
+    let mut daemon = handed.map(Line::new).transpose().map_err(GuiError::Line)?;
     let qube = Qube {
         name: arguments.qube,
         label: arguments.label,
@@ -105,8 +129,15 @@ pub fn run(arguments: Arguments) -> Result<(), GuiError> {
     let viewer = transport.viewer(server)?;
     let report = confine(&confinement(&transport, server))?;
     log().say(&format!("confined: {report}"));
-    Proxy::new(channel, viewer, display, log()).serve()?;
-    log().say("the agent has gone");
+    if let Some(line) = &mut daemon {
+        let confinement = report.to_string();
+        line.say(&FromProxy::Ready { confinement }, None)?;
+    }
+    let left = Proxy::new((channel, viewer), daemon, display, log()).serve()?;
+    log().say(match left {
+        Left::Agent => "the agent has gone",
+        Left::Daemon => "the daemon has gone",
+    });
     Ok(())
 }
 

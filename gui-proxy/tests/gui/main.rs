@@ -8,6 +8,7 @@
 
 mod agent;
 mod confined;
+mod daemon;
 mod hostile;
 mod input;
 mod managed;

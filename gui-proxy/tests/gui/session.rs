@@ -1,11 +1,14 @@
 //! A display, a folder of channels, and proxies.
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use bulkhead_sandbox::inherit::pass_on;
 use bulkhead_testing::{Display, wait_for};
+use bulkhead_vchan::seqpacket::pair;
 use bulkhead_vchan::xen::Rings;
 use bulkhead_vchan::{AnyListener, DomId, Port, SocketDir, Transport};
 use bulkhead_wire::gui::PORT;
@@ -58,14 +61,38 @@ impl Session {
         (proxy, Agent::start(channel, self.sharer(own)))
     }
 
+    /// The same with a daemon at the other end of the line, and with these arguments besides.
+    #[track_caller]
+    pub(crate) fn qube_of_daemon(&self, name: &str, more: &[&str]) -> (Proxy, Agent, OwnedFd) {
+        let (daemon, theirs) = pair().expect("a line");
+        let (proxy, listener, own) = self.start_qube(name, 0xcc00, |command| {
+            let number = pass_on(command, theirs);
+            command.args(["--fd", &number.to_string()]).args(more);
+        });
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let channel = listener.accept(Some(deadline)).expect("a proxy");
+        let agent = Agent::start(channel, self.sharer(own));
+        (proxy, agent, daemon)
+    }
+
     /// The same without anything said.
     pub(crate) fn silent_qube(&self, name: &str, color: u32) -> (Proxy, AnyListener, DomId) {
+        self.start_qube(name, color, |_| {})
+    }
+
+    fn start_qube(
+        &self,
+        name: &str,
+        color: u32,
+        with: impl FnOnce(&mut Command),
+    ) -> (Proxy, AnyListener, DomId) {
         let number = name.bytes().map(u32::from).sum::<u32>() + 1;
         let own = DomId::new(number).expect("a domain");
         let transport = self.transport(own);
         let listener = transport.listen(DomId::DOM0, Port::new(PORT), Rings::CONTROL);
         let log = self.folder.path().join(format!("{name}.log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_bulkhead-gui"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-gui"));
+        command
             .args(["--qube", name, "--label", "4"])
             .args(["--domain", &number.to_string()])
             .args(["--color", &format!("{color:06x}")])
@@ -74,9 +101,9 @@ impl Session {
             .env("VCHAN_DOMAIN", "0")
             .env_remove("XAUTHORITY")
             .stdin(Stdio::null())
-            .stderr(fs::File::create(&log).expect("a log"))
-            .spawn()
-            .expect("it starts");
+            .stderr(fs::File::create(&log).expect("a log"));
+        with(&mut command);
+        let child = command.spawn().expect("it starts");
         (Proxy { child, log }, listener.expect("a listener"), own)
     }
 }
