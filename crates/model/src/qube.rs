@@ -418,6 +418,9 @@ pub struct Dom0 {
     /// Who runs the services that qubes call there, where neither rule nor service says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_user: Option<String>,
+    /// Whether they are asked about pastes for which policy says `ask`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confirm_paste: bool,
 }
 
 impl Dom0 {

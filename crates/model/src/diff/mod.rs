@@ -190,7 +190,14 @@ fn dom0_properties(old: &Description, new: &Description) -> Vec<PropertyDiff<Str
         let user = description.dom0.service_user.as_deref();
         user.map_or(PropertyValue::None, PropertyValue::from)
     };
-    values("service_user".to_owned(), user(old), user(new))
+    let confirm = |description: &Description| description.dom0.confirm_paste.into();
+    let mut found = values("service_user".to_owned(), user(old), user(new));
+    found.extend(values(
+        "confirm_paste".to_owned(),
+        confirm(old),
+        confirm(new),
+    ));
+    found
 }
 
 fn label_properties(old: &Label, new: &Label) -> Vec<PropertyDiff<String>> {

@@ -13,5 +13,5 @@ pub(crate) use assertion::{Assertion, Condition, OneOrMany, Selector};
 pub(crate) use policy::{LiveOptions, PolicyEntry, TestEntry};
 pub(crate) use qube::{QubeOptions, VolumeOptions};
 pub(crate) use remote::RemoteOptions;
-pub(crate) use system::{LabelOptions, SystemOptions};
+pub(crate) use system::{Dom0Options, LabelOptions, SystemOptions};
 pub(crate) use template::{Source, TemplateOptions};

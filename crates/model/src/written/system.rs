@@ -55,6 +55,9 @@ section! {
         /// daemon of an ordinary user runs them as that user and does not look at this. Not root:
         /// only a rule can say `user=root`.
         service_user: String = "nobody", "0.1";
+        /// Whether a person is asked about a paste from one qube into another where policy says
+        /// `ask`. Otherwise the keys that they pressed for it are the answer, as in Qubes.
+        confirm_paste: bool = "false", "0.1";
     }
 }
 
