@@ -131,6 +131,14 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
 
     /// The next message; none when the process has hung up. Descriptors are not accepted.
     pub(crate) async fn receive(&self) -> Result<Option<In>, ReceiveError> {
+        let received = self.receive_with_files().await?;
+        Ok(received.map(|(message, _)| message))
+    }
+
+    /// The next message with its descriptors; none when the process has hung up.
+    pub(crate) async fn receive_with_files(
+        &self,
+    ) -> Result<Option<(In, Vec<OwnedFd>)>, ReceiveError> {
         loop {
             let mut ready = self.socket.readable().await?;
             // Not kept between messages: with many qubes that would be most of our memory.
@@ -140,7 +148,7 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
                 Ok(0) => return Ok(None),
                 Ok(length) => {
                     let packet = buffer.get(..length).unwrap_or_default();
-                    return Ok(Some(relay::decode(packet)?));
+                    return Ok(Some((relay::decode(packet)?, fds)));
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Err(e) => return Err(e.into()),

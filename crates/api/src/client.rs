@@ -232,6 +232,7 @@ fn decode(message: &Message) -> Result<Option<Incoming>, ApiError> {
             let (ok, rules, errors) = body.deserialize()?;
             Event::PolicyChanged { ok, rules, errors }
         }
+        "ClipboardChanged" => Event::ClipboardChanged(from_json(body.deserialize()?)?),
         "AuditRecorded" => Event::AuditRecorded(from_json(body.deserialize()?)?),
         "SignalsLost" => return Ok(Some(Incoming::Lost)),
         _ => return Ok(None),

@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{Ask, AuditRecord};
 use crate::change::ApplyOutcome;
+use crate::clipboard::ClipboardNews;
 use crate::qube::QubeRow;
 
 /// A group of signals that a peer-to-peer client asks for with `Subscribe`.
 ///
 /// A new connection gets none, so that a short command never pays for them. On the system bus all
-/// but audit records are sent and clients choose by match rules.
+/// but audit records and the clipboard are sent and clients choose by match rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
@@ -21,9 +22,19 @@ pub enum Topic {
     Changes,
     /// `AuditRecorded`.
     Audit,
+    /// `ClipboardChanged`.
+    Clipboard,
 }
 
 impl Topic {
+    const ALL: [Self; 5] = [
+        Self::Qubes,
+        Self::Asks,
+        Self::Changes,
+        Self::Audit,
+        Self::Clipboard,
+    ];
+
     /// The name that travels.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,14 +42,13 @@ impl Topic {
             Self::Asks => "asks",
             Self::Changes => "changes",
             Self::Audit => "audit",
+            Self::Clipboard => "clipboard",
         }
     }
 
     /// The topic of a name.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Qubes, Self::Asks, Self::Changes, Self::Audit]
-            .into_iter()
-            .find(|topic| topic.as_str() == text)
+        Self::ALL.into_iter().find(|topic| topic.as_str() == text)
     }
 }
 
@@ -137,6 +147,8 @@ pub enum Event {
     },
     /// A decision was recorded.
     AuditRecorded(AuditRecord),
+    /// Something was copied, pasted or wiped.
+    ClipboardChanged(ClipboardNews),
 }
 
 impl Event {
@@ -155,6 +167,7 @@ impl Event {
             | Self::GenerationChanged { .. }
             | Self::PolicyChanged { .. } => Topic::Changes,
             Self::AuditRecorded(_) => Topic::Audit,
+            Self::ClipboardChanged(_) => Topic::Clipboard,
         }
     }
 }
@@ -165,7 +178,7 @@ mod tests {
 
     #[test]
     fn topics_read_what_they_write() {
-        for topic in [Topic::Qubes, Topic::Asks, Topic::Changes, Topic::Audit] {
+        for topic in Topic::ALL {
             assert_eq!(Topic::parse(topic.as_str()), Some(topic));
         }
         assert_eq!(Topic::parse("Qubes"), None);

@@ -13,6 +13,8 @@
 pub mod call;
 pub mod change;
 pub mod client;
+pub mod clipboard;
+pub mod display;
 mod error;
 pub mod event;
 pub mod host;

@@ -99,6 +99,16 @@ pub trait Manager1 {
     /// Answers one; an empty target means the default one.
     fn answer(&self, ask: u64, answer: Answer, target: &str) -> Result<(), ApiError>;
 
+    /// What is carried between clipboards ([`crate::clipboard::Carried`] or null).
+    fn clipboard(&self) -> Result<String, ApiError>;
+
+    /// Wipes it; what it was, likewise.
+    fn clear_clipboard(&self) -> Result<String, ApiError>;
+
+    /// Shows the windows of qubes on an X display of this machine (`:0`) that an Xauthority file of
+    /// these bytes opens (none where it is open), as long as this connection lasts.
+    fn show_windows(&self, display: &str, authority: &[u8]) -> Result<(), ApiError>;
+
     /// The newest audit records, oldest of them first (list of [`crate::call::AuditRecord`]) for a
     /// [`crate::call::AuditFilter`].
     fn audit_tail(&self, filter_json: &str) -> Result<String, ApiError>;
@@ -162,6 +172,10 @@ pub trait Manager1 {
     /// A decision was recorded ([`crate::call::AuditRecord`]).
     #[zbus(signal)]
     fn audit_recorded(&self, record_json: &str) -> zbus::Result<()>;
+
+    /// Something was copied, pasted or wiped ([`crate::clipboard::ClipboardNews`]).
+    #[zbus(signal)]
+    fn clipboard_changed(&self, news_json: &str) -> zbus::Result<()>;
 
     /// This client was too slow and has missed this many signals: it must read everything again.
     #[zbus(signal)]

@@ -8,6 +8,7 @@ use bulkhead_api::ApiError;
 use bulkhead_api::call::{
     Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
 };
+use bulkhead_api::clipboard::Carried;
 use bulkhead_api::qube::{QubeInfo, QubeRow, Reverted};
 use bulkhead_model::name::QubeName;
 use serde_json::Value;
@@ -16,6 +17,7 @@ use std::os::fd::OwnedFd;
 use crate::hypervisor::HostReport;
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
 use crate::runtime::Dependents;
+use crate::windows::DisplayOffer;
 
 /// Who asks, as the kernel or the bus daemon says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,6 +97,12 @@ pub trait Backend: Debug + Send + Sync + 'static {
         target: Option<&str>,
         caller: &Caller,
     ) -> Result<(), ApiError>;
+    /// What is carried between clipboards.
+    async fn clipboard(&self) -> Result<Option<Carried>, ApiError>;
+    /// Wipes it; what it was.
+    async fn clear_clipboard(&self) -> Result<Option<Carried>, ApiError>;
+    /// Shows windows on a display, as long as what is returned is kept.
+    async fn offer_display(&self, name: &str, authority: &[u8]) -> Result<DisplayOffer, ApiError>;
     /// The newest audit records.
     async fn audit_tail(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, ApiError>;
     /// A qube's console log, or the daemon's own, opened for reading.

@@ -49,7 +49,8 @@ impl Events {
 pub(super) struct Topics(u8);
 
 impl Topics {
-    /// Everything but audit records, which the system bus would show to every member of the group.
+    /// Everything but audit records and the clipboard, which the system bus would show to every
+    /// member of the group.
     pub(super) const SYSTEM_BUS: Self =
         Self(Self::bit(Topic::Qubes) | Self::bit(Topic::Asks) | Self::bit(Topic::Changes));
 
@@ -59,6 +60,7 @@ impl Topics {
             Topic::Asks => 2,
             Topic::Changes => 4,
             Topic::Audit => 8,
+            Topic::Clipboard => 16,
         }
     }
 
@@ -71,7 +73,7 @@ impl Topics {
                     bulkhead_api::ErrorKind::Invalid,
                     format!("there is no topic `{}`", name.escape_debug()),
                 )
-                .hint("Topics are qubes, asks, changes and audit.")
+                .hint("Topics are qubes, asks, changes, audit and clipboard.")
             })?;
             bits |= Self::bit(topic);
         }
@@ -125,6 +127,9 @@ pub(super) async fn emit(emitter: &SignalEmitter<'_>, event: &Event) -> zbus::Re
         Event::GenerationChanged { number } => Manager::generation_changed(emitter, *number).await,
         Event::PolicyChanged { ok, rules, errors } => {
             Manager::policy_changed(emitter, *ok, *rules, errors).await
+        }
+        Event::ClipboardChanged(news) => {
+            Manager::clipboard_changed(emitter, &json(bulkhead_api::to_json(news))).await
         }
         Event::AuditRecorded(record) => {
             Manager::audit_recorded(emitter, &json(bulkhead_api::to_json(record))).await

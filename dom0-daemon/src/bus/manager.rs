@@ -1,7 +1,7 @@
 //! `org.bulkhead.Manager1`: checks what came, calls the backend, writes what goes.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bulkhead_api::call::{Answer, CallRequest, DataConnection, RunRequest};
@@ -16,6 +16,7 @@ use super::backend::Backend;
 use super::events::{Events, Topics, emit};
 use super::served::caller;
 use crate::runtime::Dependents;
+use crate::windows::DisplayOffer;
 
 /// How clients of a connection get signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub(super) struct Manager {
     topics: Arc<AtomicU8>,
     pumping: AtomicBool,
     signals: Signals,
+    /// Where the client shows windows; it ends with the connection.
+    display: Mutex<Option<DisplayOffer>>,
 }
 
 impl Manager {
@@ -44,6 +47,7 @@ impl Manager {
             topics: Arc::default(),
             pumping: AtomicBool::new(false),
             signals,
+            display: Mutex::default(),
         }
     }
 }
@@ -220,6 +224,27 @@ impl Manager {
         self.backend.answer(ask, answer, target, &caller).await
     }
 
+    async fn clipboard(&self) -> Result<String, ApiError> {
+        to_json(&self.backend.clipboard().await?)
+    }
+
+    async fn clear_clipboard(&self) -> Result<String, ApiError> {
+        to_json(&self.backend.clear_clipboard().await?)
+    }
+
+    async fn show_windows(&self, display: String, authority: Vec<u8>) -> Result<(), ApiError> {
+        if self.signals == Signals::Broadcast {
+            return Err(ApiError::new(
+                ErrorKind::Unsupported,
+                "a display is shown on as long as its connection lasts, and on the system bus it \
+                 has none",
+            ));
+        }
+        let offer = self.backend.offer_display(&display, &authority).await?;
+        *self.display.lock().unwrap_or_else(PoisonError::into_inner) = Some(offer);
+        Ok(())
+    }
+
     async fn audit_tail(&self, filter_json: String) -> Result<String, ApiError> {
         to_json(&self.backend.audit_tail(from_json(&filter_json)?).await?)
     }
@@ -329,6 +354,12 @@ impl Manager {
     pub(super) async fn audit_recorded(
         emitter: &SignalEmitter<'_>,
         record_json: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
+    pub(super) async fn clipboard_changed(
+        emitter: &SignalEmitter<'_>,
+        news_json: &str,
     ) -> zbus::Result<()>;
 
     #[zbus(signal)]

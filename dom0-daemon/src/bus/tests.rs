@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bulkhead_api::call::{
     Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
 };
+use bulkhead_api::clipboard::Carried;
 use bulkhead_api::event::Event;
 use bulkhead_api::qube::{QubeInfo, QubeRow, QubeState, Reverted};
 use bulkhead_api::{ApiError, ErrorKind, Manager1Proxy};
@@ -26,6 +27,7 @@ use super::{Backend, Caller, Events, Gate, Listener};
 use crate::hypervisor::HostReport;
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
 use crate::runtime::Dependents;
+use crate::windows::{Display, DisplayOffer, Displays};
 
 /// Long enough for a loaded machine; only a test that fails waits for it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -33,6 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 struct Fake {
     asked: Mutex<Vec<String>>,
+    displays: Arc<Displays>,
 }
 
 impl Fake {
@@ -171,6 +174,17 @@ impl Backend for Fake {
     ) -> Result<(), ApiError> {
         self.note(format!("answer {ask} {answer:?} {target:?}"));
         Ok(())
+    }
+    async fn clipboard(&self) -> Result<Option<Carried>, ApiError> {
+        Ok(None)
+    }
+    async fn clear_clipboard(&self) -> Result<Option<Carried>, ApiError> {
+        Ok(None)
+    }
+    async fn offer_display(&self, name: &str, authority: &[u8]) -> Result<DisplayOffer, ApiError> {
+        let display = Display::new(name, authority)
+            .map_err(|error| ApiError::from_error(ErrorKind::Invalid, &error))?;
+        Ok(self.displays.offer(display))
     }
     async fn audit_tail(&self, _filter: AuditFilter) -> Result<Vec<AuditRecord>, ApiError> {
         Ok(Vec::new())

@@ -38,6 +38,7 @@ use self::ports::Ports;
 use crate::machine::Reason;
 use crate::relays::Named;
 use crate::runtime::{Agent, Inner, Life, Run, RuntimeError};
+use crate::windows::Windows;
 
 mod adopt;
 mod asks;
@@ -614,14 +615,19 @@ impl Inner {
 
     /// Whether a connection of `run` that is open has its socket under that name.
     pub(crate) fn knows_socket(&self, run: &Run, name: &str) -> bool {
-        parse_socket_name(name).is_some_and(|key @ (server, client, _)| {
-            [server, client].contains(&run.domid.0)
-                && self.calls.connections().open.contains_key(&key)
-        })
+        Windows::is_socket(run.domid.0, name)
+            || parse_socket_name(name).is_some_and(|key @ (server, client, _)| {
+                [server, client].contains(&run.domid.0)
+                    && self.calls.connections().open.contains_key(&key)
+            })
     }
 
     /// A socket has come into being in a qube's folder: a caller's end of a call, or a lie.
     pub(crate) fn socket_appeared(&self, run: &Arc<Run>, name: &str) {
+        let windows = run.windows.get();
+        if windows.is_some_and(|windows| windows.appeared(run.domid.0, name)) {
+            return;
+        }
         let Some(key @ (server, client, _)) = parse_socket_name(name) else {
             return;
         };

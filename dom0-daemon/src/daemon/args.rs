@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 
 use crate::calls::{ASK_TIMEOUT, ASK_TIMEOUT_MAX};
+use crate::clipboard::{CARRIED_FOR, CARRIED_FOR_MAX};
 use crate::runtime::{STARTUP_TIMEOUT, STARTUP_TIMEOUT_MAX};
 
 /// The daemon of Bulkhead: makes the machine what its description says, and keeps it so
@@ -35,6 +36,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = STARTUP_TIMEOUT.as_secs(),
           value_parser = clap::value_parser!(u64).range(1..=STARTUP_TIMEOUT_MAX.as_secs()))]
     pub(super) startup_timeout: u64,
+    /// How long text that was copied from a qube is carried where nobody pastes it
+    #[arg(long, value_name = "SECONDS", default_value_t = CARRIED_FOR.as_secs(),
+          value_parser = clap::value_parser!(u64).range(1..=CARRIED_FOR_MAX.as_secs()))]
+    pub(super) clipboard_timeout: u64,
     /// Stop all qubes when the daemon ends; otherwise they go on and the next daemon takes over
     #[arg(long)]
     pub(super) stop_qubes_on_exit: bool,

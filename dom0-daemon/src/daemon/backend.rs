@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use bulkhead_api::call::{
     Answer, Ask, AuditFilter, AuditRecord, CallRequest, DataConnection, RunRequest,
 };
+use bulkhead_api::clipboard::Carried;
 use bulkhead_api::qube::{QubeInfo, QubeRow, Reverted};
 use bulkhead_api::{ApiError, ErrorKind};
 use bulkhead_model::name::QubeName;
@@ -26,6 +27,7 @@ use crate::ops::{
 };
 use crate::plan::render::{Colour, render};
 use crate::runtime::{Dependents, Runtime};
+use crate::windows::DisplayOffer;
 
 /// The assembled daemon.
 #[derive(Debug)]
@@ -222,6 +224,19 @@ impl Backend for Daemon {
         self.runtime
             .answer(ask, answer, target, &caller.name)
             .map_err(|error| translate::runtime(&error))
+    }
+
+    async fn clipboard(&self) -> Result<Option<Carried>, ApiError> {
+        Ok(self.runtime.clipboard())
+    }
+
+    async fn clear_clipboard(&self) -> Result<Option<Carried>, ApiError> {
+        Ok(self.runtime.clear_clipboard())
+    }
+
+    async fn offer_display(&self, name: &str, authority: &[u8]) -> Result<DisplayOffer, ApiError> {
+        let offered = self.runtime.offer_display(name, authority);
+        offered.map_err(|error| ApiError::from_error(ErrorKind::Invalid, &error))
     }
 
     async fn audit_tail(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, ApiError> {

@@ -15,7 +15,7 @@ mod progress;
 mod translate;
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,6 +157,8 @@ async fn assemble(
             launcher: places.program("bulkhead-launch")?,
             folders: places.services.clone(),
         },
+        gui: gui(places),
+        clipboard_timeout: Duration::from_secs(args.clipboard_timeout),
         startup_timeout: Duration::from_secs(args.startup_timeout),
         ask_timeout: Duration::from_secs(args.ask_timeout),
         hold_back: HOLD_BACK,
@@ -179,6 +181,14 @@ async fn assemble(
         host,
         log: places.log_file(),
     }))
+}
+
+/// What shows windows; a machine without a desktop has no such program.
+fn gui(places: &Places) -> Option<PathBuf> {
+    let program = places.program("bulkhead-gui");
+    program
+        .inspect_err(|error| tracing::info!(why = %error.report(), "no windows are shown"))
+        .ok()
 }
 
 async fn embedded(places: &Places) -> Result<Embedded, DaemonError> {

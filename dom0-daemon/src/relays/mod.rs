@@ -38,7 +38,7 @@ use self::litter::Litter;
 pub(crate) use self::litter::Misuse;
 use self::pace::Pace;
 pub(crate) use self::place::{Handed, Named, Place, Rings};
-pub(crate) use self::said::Shared as SharedLines;
+pub(crate) use self::said::{Shared as SharedLines, log as log_lines};
 
 mod check;
 mod folder;
@@ -301,7 +301,7 @@ impl Keeper {
         drop(command);
         if let Some(stderr) = child.stderr.take() {
             // Ends with the relay.
-            tokio::spawn(said::log(self.spec.qube.clone(), stderr));
+            tokio::spawn(said::log(self.spec.qube.clone(), "relay", stderr));
         }
         let link = Link::new(near)?;
         let setup = ToRelay::Setup {

@@ -50,10 +50,10 @@ impl Lines {
 }
 
 /// Reads to the end: a relay that is well never waits for us.
-pub(super) async fn log(qube: String, stderr: ChildStderr) {
+pub(crate) async fn log(qube: String, program: &str, stderr: ChildStderr) {
     let lines = Mutex::new(Lines::new(Instant::now()));
     follow(stderr, &lines, |said, dropped| {
-        tracing::warn!(%qube, said, dropped, "relay says");
+        tracing::warn!(%qube, said, dropped, "{program} says");
     })
     .await;
 }

@@ -9,6 +9,7 @@ use bulkhead_model::qube::{Description, Qube};
 use bulkhead_wire::relay::{FromRelay, ToRelay};
 
 use super::keys::{self, Keys};
+use super::windows::shows_windows;
 use super::{Agent, Inner, Run};
 use crate::machine::Reason;
 use crate::relays::{Misuse, RelayEvents, printable};
@@ -182,8 +183,12 @@ impl Inner {
             return Default::default();
         };
         let netvm = state.qubes.get(&run.name).and_then(|entry| entry.netvm);
+        let description = state.description().map(|description| &**description);
         let mut keys = keys::keys(qube, run.domid, netvm, &state.served_by(run.domid));
-        if let Some(description) = state.description() {
+        keys.extend(keys::window_keys(
+            self.config.gui.is_some() && shows_windows(qube, description),
+        ));
+        if let Some(description) = description {
             keys.extend(keys::remote_keys(&run.name, description));
         }
         keys

@@ -98,7 +98,6 @@ pub(super) fn keys(qube: &Qube, domid: DomId, netvm: Option<DomId>, clients: &[D
     {
         set("/qubes-timezone", zone);
     }
-    set("/qubes-gui-enabled", "False".to_owned());
     set("/qubes-service/meminfo-writer", "1".to_owned());
     if qube.provides_network {
         set("/qubes-netvm-network", address::gateway(domid).to_string());
@@ -112,6 +111,16 @@ pub(super) fn keys(qube: &Qube, domid: DomId, netvm: Option<DomId>, clients: &[D
     keys.extend(service_keys(&qube.services));
     keys.extend(feature_keys(&qube.features));
     keys.retain(|_, value| value.len() <= VALUE_MAX && !value.contains(&0));
+    keys
+}
+
+/// Whether the qube's windows are shown, and by whom if they are.
+pub(super) fn window_keys(shown: bool) -> Keys {
+    let enabled = if shown { "True" } else { "False" };
+    let mut keys = Keys::from([("/qubes-gui-enabled".to_owned(), enabled.into())]);
+    if shown {
+        keys.insert("/qubes-gui-domain-xid".to_owned(), "0".into());
+    }
     keys
 }
 

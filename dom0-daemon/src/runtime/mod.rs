@@ -26,12 +26,14 @@ pub(crate) use self::state::{Agent, Life, Run};
 use crate::audit::{Audit, SETTLE_EVERY};
 use crate::bus::Events;
 use crate::calls::{Calls, ServicesConfig};
+use crate::clipboard::Clipboard;
 use crate::db::Database;
 use crate::hypervisor::{DomainEvent, Ending, Hypervisor};
 use crate::machine::{MachineError, Reason, Stopped};
 use crate::meeting::Meeting;
 use crate::policy::Policy;
 use crate::storage::{ImageDigest, Storage};
+use crate::windows::Displays;
 
 mod disposables;
 mod error;
@@ -46,6 +48,7 @@ mod roots;
 mod start;
 mod state;
 mod stops;
+mod windows;
 
 /// How long a qube's agent may take to connect. Qubes: `qrexec_timeout`, 60 seconds.
 pub const STARTUP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -63,6 +66,10 @@ pub struct RuntimeConfig {
     pub relay: PathBuf,
     /// What qubes may call in dom0.
     pub services: ServicesConfig,
+    /// The `bulkhead-gui` program; without it no windows are shown.
+    pub gui: Option<PathBuf>,
+    /// How long something is carried between clipboards, usually [`crate::clipboard::CARRIED_FOR`].
+    pub clipboard_timeout: Duration,
     /// How long an agent may take to connect, usually [`STARTUP_TIMEOUT`].
     pub startup_timeout: Duration,
     /// How long a question stays open, usually [`crate::calls::ASK_TIMEOUT`].
@@ -91,6 +98,8 @@ pub(crate) struct Inner {
     pub(crate) events: Events,
     pub(crate) audit: Audit,
     pub(crate) calls: Calls,
+    pub(crate) clipboard: Clipboard,
+    pub(crate) displays: Arc<Displays>,
     pub(crate) policy: Policy,
     /// Where qubes are found that are domains of Xen.
     pub(crate) meeting: Option<Arc<Meeting>>,
@@ -380,6 +389,8 @@ impl Runtime {
             events,
             audit,
             calls: Calls::new(),
+            clipboard: Clipboard::default(),
+            displays: Arc::default(),
             policy: Policy::default(),
             meeting,
             own: own.clone(),

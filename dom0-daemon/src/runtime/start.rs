@@ -260,7 +260,7 @@ impl Inner {
         place: Place,
         paused: bool,
     ) -> Result<Arc<Run>, MachineError> {
-        let name = record.qube.name.clone();
+        let (name, qube) = (record.qube.name.clone(), record.qube.clone());
         let agent = expected_agent(&record.qube, &spec.root);
         let place = Arc::new(place);
         let run = Arc::new(Run {
@@ -274,6 +274,7 @@ impl Inner {
             default_user: record.qube.default_user.clone(),
             place: Arc::clone(&place),
             relay: OnceLock::new(),
+            windows: OnceLock::new(),
             agent: watch::Sender::new(agent),
             epoch: AtomicU64::new(0),
         });
@@ -310,6 +311,7 @@ impl Inner {
         .map_err(io_error(&name))?;
         // Nobody else sets it.
         let _ = run.relay.set(relay);
+        self.show_windows(&run, &qube);
         Ok(run)
     }
 

@@ -18,6 +18,7 @@ use crate::lock::template_qube_of;
 use crate::machine::{Declared, Stopped};
 use crate::relays::{Place, Relay};
 use crate::storage::{ImageDigest, RevisionId, RevisionInfo};
+use crate::windows::Windows;
 
 /// Longest chain from a qube to the template its root comes from: disposable, its disposable
 /// template, that one's template.
@@ -73,6 +74,8 @@ pub(crate) struct Run {
     pub(crate) default_user: String,
     pub(crate) place: Arc<Place>,
     pub(crate) relay: std::sync::OnceLock<Arc<Relay>>,
+    /// Not set where it has none.
+    pub(crate) windows: std::sync::OnceLock<Arc<Windows>>,
     pub(crate) agent: watch::Sender<Agent>,
     /// Counts its relays: what an earlier one asked cannot be answered any more.
     pub(crate) epoch: AtomicU64,

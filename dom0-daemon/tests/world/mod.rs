@@ -200,6 +200,8 @@ impl World {
                     launcher: programs.path("bulkhead-launch"),
                     folders: services_in(dir.path()),
                 },
+                gui: None,
+                clipboard_timeout: PATIENCE,
                 startup_timeout: PATIENCE,
                 ask_timeout: PATIENCE,
                 hold_back: held(dir.path()),
@@ -282,6 +284,7 @@ impl World {
             policy_folders: live_folder(self.dir.path()),
             dom0: Dom0 {
                 service_user: std::fs::read_to_string(self.dir.path().join("service_user")).ok(),
+                ..Dom0::default()
             },
         };
         Declared {

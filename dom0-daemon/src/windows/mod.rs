@@ -1,0 +1,348 @@
+//! The windows of qubes: one `bulkhead-gui` per running qube, while its agent offers windows and a
+//! session offers a display.
+//!
+//! ```text
+//!           a display, an offer           the agent has gone
+//! (none) ------------------------> up ------------------------> (none), until the next offer
+//!    ^                             |
+//!    |  pause, twice as long       |  it failed, or the display is another
+//!    +-----------------------------+
+//! ```
+//!
+//! Every message is checked again before anything is done with it: the proxy has read guest bytes.
+
+use std::fmt::Debug;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use bulkhead_sandbox::inherit;
+use bulkhead_vchan::xen::Offer;
+use bulkhead_vchan::{Port, seqpacket};
+use bulkhead_wire::bucket::Bucket;
+use bulkhead_wire::gui::PORT;
+use bulkhead_wire::proxy::{FromProxy, ToProxy};
+use tokio::process::{Child, Command};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::link::LinkError;
+use crate::relays::{Place, log_lines};
+
+pub use displays::{AUTHORITY_MAX, DisplayError, DisplayOffer};
+pub(crate) use displays::{Display, Displays};
+
+mod displays;
+
+/// Pause before a proxy that failed is replaced; doubled each time up to [`RESPAWN_MAX`].
+const RESPAWN_FIRST: Duration = Duration::from_millis(200);
+/// Longest pause.
+const RESPAWN_MAX: Duration = Duration::from_secs(30);
+/// A proxy that lived this long did well; the next pause is the first again.
+const RESPAWN_CALM: Duration = Duration::from_secs(60);
+
+/// Messages of a proxy a second, for long: a person who holds the keys down makes thirty.
+const MESSAGES_PER_SECOND: u32 = 50;
+/// Messages at once.
+const MESSAGES_BURST: u32 = 100;
+
+/// The line to a proxy.
+type Link = crate::link::Link<ToProxy, FromProxy>;
+
+/// Whose windows are shown, and how.
+#[derive(Debug)]
+pub(crate) struct WindowsSpec {
+    /// The program.
+    pub(crate) program: PathBuf,
+    /// The qube.
+    pub(crate) qube: String,
+    /// Its domain.
+    pub(crate) domid: u32,
+    /// What its frames look like and how it may be used: options of the program.
+    pub(crate) options: Vec<String>,
+    /// How its channels are reached.
+    pub(crate) place: Arc<Place>,
+    /// Folder of its sockets, where they are sockets.
+    pub(crate) sockets: PathBuf,
+    /// Where windows are shown.
+    pub(crate) displays: watch::Receiver<Option<Arc<Display>>>,
+}
+
+/// What the rest of the daemon does with what proxies say. Called from the proxy's task, so it must
+/// not wait.
+pub(crate) trait WindowsEvents: Debug + Send + Sync {
+    /// A message with its descriptors, of a proxy on `display`.
+    ///
+    /// # Errors
+    /// Why a proxy that is well could not have sent it.
+    fn message(
+        &self,
+        display: &Arc<Display>,
+        message: FromProxy,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), String>;
+}
+
+/// What shows a qube's windows, whichever process it is now.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    link: Mutex<Option<Arc<Link>>>,
+    offers: watch::Sender<u64>,
+    task: Mutex<Option<tokio::task::AbortHandle>>,
+}
+
+/// The socket at which the agent of `domid` offers windows.
+fn socket_name(domid: u32) -> String {
+    format!("vchan.{domid}.0.{PORT}.sock")
+}
+
+impl Windows {
+    /// Shows windows whenever they can be, until the value is dropped.
+    pub(crate) fn keep(spec: WindowsSpec, events: Arc<dyn WindowsEvents>) -> Arc<Self> {
+        let windows = Arc::new(Self {
+            link: Mutex::default(),
+            offers: watch::Sender::new(0),
+            task: Mutex::default(),
+        });
+        let offers = match &*spec.place {
+            Place::Sockets(_) => {
+                // It may have been there before this daemon.
+                let there = spec.is_offered();
+                windows
+                    .offers
+                    .send_modify(|count| *count += u64::from(there));
+                let mut offers = windows.offers.subscribe();
+                if there {
+                    offers.mark_changed();
+                }
+                Offers::Sockets(offers)
+            }
+            Place::Rings(rings) => {
+                Offers::Rings(rings.meeting().seek(rings.domain(), Port::new(PORT)))
+            }
+        };
+        let keeper = Keeper {
+            windows: Arc::downgrade(&windows),
+            displays: spec.displays.clone(),
+            spec,
+            events,
+            offers,
+        };
+        let task = tokio::spawn(keeper.run());
+        *windows.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
+        windows
+    }
+
+    /// A socket came into being in the qube's folder; whether it is that of its windows.
+    pub(crate) fn appeared(&self, domid: u32, name: &str) -> bool {
+        let is_it = Self::is_socket(domid, name);
+        if is_it {
+            self.offers.send_modify(|count| *count += 1);
+        }
+        is_it
+    }
+
+    /// Whether that is the socket at which the agent of `domid` offers windows.
+    pub(crate) fn is_socket(domid: u32, name: &str) -> bool {
+        name == socket_name(domid)
+    }
+
+    /// Sends a message, where there is a proxy.
+    pub(crate) fn send(&self, message: &ToProxy, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = link.clone().ok_or(LinkError::Gone)?;
+        link.send(message, fds)
+    }
+
+    fn set_link(&self, link: Option<Arc<Link>>) {
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+    }
+}
+
+impl Drop for Windows {
+    fn drop(&mut self) {
+        let task = self.task.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+    }
+}
+
+impl WindowsSpec {
+    /// Whether the agent's socket is there; it may be one of an agent that has ended.
+    fn is_offered(&self) -> bool {
+        let names = self.place.names().unwrap_or_default();
+        names.contains(&socket_name(self.domid))
+    }
+
+    /// Starts a proxy. It connects to display and agent by itself, before it is confined.
+    fn start(&self, display: &Display) -> io::Result<(Link, Child)> {
+        let (near, far) = seqpacket::pair()?;
+        let mut command = Command::new(&self.program);
+        command.env_clear().env("DISPLAY", display.name());
+        let number = inherit::pass_on(command.as_std_mut(), far);
+        if let Some(authority) = display.authority()? {
+            let number = inherit::pass_on(command.as_std_mut(), authority);
+            command.env("XAUTHORITY", format!("/proc/self/fd/{number}"));
+        }
+        if let Place::Sockets(_) = &*self.place {
+            command
+                .env("VCHAN_SOCKET_DIR", &self.sockets)
+                .env("VCHAN_DOMAIN", "0");
+        }
+        let mut child = command
+            .args(["--qube", &self.qube])
+            .args(["--domain", &self.domid.to_string()])
+            .args(&self.options)
+            .args(["--fd", &number.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .current_dir("/")
+            .kill_on_drop(true)
+            .spawn()?;
+        // With it goes our copy of the far end: a proxy that ends is noticed.
+        drop(command);
+        if let Some(stderr) = child.stderr.take() {
+            tokio::spawn(log_lines(self.qube.clone(), "bulkhead-gui", stderr));
+        }
+        Ok((Link::new(near)?, child))
+    }
+}
+
+/// By what a keeper learns that an agent offers windows.
+#[derive(Debug)]
+enum Offers {
+    Sockets(watch::Receiver<u64>),
+    Rings(mpsc::Receiver<Offer>),
+}
+
+impl Offers {
+    /// Waits for one that nobody has tried.
+    async fn next(&mut self) {
+        let there = match self {
+            Self::Sockets(offers) => offers.changed().await.is_ok(),
+            Self::Rings(offers) => offers.recv().await.is_some(),
+        };
+        if !there {
+            // Nobody looks any more, and the keeper ends with the qube.
+            std::future::pending().await
+        }
+    }
+}
+
+/// Why a proxy is there no more.
+#[derive(Debug)]
+enum Over {
+    /// It ended in order: its agent has.
+    AgentGone,
+    /// Windows are to be shown elsewhere, or nowhere.
+    OtherDisplay,
+    Failed(String),
+}
+
+/// The task behind [`Windows`].
+struct Keeper {
+    windows: Weak<Windows>,
+    spec: WindowsSpec,
+    displays: watch::Receiver<Option<Arc<Display>>>,
+    events: Arc<dyn WindowsEvents>,
+    offers: Offers,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut pause = RESPAWN_FIRST;
+        // Whether there is an offer that may still lead to an agent.
+        let mut offered = false;
+        loop {
+            if !offered {
+                self.offers.next().await;
+                offered = true;
+            }
+            let Some(display) = self.display().await else {
+                return;
+            };
+            let began = Instant::now();
+            let over = match self.spec.start(&display) {
+                Ok((link, child)) => {
+                    let link = Arc::new(link);
+                    match self.windows.upgrade() {
+                        Some(windows) => windows.set_link(Some(Arc::clone(&link))),
+                        None => return,
+                    }
+                    let over = self.serve(&display, &link, child).await;
+                    if let Some(windows) = self.windows.upgrade() {
+                        windows.set_link(None);
+                    }
+                    over
+                }
+                Err(error) => Over::Failed(format!("it cannot be started: {error}")),
+            };
+            if began.elapsed() >= RESPAWN_CALM {
+                pause = RESPAWN_FIRST;
+            }
+            let qube = &self.spec.qube;
+            match over {
+                Over::AgentGone => {
+                    tracing::info!(%qube, "its windows are gone with their agent");
+                    offered = false;
+                }
+                Over::OtherDisplay => {}
+                Over::Failed(why) => {
+                    tracing::warn!(%qube, why, ?pause, "its windows are gone, and shown again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(RESPAWN_MAX);
+                    if let Place::Sockets(_) = &*self.spec.place {
+                        offered = self.spec.is_offered();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits for a display; none where the daemon ends.
+    async fn display(&mut self) -> Option<Arc<Display>> {
+        let shown = self.displays.wait_for(Option::is_some).await.ok()?;
+        shown.clone()
+    }
+
+    async fn serve(&mut self, display: &Arc<Display>, link: &Link, mut child: Child) -> Over {
+        let flush = link.flush();
+        tokio::pin!(flush);
+        let start = Instant::now();
+        let mut rate = Bucket::new(MESSAGES_PER_SECOND, MESSAGES_BURST);
+        let over = loop {
+            tokio::select! {
+                received = link.receive_with_files() => match received {
+                    Ok(Some((message, fds))) => {
+                        if let Err(why) = self.events.message(display, message, fds) {
+                            break Over::Failed(format!("it sent what it could not have: {why}"));
+                        }
+                        let wait = rate.wait(start.elapsed(), 1);
+                        tokio::time::sleep(wait).await;
+                        rate.take(start.elapsed(), 1);
+                    }
+                    Ok(None) => break match child.wait().await {
+                        Ok(status) if status.success() => Over::AgentGone,
+                        Ok(status) => Over::Failed(status.to_string()),
+                        Err(error) => Over::Failed(error.to_string()),
+                    },
+                    Err(error) => break Over::Failed(error.to_string()),
+                },
+                error = &mut flush => break Over::Failed(error.to_string()),
+                changed = self.displays.changed() => {
+                    // It fails only where the daemon ends.
+                    let _ = changed;
+                    break Over::OtherDisplay;
+                }
+            }
+        };
+        // It may have ended by itself.
+        let _ = child.kill().await;
+        over
+    }
+}
