@@ -86,6 +86,10 @@ pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
         "bulkhead-relay",
         "-p",
         "bulkhead-cli",
+        "-p",
+        "bulkhead-gui",
+        "-p",
+        "qube-gui-agent",
     ]))?;
     run(cargo()
         .args(build_words())

@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Json;
+
 /// Where the bytes of a qube go through the filter for terminals.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
@@ -111,6 +113,14 @@ pub(crate) enum AskAction {
         #[arg(value_name = "ID")]
         id: u64,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClipboardCommand {
+    /// Show what is carried: from which qube, and how much
+    Status(Json),
+    /// Wipe it
+    Clear(Json),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

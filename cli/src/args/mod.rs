@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use calls::{AskAction, AskArgs, AuditArgs, CallArgs, Decision, Filter, RunArgs};
+pub(crate) use calls::{
+    AskAction, AskArgs, AuditArgs, CallArgs, ClipboardCommand, Decision, Filter, RunArgs,
+};
 pub(crate) use change::{
     ApplyArgs, DiffArgs, GcArgs, PlanArgs, PlanOptions, RollbackArgs, StatusArgs,
 };
@@ -160,6 +162,14 @@ pub(crate) enum Command {
     Call(CallArgs),
     /// Answer calls that wait for a decision
     Ask(AskArgs),
+    /// Show the windows of qubes on this display, until interrupted
+    #[command(
+        after_help = "In a desktop session bulkhead-desktop does this; it is for sessions without it."
+    )]
+    Windows,
+    /// Show or wipe what is carried between the clipboards of qubes
+    #[command(subcommand)]
+    Clipboard(ClipboardCommand),
     /// Show what was decided about calls
     Audit(AuditArgs),
     /// Ask what policy says

@@ -5,6 +5,7 @@ mod ask;
 mod audit;
 mod call;
 mod check;
+mod clipboard;
 mod confirm;
 mod fmt;
 mod generations;
@@ -20,6 +21,7 @@ mod policy;
 mod revert;
 mod schema;
 mod status;
+mod windows;
 
 use crate::args::{Command, Global};
 use crate::client::with_client;
@@ -64,6 +66,10 @@ pub(crate) fn run(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Run(args) => call::run(global, args),
         Command::Call(args) => call::call(global, args),
         Command::Ask(args) => with_client(global, |client| ask::ask(client, args)),
+        Command::Windows => with_client(global, windows::windows),
+        Command::Clipboard(command) => {
+            with_client(global, |client| clipboard::clipboard(client, command))
+        }
         Command::Policy(command) => policy::policy(global, &command),
         Command::Audit(args) => with_client(global, |client| audit::audit(client, args)),
     }

@@ -53,6 +53,8 @@ fn of_the_whole() {
       run          Run a command in a qube
       call         Call a service in a qube
       ask          Answer calls that wait for a decision
+      windows      Show the windows of qubes on this display, until interrupted
+      clipboard    Show or wipe what is carried between the clipboards of qubes
       audit        Show what was decided about calls
       policy       Ask what policy says
       completions  Print a completion script for a shell

@@ -34,9 +34,11 @@ impl Programs {
         for (name, from) in [
             ("bulkhead", built),
             ("bulkheadd", built),
+            ("bulkhead-gui", built),
             ("bulkhead-launch", built),
             ("bulkhead-relay", built),
             ("qrexec-client", built),
+            ("qube-gui-agent", built),
             ("qube-agent", &agents),
         ] {
             let program = from.join(name);

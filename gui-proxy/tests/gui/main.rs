@@ -11,6 +11,7 @@ mod confined;
 mod daemon;
 mod hostile;
 mod input;
+mod machine;
 mod managed;
 mod screen;
 mod session;
