@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bulkhead_api::call::{Answer, Ask};
 use bulkhead_api::client::{Client, Incoming, Signals};
+use bulkhead_api::display;
 use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::{ApiError, ErrorKind, Manager1Proxy, from_json};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,7 +18,7 @@ use tokio::sync::mpsc;
 
 use crate::desk::{News, Order, Why};
 use crate::failure::Failure;
-use crate::notices::Notices;
+use crate::notices::{self, Notices};
 use crate::session::{self, Notifier};
 
 /// Pause before the daemon is looked for again; doubled each time up to [`RETRY_MAX`].
@@ -41,7 +42,7 @@ pub(crate) struct Bus {
 }
 
 /// Starts the thread; returns when this is known to be the only one in the session.
-pub(crate) fn start(socket: PathBuf) -> Result<Bus, Failure> {
+pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure> {
     let (news_in, news) = mpsc::channel(QUEUE);
     let (orders, orders_out) = mpsc::unbounded_channel();
     let (entered_in, entered) = std::sync::mpsc::channel();
@@ -59,6 +60,7 @@ pub(crate) fn start(socket: PathBuf) -> Result<Bus, Failure> {
         let _ = entered_in.send(Ok(()));
         let link = Link {
             socket,
+            shows_windows,
             epoch: 0,
             news: news_in,
             orders: orders_out,
@@ -99,6 +101,8 @@ async fn told_to_end() {
 
 struct Link {
     socket: PathBuf,
+    /// Whether qubes that dom0 shows are shown in this session.
+    shows_windows: bool,
     epoch: u64,
     news: mpsc::Sender<News>,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -146,7 +150,7 @@ impl Link {
 
     /// Serves one connection; why it ended, or nothing if the windows are gone.
     async fn serve(&mut self, client: &Client) -> Option<ApiError> {
-        let topics = [Topic::Asks, Topic::Qubes, Topic::Audit];
+        let topics = [Topic::Asks, Topic::Qubes, Topic::Audit, Topic::Clipboard];
         let mut signals = match Signals::subscribe(client, &topics).await {
             Ok(signals) => signals,
             Err(error) => return Some(error),
@@ -158,6 +162,12 @@ impl Link {
         };
         self.epoch += 1;
         self.tell(listed).await.ok()?;
+        if self.shows_windows {
+            match display::offer(&client.proxy).await {
+                Ok(_) => {}
+                Err(error) => Failure::from(error).show(),
+            }
+        }
         loop {
             let due = self.notices.next().map(|due| self.began + due);
             let wait = async {
@@ -193,6 +203,10 @@ impl Link {
                 if let Some(notice) = self.notices.record(&record, self.began.elapsed()) {
                     self.notifier.show(notice);
                 }
+                return Ok(());
+            }
+            Event::ClipboardChanged(news) => {
+                self.notifier.show(notices::clipboard(&news));
                 return Ok(());
             }
             _ => return Ok(()),

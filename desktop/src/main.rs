@@ -49,7 +49,8 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Failure> {
     ui::open_display()?;
-    let bus = bus::start(bus::socket(args.socket.as_deref()))?;
+    let shows_windows = args.guivm.is_none();
+    let bus = bus::start(bus::socket(args.socket.as_deref()), shows_windows)?;
     ui::run(bus, args.guivm);
     Ok(())
 }

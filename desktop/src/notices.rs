@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bulkhead_api::call::AuditRecord;
+use bulkhead_api::clipboard::ClipboardNews;
 
 use crate::{text, words};
 
@@ -33,6 +34,63 @@ pub(crate) struct Notice {
     pub(crate) slot: Option<String>,
     pub(crate) title: String,
     pub(crate) body: String,
+}
+
+/// What has become of what is carried between clipboards. One notice takes the place of the last:
+/// only the person's own keys make any.
+pub(crate) fn clipboard(news: &ClipboardNews) -> Notice {
+    use ClipboardNews as News;
+    let name = |qube: &str| text::name(qube);
+    let bytes = |count: u32| match count {
+        1 => "1 byte of text".to_owned(),
+        count => format!("{count} bytes of text"),
+    };
+    let (title, body) = match news {
+        News::Copied(carried) => (
+            format!("Copied from {}", name(&carried.source)),
+            format!(
+                "{}. Press the paste keys in a window of another qube to put it on its clipboard.",
+                bytes(carried.bytes)
+            ),
+        ),
+        News::NotCopied { source, why } => (
+            format!("Nothing copied from {}", name(source)),
+            text::line(why),
+        ),
+        News::Pasted {
+            source,
+            target,
+            bytes: count,
+        } => (
+            format!("{} to {}", name(source), name(target)),
+            format!(
+                "{} is on the clipboard of {} now.",
+                bytes(*count),
+                name(target)
+            ),
+        ),
+        News::Refused { source, target } => (
+            format!("Not pasted into {}", name(target)),
+            format!("Policy does not allow it from {}.", name(source)),
+        ),
+        News::NothingToPaste { target } => (
+            format!("Nothing to paste into {}", name(target)),
+            "Press the copy keys in a window of another qube first.".to_owned(),
+        ),
+        News::Expired { source } => (
+            format!("Text from {} was wiped", name(source)),
+            "Nobody pasted it in time.".to_owned(),
+        ),
+        News::Cleared { source } => (
+            format!("Text from {} was wiped", name(source)),
+            "Nothing is carried now.".to_owned(),
+        ),
+    };
+    Notice {
+        slot: Some("@clipboard".to_owned()),
+        title,
+        body,
+    }
 }
 
 /// A number of things per [`PERIOD`], counted from the first of them.
@@ -210,6 +268,42 @@ mod tests {
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
+    }
+
+    #[test]
+    fn what_becomes_of_what_is_carried_is_told() {
+        let work = || "work".to_owned();
+        let told = [
+            ClipboardNews::NotCopied {
+                source: work(),
+                why: "its clipboard is empty".to_owned(),
+            },
+            ClipboardNews::Pasted {
+                source: work(),
+                target: "vault".to_owned(),
+                bytes: 12,
+            },
+            ClipboardNews::Refused {
+                source: work(),
+                target: "<b>".to_owned(),
+            },
+            ClipboardNews::NothingToPaste { target: work() },
+            ClipboardNews::Expired { source: work() },
+            ClipboardNews::Cleared { source: work() },
+        ];
+        let told = told.iter().map(|news| {
+            let notice = clipboard(news);
+            assert_eq!(notice.slot.as_deref(), Some("@clipboard"));
+            format!("{}: {}", notice.title, notice.body)
+        });
+        insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @r"
+        Nothing copied from work: its clipboard is empty
+        work to vault: 12 bytes of text is on the clipboard of vault now.
+        Not pasted into <b>: Policy does not allow it from work.
+        Nothing to paste into work: Press the copy keys in a window of another qube first.
+        Text from work was wiped: Nobody pasted it in time.
+        Text from work was wiped: Nothing is carried now.
+        ");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bulkhead_api::call::{Answer, Ask, AuditRecord};
+use bulkhead_api::clipboard::ClipboardNews;
 use bulkhead_api::qube::{QubeRow, QubeState};
 use bulkhead_api::{ApiError, ErrorKind, INTERFACE, PATH, to_json};
 use tokio::runtime::Runtime;
@@ -19,6 +20,7 @@ struct State {
     answers: Vec<String>,
     listeners: Vec<Connection>,
     refusal: Option<ApiError>,
+    display: Option<String>,
 }
 
 #[derive(Clone, Default)]
@@ -118,6 +120,16 @@ impl Fake {
         self.send("AuditRecorded", (to_json(record).expect("JSON"),));
     }
 
+    /// Something is copied, pasted or wiped.
+    pub(crate) fn carried(&self, news: &ClipboardNews) {
+        self.send("ClipboardChanged", (to_json(news).expect("JSON"),));
+    }
+
+    /// Where windows are to be shown.
+    pub(crate) fn display(&self) -> Option<String> {
+        self.manager.state().display.clone()
+    }
+
     /// Every answer from now on fails so.
     pub(crate) fn refuse_answers(&self, error: ApiError) {
         self.manager.state().refusal = Some(error);
@@ -205,9 +217,13 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
         topics: Vec<String>,
     ) -> Result<(), ApiError> {
-        assert_eq!(topics, ["asks", "qubes", "audit"]);
+        assert_eq!(topics, ["asks", "qubes", "audit", "clipboard"]);
         self.state().listeners.push(connection.clone());
         Ok(())
+    }
+
+    fn show_windows(&self, display: String, _authority: Vec<u8>) {
+        self.state().display = Some(display);
     }
 
     fn list(&self) -> Result<Vec<QubeRow>, ApiError> {

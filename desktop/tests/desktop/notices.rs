@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bulkhead_api::call::AuditRecord;
+use bulkhead_api::clipboard::{Carried, ClipboardNews};
 use tokio::runtime::Runtime;
 use zbus::{Connection, interface};
 
@@ -139,4 +140,35 @@ fn refused_calls_are_told_within_bounds_and_without_markup() {
         (shown[5].0, shown[5].1.as_str()),
         (5, "1 more call of work refused")
     );
+}
+
+#[test]
+fn the_sessions_display_is_offered_and_what_is_carried_between_clipboards_told() {
+    let stage = Stage::start();
+    let service = service(stage.session.bus());
+    let display = wait_for("an offer", || stage.fake.display());
+    assert_eq!(display, stage.session.display());
+    let news = |number| {
+        stage.fake.carried(&ClipboardNews::Copied(Carried {
+            source: "work".into(),
+            bytes: number,
+            copied: 0,
+            expires: 60,
+        }));
+        wait_for("a notice", || {
+            let shown = service.shown.lock().unwrap().clone();
+            shown.get(number as usize - 1).cloned()
+        })
+    };
+    let first = news(1);
+    assert_eq!(
+        (first.1.as_str(), first.2.as_str()),
+        (
+            "Copied from work",
+            "1 byte of text. Press the paste keys in a window of another qube to put it on its \
+             clipboard."
+        )
+    );
+    // It takes the place of the one before.
+    assert_eq!((first.0, news(2).0), (0, 1));
 }
