@@ -167,6 +167,48 @@ fn files_of_memory_are_looked_at_by_who_is_sent_some() {
 }
 
 #[test]
+fn files_of_memory_are_made_by_who_sends_some_and_end_at_their_limit() {
+    let make = |flags: libc::c_uint| {
+        // SAFETY: a name and flags.
+        unsafe { libc::memfd_create(c"x".as_ptr(), flags) }
+    };
+    let how = Confinement {
+        memory_files: MemoryFiles::Made { bytes_max: 100 },
+        ..HOW
+    };
+    let confined = |act: &dyn Fn() -> i32| {
+        in_child(|| match confine(&how) {
+            Ok(_) => act(),
+            Err(_) => UNCONFINED,
+        })
+    };
+    let sealable = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    let write = |len: usize, at: i64| {
+        let fd = make(sealable);
+        let bytes = [7_u8; 101];
+        // SAFETY: the bytes are there.
+        let written = unsafe { libc::write(fd, bytes.as_ptr().cast(), len) };
+        let seals = libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
+        // SAFETY: takes a number.
+        let sealed = unsafe { libc::fcntl(fd, libc::F_ADD_SEALS, seals) };
+        let mut byte = 0_u8;
+        // SAFETY: there is room for a byte.
+        let read = unsafe { libc::pread(fd, (&raw mut byte).cast(), 1, at) };
+        i32::from((written, sealed, read, byte) != (100, 0, 1, 7))
+    };
+    let whole = confined(&|| write(100, 99));
+    assert!(matches!(whole, WaitStatus::Exited(_, DONE)), "{whole:?}");
+    // One more is not written, and no signal ends the process.
+    let more = confined(&|| write(101, 99));
+    assert!(matches!(more, WaitStatus::Exited(_, DONE)), "{more:?}");
+    let other = || check(make(libc::MFD_CLOEXEC).into());
+    let free = in_child(other);
+    assert!(matches!(free, WaitStatus::Exited(_, DONE)), "{free:?}");
+    let other = confined(&other);
+    assert!(matches!(other, WaitStatus::Exited(_, REFUSED)), "{other:?}");
+}
+
+#[test]
 fn sockets_cannot_be_made_connected_or_bound() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("sock");

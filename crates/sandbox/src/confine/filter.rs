@@ -76,6 +76,9 @@ const ALLOWED_OLD: &[i64] = &[];
 /// What a descriptor may be asked to do by `fcntl`.
 const FCNTL_ALLOWED: &[libc::c_int] = &[libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL];
 
+/// How a file of memory may be made: of pages of the usual size, and to be sealed.
+const MEMORY_FILE_FLAGS: libc::c_uint = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+
 /// Calls that end the process.
 const KILLED: &[i64] = &[
     // Files.
@@ -91,7 +94,6 @@ const KILLED: &[i64] = &[
     libc::SYS_fchmodat,
     libc::SYS_fchownat,
     libc::SYS_truncate,
-    libc::SYS_memfd_create,
     // Sockets.
     libc::SYS_socket,
     libc::SYS_socketpair,
@@ -176,7 +178,7 @@ const KILLED_OLD: &[i64] = &[];
 /// that `ioctl` may make.
 pub(super) fn install(requests: &[u32], files: MemoryFiles) -> Result<(), FilterError> {
     apply_filter(&compile(
-        killed()?,
+        killed(files)?,
         SeccompAction::Allow,
         SeccompAction::KillProcess,
     )?)?;
@@ -206,6 +208,14 @@ fn allowed(requests: &[u32], files: MemoryFiles) -> Result<Rules, BackendError> 
             rules.insert(libc::SYS_fstatfs, Vec::new());
             &[libc::F_GET_SEALS]
         }
+        MemoryFiles::Made { .. } => {
+            rules.insert(libc::SYS_fstatfs, Vec::new());
+            rules.insert(libc::SYS_pread64, Vec::new());
+            let flags = u64::from(MEMORY_FILE_FLAGS);
+            let make = rule(1, SeccompCmpOp::Eq, flags)?;
+            rules.insert(libc::SYS_memfd_create, vec![make]);
+            &[libc::F_GET_SEALS, libc::F_ADD_SEALS]
+        }
     };
     let commands = FCNTL_ALLOWED.iter().chain(seals);
     let commands = commands.map(|c| u64::from(c.unsigned_abs()));
@@ -231,8 +241,11 @@ fn allowed(requests: &[u32], files: MemoryFiles) -> Result<Rules, BackendError> 
     Ok(rules)
 }
 
-fn killed() -> Result<Rules, BackendError> {
+fn killed(files: MemoryFiles) -> Result<Rules, BackendError> {
     let mut rules = unconditional(&[KILLED, KILLED_OLD]);
+    if !matches!(files, MemoryFiles::Made { .. }) {
+        rules.insert(libc::SYS_memfd_create, Vec::new());
+    }
     let executable = rule(2, SeccompCmpOp::MaskedEq(exec_bit()), exec_bit())?;
     for call in [libc::SYS_mmap, libc::SYS_mprotect, libc::SYS_pkey_mprotect] {
         rules.insert(call, vec![executable.clone()]);
@@ -275,16 +288,13 @@ mod tests {
 
     #[test]
     fn both_filters_compile() {
-        compile(
-            killed().unwrap(),
-            SeccompAction::Allow,
-            SeccompAction::KillProcess,
-        )
-        .unwrap();
         for (requests, files) in [
             (&[][..], MemoryFiles::None),
             (&[1, 2], MemoryFiles::Checked),
+            (&[], MemoryFiles::Made { bytes_max: 1 }),
         ] {
+            let killed = killed(files).unwrap();
+            compile(killed, SeccompAction::Allow, SeccompAction::KillProcess).unwrap();
             compile(
                 allowed(requests, files).unwrap(),
                 SeccompAction::Trap,

@@ -24,6 +24,7 @@ use landlock::{
     RulesetStatus, Scope,
 };
 use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use rustix::process::DumpableBehavior;
 use thiserror::Error;
 
@@ -50,6 +51,12 @@ pub enum MemoryFiles {
     None,
     /// It does.
     Checked,
+    /// It does, reads them, and makes some of its own to be sealed and sent.
+    Made {
+        /// Bytes that each of those may have. No other file is written further either, a log for
+        /// one.
+        bytes_max: u64,
+    },
 }
 
 /// Whether a layer holds.
@@ -143,6 +150,12 @@ pub fn confine(how: &Confinement) -> Result<Report, ConfineError> {
     limit("open files", Resource::RLIMIT_NOFILE, how.files_max)?;
     limit("locked memory", Resource::RLIMIT_MEMLOCK, 0)?;
     limit("memory", Resource::RLIMIT_DATA, how.memory_max)?;
+    if let MemoryFiles::Made { bytes_max } = how.memory_files {
+        limit("files", Resource::RLIMIT_FSIZE, bytes_max)?;
+        // SAFETY: what is set is no handler of ours, and there is one thread.
+        unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }
+            .map_err(|e| ConfineError::Limit("files", e))?;
+    }
 
     let namespaces = Layer::of(identity::namespaces());
     let empty_root = match &namespaces {
