@@ -69,6 +69,8 @@ pub enum Event {
         input: Input,
         /// By X's numbers.
         code: u8,
+        /// When, in milliseconds; it wraps.
+        time: u32,
     },
     /// A button was pressed, or released.
     Button {
@@ -140,6 +142,8 @@ pub enum Event {
     Exposed(Key, Part),
     /// There is room to paint again.
     Room,
+    /// Keys may have other symbols.
+    Keyboard,
     /// The part of the screen that windows may use.
     Work(Area),
 }
@@ -161,6 +165,12 @@ pub trait Display: Debug {
 
     /// The part of the screen that windows may use.
     fn work(&self) -> Area;
+
+    /// The keys that have a symbol, as X numbers both; none where there is no such key.
+    ///
+    /// # Errors
+    /// Where the display is gone.
+    fn keys_of(&self, symbol: u32) -> Result<Keys, Self::Failure>;
 
     /// Does what it is told, in order.
     ///

@@ -15,15 +15,20 @@
 
 #![forbid(unsafe_code)]
 
+mod carry;
+pub mod clipboard;
 mod damage;
 pub mod display;
 pub mod frame;
 pub mod keys;
+pub mod keystroke;
 pub mod line;
 pub mod log;
 mod outbox;
 pub mod proxy;
+pub mod sealed;
 pub mod start;
+pub mod typed;
 pub mod windows;
 pub mod x11;
 

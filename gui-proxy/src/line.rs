@@ -27,6 +27,9 @@ pub enum LineError {
     /// The socket failed.
     #[error("the line to the daemon failed")]
     Socket(#[source] io::Error),
+    /// No file for what a message carries.
+    #[error("cannot make a file for the daemon")]
+    File(#[source] io::Error),
     /// What was said is no message, or is to be none.
     #[error("a packet is no message")]
     Packet(#[from] PacketError),

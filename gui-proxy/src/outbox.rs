@@ -16,6 +16,8 @@ pub const OUTBOX_MAX: usize = 1024 * 1024;
 pub(crate) struct Outbox {
     bytes: Vec<u8>,
     written: usize,
+    /// Bytes of what the person pastes that wait among them.
+    pasted: usize,
 }
 
 impl Outbox {
@@ -28,7 +30,21 @@ impl Outbox {
     }
 
     pub(crate) fn is_high(&self) -> bool {
-        self.len() >= OUTBOX_HIGH
+        // The agent may have as much to say itself and read nothing before it is heard.
+        self.len() >= OUTBOX_HIGH + self.pasted
+    }
+
+    /// Whether what a person pastes may be appended: not behind another.
+    pub(crate) fn takes_paste(&self) -> bool {
+        self.pasted == 0 && !self.is_high()
+    }
+
+    /// Appends what a person pastes.
+    pub(crate) fn paste<T>(&mut self, append: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let before = self.len();
+        let appended = append(self.end());
+        self.pasted = self.len() - before;
+        appended
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -59,6 +75,7 @@ impl Outbox {
                 Err(e) => return Err(e),
             }
         }
+        self.pasted = 0;
         Ok(())
     }
 }
@@ -92,6 +109,14 @@ mod tests {
         assert!(!outbox.is_full());
         outbox.end().push(0);
         assert!(outbox.is_full());
+        // One paste may wait besides, and the agent is heard all the same.
+        outbox = Outbox::default();
+        outbox.end().resize(OUTBOX_HIGH - 1, 0);
+        assert!(outbox.takes_paste());
+        outbox.paste(|out| out.resize(out.len() + 250_000, 0));
+        assert!(!outbox.takes_paste() && !outbox.is_high());
+        outbox.end().push(0);
+        assert!(outbox.is_high());
         drop(theirs);
         outbox.write_to(&mut ours).expect("nobody");
         assert!(outbox.is_empty());

@@ -10,17 +10,19 @@ use bulkhead_vchan::{AnyChannel, Channel, Viewer};
 use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
-use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, Version, WindowId};
-use bulkhead_wire::proxy::FromProxy;
+use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, WindowId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
+use crate::carry::{Carrier, FromDaemon};
 use crate::damage::Damage;
 use crate::display::{Change, Display, Event, Image};
-use crate::line::{Heard, Line, LineError};
+use crate::keystroke::Keystroke;
+use crate::line::{Line, LineError};
 use crate::log::Log;
 use crate::outbox::{OUTBOX_MAX, Outbox};
+use crate::typed::{Chord, Chords};
 use crate::windows::{Content, Denied, WindowError, Windows};
 
 /// Bytes that are read before the display has its turn.
@@ -71,6 +73,17 @@ pub enum ProxyError<F: std::error::Error + 'static> {
     Wait(#[source] io::Error),
 }
 
+/// What a person may set.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Copies from the qube's clipboard.
+    pub copy: Keystroke,
+    /// Pastes to the qube's clipboard.
+    pub paste: Keystroke,
+    /// Bytes that the qube may have carried from its clipboard.
+    pub clipboard_max: usize,
+}
+
 /// Who has left, and ended it in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
@@ -91,7 +104,9 @@ pub struct Proxy<D: Display> {
     image_pages: BTreeMap<WindowId, usize>,
     damage: Damage,
     display: D,
-    daemon: Option<Line>,
+    carrier: Carrier,
+    copy: Keystroke,
+    paste: Keystroke,
     outbox: Outbox,
     bucket: Bucket,
     violations: u32,
@@ -110,6 +125,7 @@ impl<D: Display> Proxy<D> {
     pub fn new(
         (mut channel, viewer): (AnyChannel, Viewer),
         daemon: Option<Line>,
+        settings: Settings,
         display: D,
         log: Log,
     ) -> Self {
@@ -123,7 +139,9 @@ impl<D: Display> Proxy<D> {
             image_pages: BTreeMap::new(),
             damage: Damage::default(),
             display,
-            daemon,
+            carrier: Carrier::new(daemon, settings.clipboard_max),
+            copy: settings.copy,
+            paste: settings.paste,
             outbox: Outbox::default(),
             bucket: Bucket::new(CHANGES_PER_SECOND, CHANGES_BURST),
             violations: 0,
@@ -139,6 +157,7 @@ impl<D: Display> Proxy<D> {
     /// # Errors
     /// [`ProxyError`].
     pub fn serve(mut self) -> Result<Left, ProxyError<D::Failure>> {
+        self.keyboard()?;
         loop {
             self.events()?;
             let open = !self.listens() || self.read()?;
@@ -177,7 +196,9 @@ impl<D: Display> Proxy<D> {
             read: listens,
             write: !self.outbox.is_empty(),
         };
-        let patience = self.channel.patience();
+        let now = self.now();
+        let patience = [self.channel.patience(), self.carrier.patience(now)];
+        let patience = patience.into_iter().flatten().min();
         let wait = match (listens && self.more, owed) {
             (true, _) => Some(Duration::ZERO),
             (false, Duration::ZERO) => patience,
@@ -191,7 +212,7 @@ impl<D: Display> Proxy<D> {
         if !flags.is_empty() {
             fds.push(PollFd::from_borrowed_fd(self.channel.fd(), flags));
         }
-        if let Some(line) = &self.daemon {
+        if let Some(line) = &self.carrier.line {
             fds.push(PollFd::from_borrowed_fd(line.fd(), line.poll_flags()));
         }
         match poll(&mut fds, timeout.as_ref()) {
@@ -211,6 +232,7 @@ impl<D: Display> Proxy<D> {
                 // The pointer's ways are many, and the last is the one that counts.
                 Event::Motion { .. } if self.outbox.is_high() => continue,
                 Event::Exposed(key, part) => self.damage.add(key, part),
+                Event::Keyboard => self.keyboard()?,
                 _ => {}
             }
             self.windows.display(event);
@@ -243,10 +265,14 @@ impl<D: Display> Proxy<D> {
     fn hear(&mut self, mut input: &[u8]) -> Done<D> {
         while let Some(event) = self.end.receive(&mut input, self.outbox.end())? {
             match event {
-                AgentEvent::Ready(version) => self.ready(version)?,
+                AgentEvent::Ready(version) => {
+                    let minor = version.minor();
+                    self.log.say(&format!("the agent speaks 1.{minor}"));
+                    self.carrier.connected(version)?;
+                }
                 AgentEvent::Message(id, message) => {
                     if let Some(content) = self.windows.agent(id, message)? {
-                        self.content(id, content);
+                        self.content(id, content)?;
                     }
                     self.say()?;
                 }
@@ -264,33 +290,62 @@ impl<D: Display> Proxy<D> {
         Ok(())
     }
 
-    fn ready(&mut self, version: Version) -> Done<D> {
-        let minor = version.minor();
-        self.log.say(&format!("the agent speaks 1.{minor}"));
-        if let Some(line) = &mut self.daemon {
-            let version = (1, minor.into());
-            line.say(&FromProxy::AgentConnected { version }, None)?;
-        }
+    /// Finds the keys of the person's own keystrokes.
+    fn keyboard(&mut self) -> Done<D> {
+        let chord = |keystroke: &Keystroke| {
+            let keys = self.display.keys_of(keystroke.symbol);
+            let keys = keys.map_err(ProxyError::Display)?;
+            if keys.is_empty() {
+                self.log
+                    .say(&format!("the keyboard has no key for {keystroke}"));
+            }
+            Ok::<_, ProxyError<D::Failure>>(Chord {
+                modifiers: keystroke.modifiers,
+                keys,
+            })
+        };
+        let (copy, paste) = (chord(&self.copy)?, chord(&self.paste)?);
+        self.windows.set_chords(Chords { copy, paste });
         Ok(())
     }
 
     /// Does what the daemon says; false once it has gone.
     fn hear_daemon(&mut self) -> Result<bool, ProxyError<D::Failure>> {
-        let Some(line) = &mut self.daemon else {
-            return Ok(true);
-        };
-        line.flush()?;
-        Ok(!matches!(line.hear()?, Heard::Gone))
+        let now = self.now();
+        match self.carrier.turn(now, &self.log)? {
+            FromDaemon::Nothing => {}
+            FromDaemon::Paste(text) => {
+                self.give(text);
+                let written = self.outbox.write_to(&mut self.channel);
+                written.map_err(ProxyError::Channel)?;
+            }
+            FromDaemon::Gone => return Ok(false),
+        }
+        Ok(true)
     }
 
-    fn content(&mut self, id: WindowId, content: Content) {
+    /// Puts a text on the agent's clipboard.
+    fn give(&mut self, text: Vec<u8>) {
+        if !self.outbox.takes_paste() {
+            self.log.say("nothing is pasted: the agent does not read");
+            return;
+        }
+        let message = DaemonMessage::Clipboard(text);
+        let (outbox, end) = (&mut self.outbox, &self.end);
+        if !outbox.paste(|out| end.send(WindowId(0), &message, out)) {
+            self.log
+                .say("nothing is pasted: it is more than the agent can take");
+        }
+    }
+
+    fn content(&mut self, id: WindowId, content: Content) -> Done<D> {
         match content {
             Content::Dump(dump) => self.dump(id, &dump),
             Content::Damage(key, part) => self.damage.add(key, part),
             Content::Release => self.release(id),
-            // It comes on request only, and there was none.
-            Content::Clipboard(_) => self.log.of_agent("a clipboard that nobody asked for"),
+            Content::Clipboard(text) => self.carrier.answered(text, &mut self.log)?,
         }
+        Ok(())
     }
 
     fn release(&mut self, id: WindowId) {
@@ -334,6 +389,14 @@ impl<D: Display> Proxy<D> {
     fn say(&mut self) -> Done<D> {
         for (id, message) in self.windows.take_messages() {
             self.end.send(id, &message, self.outbox.end());
+        }
+        let now = self.now();
+        for wished in self.windows.take_wishes() {
+            let (wish, time) = (wished.wish, wished.time);
+            if self.carrier.wish(wish, time, now, &self.log)? {
+                let message = DaemonMessage::ClipboardRequest;
+                self.end.send(wished.window, &message, self.outbox.end());
+            }
         }
         for denied in self.windows.take_denied() {
             let text = match denied {

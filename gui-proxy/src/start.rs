@@ -8,14 +8,15 @@ use bulkhead_sandbox::confine::{ConfineError, Confinement, MemoryFiles, confine}
 use bulkhead_sandbox::inherit::{InheritError, close_uninvited, take_inherited};
 use bulkhead_vchan::xen::handed::REQUESTS_OF_HANDED;
 use bulkhead_vchan::{DomId, Port, Transport, TransportError};
-use bulkhead_wire::gui::PORT;
+use bulkhead_wire::gui::{CLIPBOARD_MAX, PORT};
 use bulkhead_wire::proxy::FromProxy;
 use clap::Parser;
 use thiserror::Error;
 
+use crate::keystroke::Keystroke;
 use crate::line::{Line, LineError};
 use crate::log::Log;
-use crate::proxy::{Left, Proxy, ProxyError};
+use crate::proxy::{Left, Proxy, ProxyError, Settings};
 use crate::x11::{Qube, X11, X11Failure};
 
 /// First user id of proxies that root has started; the domain id is added. Beside those of relays.
@@ -49,6 +50,15 @@ pub struct Arguments {
     /// Descriptor of the line to bulkheadd, which is open
     #[arg(long)]
     fd: Option<RawFd>,
+    /// Bytes that may be copied from the qube's clipboard, 256 to 256000
+    #[arg(long, value_name = "BYTES", default_value_t = 64_000, value_parser = clipboard_max)]
+    clipboard_max: usize,
+    /// Keys that copy from the qube's clipboard
+    #[arg(long, value_name = "KEYS", default_value = "Ctrl-Shift-c")]
+    copy_keys: Keystroke,
+    /// Keys that paste to the qube's clipboard
+    #[arg(long, value_name = "KEYS", default_value = "Ctrl-Shift-v")]
+    paste_keys: Keystroke,
 }
 
 /// Characters of a name.
@@ -77,9 +87,21 @@ fn color(text: &str) -> Result<u32, String> {
     color.ok_or_else(|| "not six hexadecimal digits".to_owned())
 }
 
+/// The least bytes of a clipboard that a person may allow.
+const CLIPBOARD_LEAST: usize = 256;
+
+fn clipboard_max(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok();
+    let bytes = bytes.filter(|bytes| (CLIPBOARD_LEAST..=CLIPBOARD_MAX).contains(bytes));
+    bytes.ok_or_else(|| format!("not a number from {CLIPBOARD_LEAST} to {CLIPBOARD_MAX}"))
+}
+
 /// Why a proxy did not start, or ended.
 #[derive(Debug, Error)]
 pub enum GuiError {
+    /// Nobody could tell copying from pasting.
+    #[error("copying and pasting have the same keys, {0}")]
+    SameKeys(Keystroke),
     /// No such descriptor.
     #[error("cannot take what was handed over")]
     Inherit(#[from] InheritError),
@@ -112,6 +134,9 @@ pub enum GuiError {
 /// # Errors
 /// [`GuiError`].
 pub fn run(arguments: Arguments) -> Result<(), GuiError> {
+    if arguments.copy_keys.is_same(&arguments.paste_keys) {
+        return Err(GuiError::SameKeys(arguments.paste_keys));
+    }
     let handed = arguments.fd.map(take_inherited).transpose()?;
     close_uninvited().map_err(GuiError::Close)?;
     let mut daemon = handed.map(Line::new).transpose().map_err(GuiError::Line)?;
@@ -133,7 +158,13 @@ pub fn run(arguments: Arguments) -> Result<(), GuiError> {
         let confinement = report.to_string();
         line.say(&FromProxy::Ready { confinement }, None)?;
     }
-    let left = Proxy::new((channel, viewer), daemon, display, log()).serve()?;
+    let settings = Settings {
+        copy: arguments.copy_keys,
+        paste: arguments.paste_keys,
+        clipboard_max: arguments.clipboard_max,
+    };
+    let proxy = Proxy::new((channel, viewer), daemon, settings, display, log());
+    let left = proxy.serve()?;
     log().say(match left {
         Left::Agent => "the agent has gone",
         Left::Daemon => "the daemon has gone",
@@ -150,7 +181,9 @@ fn confinement(transport: &Transport, server: DomId) -> Confinement {
             Transport::Xen(_) => &REQUESTS_OF_HANDED,
             Transport::Sockets(_) | Transport::Neither(_) => &[],
         },
-        memory_files: MemoryFiles::Checked,
+        memory_files: MemoryFiles::Made {
+            bytes_max: CLIPBOARD_MAX as u64,
+        },
     }
 }
 
@@ -176,6 +209,21 @@ mod tests {
         };
         let right = parse(&[]).expect("arguments");
         assert_eq!((right.qube.as_str(), right.color), ("work", 0xcc00));
+        assert_eq!((right.clipboard_max, right.fd), (64_000, None));
+        for bytes in ["256", "256000"] {
+            assert!(parse(&[("--clipboard-max", bytes)]).is_ok(), "{bytes}");
+        }
+        let wrong = parse(&[("--copy-keys", "Hyper-c")]).expect_err("no modifier");
+        assert!(
+            wrong.to_string().contains("'Hyper' is no modifier"),
+            "{wrong}"
+        );
+        let same = parse(&[("--copy-keys", "Mod1-x"), ("--paste-keys", "Alt-X")]);
+        let refused = run(same.expect("arguments")).expect_err("one keystroke");
+        assert_eq!(
+            refused.to_string(),
+            "copying and pasting have the same keys, Alt-X"
+        );
         let long = "x".repeat(NAME_MAX + 1);
         for wrong in [
             ("--qube", ""),
@@ -187,6 +235,12 @@ mod tests {
             ("--color", "red"),
             ("--color", "+0cc00"),
             ("--color", "00cc000"),
+            ("--clipboard-max", "255"),
+            ("--clipboard-max", "256001"),
+            ("--clipboard-max", "-1"),
+            ("--copy-keys", "Ctrl-Shift"),
+            ("--paste-keys", "v"),
+            ("--fd", "x"),
         ] {
             assert!(parse(&[wrong]).is_err(), "{wrong:?}");
         }

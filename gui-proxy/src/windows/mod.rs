@@ -26,6 +26,8 @@ use thiserror::Error;
 use crate::display::{Change, Event, Key, Look};
 use crate::frame::{Area, Frame};
 use crate::keys::Keys;
+use crate::keystroke::Modifiers;
+use crate::typed::{Chords, Pressed, Stroke, Typed, Wish};
 
 /// Windows that a qube may have: more than any person can use, and few enough to be looked through.
 pub const WINDOWS_MAX: usize = 500;
@@ -77,6 +79,17 @@ pub enum Denied {
     TooLarge(WindowId),
 }
 
+/// A keystroke that is none of the qube's business.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wished {
+    /// What the person wants.
+    pub wish: Wish,
+    /// In which window.
+    pub window: WindowId,
+    /// When, by the display's clock in milliseconds.
+    pub time: u32,
+}
+
 #[derive(Debug)]
 struct Window {
     place: Place,
@@ -113,8 +126,11 @@ pub struct Windows {
     last_key: u64,
     /// What has the keyboard; always shown.
     focus: Option<Key>,
-    /// Keys that the qube believes pressed; none without `focus`.
-    held: Keys,
+    /// Keys that are pressed; none that the qube believes so without `focus`.
+    typed: Typed,
+    /// Keystrokes that are the person's own.
+    chords: Chords,
+    wishes: Vec<Wished>,
     /// What may be different on the display, in the order in which it became so.
     listed: Vec<WindowId>,
     hidden: Vec<Key>,
@@ -133,7 +149,9 @@ impl Windows {
             shown: BTreeMap::new(),
             last_key: 0,
             focus: None,
-            held: Keys::default(),
+            typed: Typed::default(),
+            chords: Chords::default(),
+            wishes: Vec::new(),
             listed: Vec::new(),
             hidden: Vec::new(),
             messages: Vec::new(),
@@ -144,6 +162,16 @@ impl Windows {
     /// Messages to the agent since the last call, in order.
     pub fn take_messages(&mut self) -> Vec<(WindowId, DaemonMessage)> {
         std::mem::take(&mut self.messages)
+    }
+
+    /// Has these keystrokes kept from the qube from now on.
+    pub fn set_chords(&mut self, chords: Chords) {
+        self.chords = chords;
+    }
+
+    /// What the person wished for since the last call, in order.
+    pub fn take_wishes(&mut self) -> Vec<Wished> {
+        std::mem::take(&mut self.wishes)
     }
 
     /// What was denied since the last call.
@@ -479,7 +507,8 @@ impl Windows {
                 down,
                 input,
                 code,
-            } => self.key_event(window, down, input, code),
+                time,
+            } => self.key_event(window, (down, code), input, time),
             Event::Button {
                 window,
                 down,
@@ -537,7 +566,7 @@ impl Windows {
                     }
                 }
             }
-            Event::Exposed(..) | Event::Room => {}
+            Event::Exposed(..) | Event::Room | Event::Keyboard => {}
         }
     }
 
@@ -547,27 +576,41 @@ impl Windows {
         }
     }
 
-    fn key_event(&mut self, key: Key, down: bool, input: Input, code: u8) {
-        // A key that went down elsewhere is nothing to this qube, nor is its release.
-        if self.focus != Some(key) || (!down && !self.held.remove(code)) {
+    fn key_event(&mut self, key: Key, (down, code): (bool, u8), input: Input, time: u32) {
+        if self.focus != Some(key) {
             return;
         }
-        if down {
-            self.held.insert(code);
-        }
-        let message = DaemonMessage::Key {
-            down,
-            input,
-            keycode: code.into(),
+        let is_told = if down {
+            let stroke = Stroke {
+                key: code,
+                modifiers: Modifiers::of_state(input.state),
+                time,
+            };
+            let pressed = self.typed.down(stroke, &self.chords);
+            if let Pressed::Wished(wish) = pressed
+                && let Some(window) = self.shown.get(&key).copied()
+            {
+                self.wishes.push(Wished { wish, window, time });
+            }
+            pressed == Pressed::Told
+        } else {
+            self.typed.up(code, time)
         };
-        self.say_of(key, message);
+        if is_told {
+            let message = DaemonMessage::Key {
+                down,
+                input,
+                keycode: code.into(),
+            };
+            self.say_of(key, message);
+        }
     }
 
     /// Has the qube release the keys that are not pressed any more. It is told of none that it does
     /// not believe pressed: what a person types elsewhere is not its business.
     fn keep_keys(&mut self, pressed: Keys) {
-        self.held = self.held.and(pressed);
-        let held = self.held.map();
+        self.typed.keep(pressed);
+        let held = self.typed.told().map();
         self.say(WindowId(0), DaemonMessage::Keymap(held));
     }
 

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use bulkhead_wire::gui::text::UntrustedTitle;
 
+use crate::typed::Chord;
+
 use super::*;
 
 const WORK: Area = Area {
@@ -82,7 +84,7 @@ impl Windows {
         match self.focus {
             Some(focus) => assert!(self.shown.contains_key(&focus)),
             None => assert!(
-                self.held.is_empty(),
+                self.typed.told().is_empty(),
                 "a key is held and nobody has the keyboard"
             ),
         }
@@ -171,6 +173,7 @@ fn what_happened_to_a_window_before_is_nothing_to_one_with_its_number() {
             down: true,
             input,
             code: 38,
+            time: 0,
         },
         Event::Crossing {
             window: old,
@@ -351,7 +354,8 @@ enum Op {
     Focus(usize, u8),
     Unfocus(usize),
     Grab(usize),
-    Key(usize, bool, u8),
+    /// The third is a key, and the last whether the modifiers of a keystroke are held with it.
+    Key(usize, bool, u8, bool),
     Cross(usize, bool, u8),
     Moved(usize, i32, i32, u32, u32),
     State(usize, bool, bool, bool),
@@ -394,7 +398,8 @@ fn op() -> impl Strategy<Value = Op> {
         3 => (key.clone(), any::<u8>()).prop_map(|(k, p)| Op::Focus(k, p)),
         1 => key.clone().prop_map(Op::Unfocus),
         1 => key.clone().prop_map(Op::Grab),
-        4 => (key.clone(), any::<bool>(), code).prop_map(|(k, d, c)| Op::Key(k, d, c)),
+        6 => (key.clone(), any::<bool>(), code, any::<bool>())
+            .prop_map(|(k, d, c, h)| Op::Key(k, d, c, h)),
         2 => (key.clone(), any::<bool>(), any::<u8>()).prop_map(|(k, h, p)| Op::Cross(k, h, p)),
         4 => (key.clone(), -50..900_i32, -50..900_i32, 1..900_u32, 1..900_u32)
             .prop_map(|(k, x, y, w, h)| Op::Moved(k, x, y, w, h)),
@@ -417,6 +422,24 @@ struct Believers {
     looks: BTreeMap<Key, Look>,
     /// Every window that was ever on the display.
     ever: Vec<Key>,
+    time: u32,
+}
+
+/// Modifiers of the person's own keystrokes.
+const CHORD: u32 = 5;
+
+/// Of two of the keys that are typed.
+fn chords() -> Chords {
+    let chord = |key| {
+        let mut keys = Keys::default();
+        keys.insert(key);
+        let modifiers = Modifiers::of_state(CHORD);
+        Chord { modifiers, keys }
+    };
+    Chords {
+        copy: chord(8),
+        paste: chord(9),
+    }
 }
 
 impl Believers {
@@ -460,7 +483,7 @@ impl Believers {
                 _ => {}
             }
         }
-        assert_eq!(self.held, windows.held);
+        assert_eq!(self.held, windows.typed.told());
         for (id, count) in &self.unanswered {
             let docked = windows.windows.get(id).is_some_and(|w| w.docked);
             assert!(*count <= 1 || docked, "{count} places wait for answers");
@@ -553,12 +576,19 @@ impl Believers {
             Op::Grab(key) => Event::Grabbed {
                 window: self.key(key),
             },
-            Op::Key(key, down, code) => Event::Key {
-                window: self.key(key),
-                down,
-                input,
-                code,
-            },
+            Op::Key(key, down, code, held) => {
+                self.time += 1;
+                Event::Key {
+                    window: self.key(key),
+                    down,
+                    input: Input {
+                        state: if held { CHORD } else { 0 },
+                        ..input
+                    },
+                    code,
+                    time: self.time,
+                }
+            }
             Op::Cross(key, here, bits) => Event::Crossing {
                 window: self.key(key),
                 here,
@@ -611,10 +641,22 @@ proptest! {
     #[test]
     fn whatever_happens_the_rules_hold(ops in proptest::collection::vec(op(), 1..120)) {
         let mut windows = windows();
+        windows.set_chords(chords());
         let mut believers = Believers::default();
         for op in ops {
+            let was_key = match op {
+                Op::Key(_, true, code, true) => Some(code),
+                _ => None,
+            };
+            let told = windows.typed.told();
             believers.act(&mut windows, op);
             windows.verify_invariants();
+            for wished in windows.take_wishes() {
+                let code = if wished.wish == Wish::Copy { 8 } else { 9 };
+                prop_assert_eq!(was_key, Some(code));
+                prop_assert_eq!(believers.focused, Some(wished.window));
+                prop_assert!(!told.contains(code) && windows.typed.told() == told);
+            }
             believers.hear(&mut windows);
         }
         believers.turn(&mut windows);

@@ -7,7 +7,7 @@ use x11rb::errors::ReplyError;
 use x11rb::protocol::Event as Heard;
 use x11rb::protocol::xproto::{
     AtomEnum, ButtonPressEvent, ConfigureNotifyEvent, ConnectionExt as _, EnterNotifyEvent,
-    ExposeEvent, FocusInEvent, KeyPressEvent, NotifyDetail, NotifyMode, Timestamp, Window,
+    ExposeEvent, FocusInEvent, KeyPressEvent, Mapping, NotifyDetail, NotifyMode, Timestamp, Window,
 };
 
 use super::{Done, X11};
@@ -67,6 +67,9 @@ impl X11 {
                     self.about(event.window, Event::Close);
                 }
             }
+            Heard::MappingNotify(event) if event.request == Mapping::KEYBOARD => {
+                self.events.push_back(Event::Keyboard);
+            }
             Heard::ShmCompletion(event) => {
                 self.buffers.release(event.shmseg);
                 self.events.push_back(Event::Room);
@@ -110,6 +113,7 @@ impl X11 {
             down,
             input,
             code,
+            time: event.time,
         });
     }
 

@@ -21,10 +21,12 @@ use x11rb::rust_connection::RustConnection;
 use self::buffers::Buffers;
 use crate::display::{Change, Display, Event, Image, Key};
 use crate::frame::{Area, Frame};
+use crate::keys::Keys;
 use crate::log::Log;
 
 mod buffers;
 mod events;
+mod keyboard;
 mod look;
 mod stacking;
 
@@ -334,6 +336,10 @@ impl Display for X11 {
 
     fn work(&self) -> Area {
         self.work
+    }
+
+    fn keys_of(&self, symbol: u32) -> Done<Keys> {
+        Ok(self.keyboard()?.keys_of(symbol))
     }
 
     fn apply(&mut self, change: Change) -> Done {

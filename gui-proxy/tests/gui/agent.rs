@@ -33,8 +33,13 @@ pub(crate) fn size(width: u32, height: u32) -> Size {
 
 impl Agent {
     pub(crate) fn start(channel: AnyChannel, sharer: Sharer) -> Self {
+        Self::start_old(channel, sharer, Version::NEWEST)
+    }
+
+    /// One that speaks no newer version than this.
+    pub(crate) fn start_old(channel: AnyChannel, sharer: Sharer, version: Version) -> Self {
         let mut hello = Vec::new();
-        let end = AgentEnd::new(Version::NEWEST, &mut hello);
+        let end = AgentEnd::new(version, &mut hello);
         let mut it = Self {
             channel,
             end,

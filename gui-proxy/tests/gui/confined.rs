@@ -3,6 +3,7 @@
 use std::fs;
 
 use bulkhead_testing::wait_for;
+use bulkhead_wire::gui::Version;
 
 use crate::agent::size;
 use crate::session::Session;
@@ -18,7 +19,7 @@ fn field<'a>(text: &'a str, name: &str) -> &'a str {
 #[test]
 fn it_has_the_display_and_its_channel_and_nothing_else() {
     let session = Session::start();
-    let (proxy, mut agent, _line) = session.qube_of_daemon("work", &[]);
+    let (proxy, mut agent, _line) = session.qube_of_daemon("work", Version::NEWEST, &[]);
     agent.window(1, (100, 100), size(50, 50), pattern);
     agent.sync();
     let folder = format!("/proc/{}", proxy.id());

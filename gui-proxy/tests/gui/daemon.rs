@@ -1,10 +1,11 @@
 //! The line to the daemon, whose other end the test is.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use bulkhead_vchan::seqpacket::{recv_packet, send_packet};
-use bulkhead_wire::proxy::FromProxy;
-use bulkhead_wire::relay::decode;
+use bulkhead_wire::gui::Version;
+use bulkhead_wire::proxy::{FromProxy, ToProxy};
+use bulkhead_wire::relay::{decode, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::{Agent, size};
@@ -15,13 +16,24 @@ use crate::windows::pattern;
 const PATIENCE: i64 = 60;
 
 /// What the daemon would do.
-pub(crate) struct Daemon(OwnedFd);
+pub(crate) struct Daemon(pub(crate) OwnedFd);
 
 impl Daemon {
     /// Of a proxy that is confined and whose agent speaks the newest version.
     #[track_caller]
     pub(crate) fn start(session: &Session, name: &str, more: &[&str]) -> (Proxy, Agent, Self) {
-        let (proxy, agent, line) = session.qube_of_daemon(name, more);
+        Self::start_old(session, name, Version::NEWEST, more)
+    }
+
+    /// The same where the agent speaks this one.
+    #[track_caller]
+    pub(crate) fn start_old(
+        session: &Session,
+        name: &str,
+        version: Version,
+        more: &[&str],
+    ) -> (Proxy, Agent, Self) {
+        let (proxy, agent, line) = session.qube_of_daemon(name, version, more);
         let it = Self(line);
         match it.hears() {
             (FromProxy::Ready { confinement }, files) => {
@@ -29,7 +41,7 @@ impl Daemon {
             }
             other => panic!("{other:?}"),
         }
-        let version = (1, 8);
+        let version = (1, version.minor().into());
         assert_eq!(it.hears().0, FromProxy::AgentConnected { version });
         (proxy, agent, it)
     }
@@ -48,6 +60,11 @@ impl Daemon {
         let len = recv_packet(&self.0, &mut buffer, &mut files).expect("a packet");
         assert_ne!(len, 0, "the proxy has left");
         (decode(&buffer[..len]).expect("a message"), files)
+    }
+
+    pub(crate) fn say(&self, message: &ToProxy, files: &[BorrowedFd<'_>]) {
+        let packet = encode(message).expect("a packet");
+        send_packet(&self.0, &packet, files).expect("a proxy");
     }
 
     pub(crate) fn raw(&self, packet: &[u8]) {

@@ -7,6 +7,7 @@
 )]
 
 mod agent;
+mod clipboard;
 mod confined;
 mod daemon;
 mod hostile;

@@ -11,7 +11,7 @@ use bulkhead_testing::{Display, wait_for};
 use bulkhead_vchan::seqpacket::pair;
 use bulkhead_vchan::xen::Rings;
 use bulkhead_vchan::{AnyListener, DomId, Port, SocketDir, Transport};
-use bulkhead_wire::gui::PORT;
+use bulkhead_wire::gui::{PORT, Version};
 
 use crate::agent::Agent;
 
@@ -61,9 +61,15 @@ impl Session {
         (proxy, Agent::start(channel, self.sharer(own)))
     }
 
-    /// The same with a daemon at the other end of the line, and with these arguments besides.
+    /// The same with a daemon at the other end of the line, an agent that speaks no newer version
+    /// than this, and these arguments besides.
     #[track_caller]
-    pub(crate) fn qube_of_daemon(&self, name: &str, more: &[&str]) -> (Proxy, Agent, OwnedFd) {
+    pub(crate) fn qube_of_daemon(
+        &self,
+        name: &str,
+        version: Version,
+        more: &[&str],
+    ) -> (Proxy, Agent, OwnedFd) {
         let (daemon, theirs) = pair().expect("a line");
         let (proxy, listener, own) = self.start_qube(name, 0xcc00, |command| {
             let number = pass_on(command, theirs);
@@ -71,7 +77,7 @@ impl Session {
         });
         let deadline = Instant::now() + Duration::from_secs(60);
         let channel = listener.accept(Some(deadline)).expect("a proxy");
-        let agent = Agent::start(channel, self.sharer(own));
+        let agent = Agent::start_old(channel, self.sharer(own), version);
         (proxy, agent, daemon)
     }
 
