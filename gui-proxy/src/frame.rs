@@ -52,6 +52,57 @@ impl Area {
     }
 }
 
+/// Pixels from a corner within which an edge is taken hold of for two directions.
+const CORNER: i32 = 18;
+
+/// What of a frame a person takes hold of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grip {
+    /// The strip, by which a window is moved. The others change its size.
+    Strip,
+    /// The upper edge.
+    Top,
+    /// Where two edges meet.
+    TopRight,
+    /// An edge.
+    Right,
+    /// Where two edges meet.
+    BottomRight,
+    /// An edge.
+    Bottom,
+    /// Where two edges meet.
+    BottomLeft,
+    /// An edge.
+    Left,
+    /// Where two edges meet.
+    TopLeft,
+}
+
+impl Grip {
+    /// At a place of a frame, counted from the upper left corner of that.
+    #[must_use]
+    pub fn at(frame: Area, (x, y): (i32, i32)) -> Self {
+        let border = BORDER.cast_signed();
+        let from_right = frame.width.cast_signed() - 1 - x;
+        let from_bottom = frame.height.cast_signed() - 1 - y;
+        let is_edge = x.min(y).min(from_right).min(from_bottom) < border;
+        if !is_edge {
+            return Self::Strip;
+        }
+        let near = |from: i32| from < CORNER;
+        match (near(x), near(from_right), near(y), near(from_bottom)) {
+            (true, _, true, _) => Self::TopLeft,
+            (_, true, true, _) => Self::TopRight,
+            (true, _, _, true) => Self::BottomLeft,
+            (_, true, _, true) => Self::BottomRight,
+            (true, ..) if x < border => Self::Left,
+            (_, true, ..) if from_right < border => Self::Right,
+            (.., true) if from_bottom < border => Self::Bottom,
+            _ => Self::Top,
+        }
+    }
+}
+
 /// The frames of one qube.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
@@ -159,6 +210,38 @@ mod tests {
         let more = Size::near(most.width(), most.height() + 1);
         assert!(frame.may_place_itself(most, WORK));
         assert!(!frame.may_place_itself(more, WORK));
+    }
+
+    #[test]
+    fn a_window_is_moved_by_its_strip_and_sized_by_its_edges() {
+        let frame = Area {
+            width: 200,
+            height: 100,
+            ..WORK
+        };
+        for (at, grip) in [
+            ((100, 10), Grip::Strip),
+            ((4, 4), Grip::Strip),
+            ((195, 17), Grip::Strip),
+            ((100, 3), Grip::Top),
+            ((18, 0), Grip::Top),
+            ((17, 0), Grip::TopLeft),
+            ((0, 17), Grip::TopLeft),
+            ((0, 0), Grip::TopLeft),
+            ((182, 0), Grip::TopRight),
+            ((199, 17), Grip::TopRight),
+            ((3, 18), Grip::Left),
+            ((0, 81), Grip::Left),
+            ((0, 82), Grip::BottomLeft),
+            ((17, 99), Grip::BottomLeft),
+            ((18, 96), Grip::Bottom),
+            ((181, 99), Grip::Bottom),
+            ((182, 99), Grip::BottomRight),
+            ((196, 82), Grip::BottomRight),
+            ((196, 81), Grip::Right),
+        ] {
+            assert_eq!(Grip::at(frame, at), grip, "{at:?}");
+        }
     }
 
     proptest! {

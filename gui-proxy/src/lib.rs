@@ -20,6 +20,7 @@ pub mod clipboard;
 mod damage;
 pub mod display;
 pub mod frame;
+pub mod icon;
 pub mod keys;
 pub mod keystroke;
 pub mod line;

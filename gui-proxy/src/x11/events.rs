@@ -29,7 +29,9 @@ impl X11 {
             Heard::KeyRelease(event) => self.key_event(&event, false),
             Heard::ButtonPress(event) => {
                 self.used(event.event, event.time)?;
-                self.button(&event, true);
+                if !self.take_hold(&event)? {
+                    self.button(&event, true);
+                }
             }
             Heard::ButtonRelease(event) => self.button(&event, false),
             Heard::MotionNotify(event) => {

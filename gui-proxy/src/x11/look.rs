@@ -13,6 +13,7 @@ use x11rb::wrapper::ConnectionExt as _;
 use super::{DEPTH, Done, Framed, X11, drawn};
 use crate::display::{Key, Look};
 use crate::frame::{BORDER, NAME_GAP, STRIP};
+use crate::icon;
 
 /// Behind what a qube has not drawn yet.
 const BACKGROUND: u32 = 0xff_ffff;
@@ -21,7 +22,7 @@ const BACKGROUND: u32 = 0xff_ffff;
 const BASELINE: i16 = 13;
 
 /// What a window manager is told of who asks.
-const FROM_APPLICATION: u32 = 1;
+pub(super) const FROM_APPLICATION: u32 = 1;
 
 /// `IconicState` of ICCCM.
 const ICONIC: u32 = 3;
@@ -33,6 +34,7 @@ impl X11 {
         let area = self.frame.outer(look.place, look.size);
         let events = EventMask::KEY_PRESS
             | EventMask::KEY_RELEASE
+            | EventMask::BUTTON_PRESS
             | EventMask::FOCUS_CHANGE
             | EventMask::STRUCTURE_NOTIFY
             | EventMask::EXPOSURE;
@@ -80,6 +82,8 @@ impl X11 {
         self.keys.insert(outer, key);
         self.keys.insert(content, key);
         self.say_origin(outer, &look)?;
+        self.say_icon(outer)?;
+        self.say_undecorated(outer)?;
         self.say_used(outer)?;
         self.say_title(outer, &look.title)?;
         self.say_hints(outer, &look)?;
@@ -197,7 +201,7 @@ impl X11 {
     }
 
     /// Asks the window manager, if there is one.
-    fn ask(&self, window: Window, kind: u32, data: [u32; 5]) -> Done {
+    pub(super) fn ask(&self, window: Window, kind: u32, data: [u32; 5]) -> Done {
         let message = ClientMessageEvent::new(32, window, kind, data);
         let to = EventMask::SUBSTRUCTURE_REDIRECT | EventMask::SUBSTRUCTURE_NOTIFY;
         self.connection.send_event(false, self.root, to, message)?;
@@ -247,6 +251,15 @@ impl X11 {
         let protocols = [atoms.WM_DELETE_WINDOW];
         let (property, kind) = (atoms.WM_PROTOCOLS, AtomEnum::ATOM);
         connection.change_property32(replace, outer, property, kind, &protocols)?;
+        Ok(())
+    }
+
+    /// What task bars show of it.
+    fn say_icon(&self, outer: Window) -> Done {
+        let icon = icon::of_label(self.qube.color);
+        let (name, kind) = (self.atoms._NET_WM_ICON, AtomEnum::CARDINAL);
+        self.connection
+            .change_property32(PropMode::REPLACE, outer, name, kind, &icon)?;
         Ok(())
     }
 

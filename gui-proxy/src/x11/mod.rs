@@ -26,6 +26,7 @@ use crate::log::Log;
 
 mod buffers;
 mod events;
+mod handles;
 mod keyboard;
 mod look;
 mod stacking;
@@ -38,7 +39,10 @@ x11rb::atom_manager! {
         WM_CHANGE_STATE,
         WM_DELETE_WINDOW,
         WM_PROTOCOLS,
+        _MOTIF_WM_HINTS,
         _NET_ACTIVE_WINDOW,
+        _NET_WM_ICON,
+        _NET_WM_MOVERESIZE,
         _NET_WM_NAME,
         _NET_WM_STATE,
         _NET_WM_STATE_DEMANDS_ATTENTION,

@@ -146,6 +146,46 @@ fn places_are_those_that_the_manager_has_chosen() {
 }
 
 #[test]
+fn the_only_frame_is_ours_and_a_person_moves_and_sizes_by_it() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let _manager = Manager::start(&session, &screen);
+    let (_proxy, mut agent) = with_window(&session);
+    let window = client(&screen, 0);
+    wait_for("no other frame", || {
+        let extents = screen.numbers(window, "_NET_FRAME_EXTENTS");
+        (extents == [0, 0, 0, 0]).then_some(())
+    });
+    let icon = screen.numbers(window, "_NET_WM_ICON");
+    assert_eq!(icon[..2], [16, 16]);
+    assert!(icon.contains(&(0xff00_0000 | GREEN)));
+    // Placed and seen.
+    let (x, y) = wait_for("a strip", || {
+        let (x, y, ..) = screen.client_area(window);
+        (screen.picture(x + 150, y + 10, 1, 1).pixels == [GREEN]).then_some((x, y))
+    });
+    let drag = |from: (i32, i32), by: (i32, i32), expected: (i32, i32, u32, u32)| {
+        let from = (x + from.0, y + from.1);
+        screen.must_have_free_pointer();
+        screen.point(from.0, from.1);
+        screen.button(1, true);
+        // The manager takes the pointer some time after it was asked.
+        wait_for("a window that follows", || {
+            screen.point(from.0 + by.0 + 1, from.1 + by.1);
+            screen.point(from.0 + by.0, from.1 + by.1);
+            (screen.client_area(window) == expected).then_some(())
+        });
+        screen.button(1, false);
+    };
+    drag((150, 10), (60, 40), (x + 60, y + 40, 308, 222));
+    // The lower right corner, which is elsewhere now.
+    drag((366, 260), (50, 30), (x + 60, y + 40, 358, 252));
+    let (place, larger) = (Place::near(x + 64, y + 58), size(350, 230));
+    follow(&mut agent, place, larger);
+    must_show_all(&screen, place, larger);
+}
+
+#[test]
 fn only_the_person_has_a_window_fill_the_screen_and_its_frame_stays() {
     let session = Session::start();
     let screen = Screen::of(&session);

@@ -3,7 +3,8 @@
 use bulkhead_testing::wait_for;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
-    AtomEnum, ConnectionExt as _, ImageFormat, InputFocus, MapState, Window,
+    AtomEnum, ConnectionExt as _, EventMask, GrabMode, GrabStatus, ImageFormat, InputFocus,
+    MapState, Window,
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
@@ -186,6 +187,21 @@ impl Screen {
 
     pub(crate) fn point(&self, x: i32, y: i32) {
         self.fake(MOTION, 0, x, y);
+    }
+
+    /// Waits until nobody has grabbed the pointer.
+    #[track_caller]
+    pub(crate) fn must_have_free_pointer(&self) {
+        let (mode, time) = (GrabMode::ASYNC, x11rb::CURRENT_TIME);
+        wait_for("a free pointer", || {
+            let events = EventMask::NO_EVENT;
+            let (root, connection) = (self.root, &self.connection);
+            let grab = connection.grab_pointer(false, root, events, mode, mode, 0_u32, 0_u32, time);
+            let status = grab.expect("a grab").reply().expect("a grab").status;
+            (status == GrabStatus::SUCCESS).then_some(())
+        });
+        let ungrab = self.connection.ungrab_pointer(time);
+        ungrab.expect("a grab").check().expect("a grab");
     }
 
     /// Gives a window the keyboard, as window managers do.
