@@ -1,8 +1,9 @@
-//! `qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] [-- COMMAND [ARGUMENT...]]`: shows the
-//! windows of a qube's applications in another domain.
+//! `qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] [--session FILE]
+//! [-- COMMAND [ARGUMENT...]]`: shows the windows of a qube's applications in another domain.
 //!
 //! It serves Wayland at `$XDG_RUNTIME_DIR/NAME`, X by an Xwayland that it starts, and is the agent
-//! of the GUI protocol for the daemon in `DOMAIN`. `COMMAND` is started when applications can be.
+//! of the GUI protocol for the daemon in `DOMAIN`. When applications can come, `FILE` tells the
+//! variables by which they find it, and `COMMAND` is started with them.
 
 #![forbid(unsafe_code)]
 
@@ -10,7 +11,9 @@ mod compositor;
 mod link;
 mod model;
 mod options;
+mod session;
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, ExitCode};
@@ -21,6 +24,7 @@ use tracing_subscriber::EnvFilter;
 
 use compositor::Setup;
 use options::Options;
+use session::Variables;
 
 const NAME: &str = "qube-gui-agent";
 
@@ -62,8 +66,22 @@ fn run(options: Options) -> Result<(), String> {
         daemon: options.daemon,
         x: options.x,
     };
-    let ready = move |display| start(&options, display);
-    compositor::run(&setup, stop, ready).map_err(|e| chain(&e))
+    let session = options.session.clone();
+    let ready = move |display| {
+        let variables = session::variables(&options.socket, display);
+        if let Some(file) = &options.session
+            && let Err(error) = session::announce(file, &variables)
+        {
+            tracing::error!("`{}` cannot be written: {error}", file.display());
+        }
+        start(&options.command, &variables);
+    };
+    let outcome = compositor::run(&setup, stop, ready);
+    if let Some(file) = session {
+        // It may never have been written.
+        let _ = std::fs::remove_file(file);
+    }
+    outcome.map_err(|e| chain(&e))
 }
 
 /// Can be read when one has come that asks to stop.
@@ -76,18 +94,13 @@ fn stop_signals() -> std::io::Result<UnixStream> {
 }
 
 /// Starts the command that is to run beside us; how it ends is only told.
-fn start(options: &Options, display: Option<u32>) {
-    let Some((program, arguments)) = options.command.split_first() else {
+fn start(command: &[OsString], variables: &Variables) {
+    let Some((program, arguments)) = command.split_first() else {
         return;
     };
     let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .env("WAYLAND_DISPLAY", &options.socket)
-        .env_remove("DISPLAY");
-    if let Some(number) = display {
-        command.env("DISPLAY", format!(":{number}"));
-    }
+    command.args(arguments).env_remove("DISPLAY");
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     let shown = program.display().to_string();
     match command.spawn() {
         Ok(mut child) => {

@@ -1,12 +1,13 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use bulkhead_vchan::{DomId, IdError};
 use thiserror::Error;
 
-pub(crate) const USAGE: &str =
-    "usage: qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] [-- COMMAND [ARGUMENT...]]";
+pub(crate) const USAGE: &str = "usage: qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] \
+     [--session FILE] [-- COMMAND [ARGUMENT...]]";
 
 /// The Wayland socket where none is named.
 const SOCKET: &str = "wayland-0";
@@ -17,6 +18,8 @@ pub(crate) struct Options {
     pub(crate) daemon: DomId,
     /// Whether applications of X are served.
     pub(crate) x: bool,
+    /// Where others read how to find it.
+    pub(crate) session: Option<PathBuf>,
     pub(crate) command: Vec<OsString>,
 }
 
@@ -40,6 +43,7 @@ impl Options {
             socket: SOCKET.into(),
             daemon: DomId::DOM0,
             x: true,
+            session: None,
             command: Vec::new(),
         };
         let mut left = arguments.into_iter();
@@ -51,6 +55,9 @@ impl Options {
                 }
                 Some("--no-x") => options.x = false,
                 Some("--socket") => options.socket = socket(&value("--socket", left.next())?)?,
+                Some("--session") => {
+                    options.session = Some(value("--session", left.next())?.into());
+                }
                 Some("--daemon") => {
                     let text = value("--daemon", left.next())?;
                     let domain = text.display().to_string().parse();
@@ -90,7 +97,9 @@ mod tests {
             (usual.socket.as_str(), usual.daemon),
             ("wayland-0", DomId::DOM0)
         );
-        assert!(usual.x && usual.command.is_empty());
+        assert!(usual.x && usual.command.is_empty() && usual.session.is_none());
+        let session = parse(&["--session", "/run/s"]).unwrap().session;
+        assert_eq!(session.unwrap(), PathBuf::from("/run/s"));
         assert!(!parse(&["--no-x"]).unwrap().x);
         let all = parse(&["--socket", "w", "--daemon", "7", "--", "foot", "--socket"]).unwrap();
         assert_eq!((all.socket.as_str(), all.daemon.number()), ("w", 7));
@@ -102,6 +111,7 @@ mod tests {
         let error = |words: &[&str]| parse(words).unwrap_err();
         assert_eq!(error(&["foot"]), OptionError::Unknown("foot".into()));
         assert_eq!(error(&["--socket"]), OptionError::NeedsValue("--socket"));
+        assert_eq!(error(&["--session"]), OptionError::NeedsValue("--session"));
         for name in ["", "a/b"] {
             assert_eq!(error(&["--socket", name]), OptionError::Socket(name.into()));
         }

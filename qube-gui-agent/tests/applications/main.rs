@@ -11,5 +11,6 @@ mod desk;
 mod gtk;
 mod reconnect;
 mod selection;
+mod session;
 mod wayland;
 mod x11;

@@ -47,7 +47,7 @@ impl Desk {
 
     /// Starts an agent with these arguments.
     #[track_caller]
-    fn with(arguments: &[&str]) -> Self {
+    pub(crate) fn with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for name in ["run", "vchan"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
