@@ -43,6 +43,21 @@ pub(crate) const APPLETS: &[Applet] = &[
         run: crate::vmexec::main,
     },
     Applet {
+        name: "qubes.GetAppmenus",
+        installed: SERVICE,
+        run: crate::applications::get_appmenus,
+    },
+    Applet {
+        name: "qubes.StartApp",
+        installed: SERVICE,
+        run: crate::applications::start_app,
+    },
+    Applet {
+        name: "qubes-desktop-run",
+        installed: BIN,
+        run: crate::applications::desktop_run,
+    },
+    Applet {
         name: "qvm-copy",
         installed: BIN,
         run: filecopy::qvm_copy,

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 mod agent;
 mod announce;
 mod applet;
+mod applications;
 mod client_vm;
 mod guard;
 mod init;

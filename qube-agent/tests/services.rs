@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use bulkhead_testing::wait_for;
 use qube_agent::filecopy::pack;
 use tempfile::TempDir;
 
@@ -128,6 +129,113 @@ fn an_address_is_opened_only_if_it_is_one() {
         let found = fs::read_to_string(home.path().join("opened")).ok();
         assert_eq!(found.as_deref(), opened.then_some(line));
     }
+}
+
+/// A home with an entry `org.example-app` whose lines are these, and a program `app` that notes
+/// what it was called with and goes on until it has no home any more.
+fn applications(lines: &str) -> TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let folder = home.path().join(".local/share/applications/org.example");
+    fs::create_dir_all(&folder).unwrap();
+    let text = format!("[Desktop Entry]\nType=Application\nName=An app\n{lines}\n");
+    fs::write(folder.join("app.desktop"), text).unwrap();
+    let program = |name: &str, script: &str| {
+        let path = home.path().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    program(
+        "app",
+        "echo \"$0 $* in $PWD $QREXEC_REMOTE_DOMAIN\" > \"$HOME/new\"; mv \"$HOME/new\" \"$HOME/told\"
+        while [ -e \"$HOME\" ]; do sleep 0.05; done",
+    );
+    program("xdg-terminal-exec", "exec app in a terminal \"$@\"");
+    home
+}
+
+/// Exit code, and what was said.
+fn in_home(name: &str, arguments: &[&str], home: &Path) -> (Option<i32>, String) {
+    let path = format!("{}:/usr/bin:/bin", home.display());
+    let output = service(name, home)
+        .args(arguments)
+        .env("PATH", path)
+        .env("XDG_DATA_DIRS", home.join("none"))
+        .env_remove("XDG_DATA_HOME")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), said)
+}
+
+/// What the application of a home was called with.
+fn told(home: &Path) -> String {
+    let file = home.join("told");
+    let text = wait_for("the application", || fs::read_to_string(&file).ok());
+    text.replace(&home.display().to_string(), "~")
+}
+
+#[test]
+fn an_application_is_started_and_goes_on() {
+    let home = applications("Exec=app %c \"a b\" %U\nPath=/\nIcon=i");
+    let started = in_home("qubes.StartApp", &["org.example-app"], home.path());
+    assert_eq!(started, (Some(0), String::new()));
+    assert_eq!(told(home.path()), "~/app An app a b in / \n");
+}
+
+#[test]
+fn an_application_for_terminals_gets_one() {
+    let home = applications("Exec=app --x\nTerminal=true\nTryExec=app");
+    let file = home
+        .path()
+        .join(".local/share/applications/org.example/app.desktop");
+    let file = file.to_str().unwrap();
+    let started = in_home("qubes-desktop-run", &[file], home.path());
+    assert_eq!(started.0, Some(0), "{}", started.1);
+    assert!(told(home.path()).starts_with("~/app in a terminal app --x in "));
+}
+
+#[test]
+fn what_is_no_application_is_not_started() {
+    let id: &[&str] = &["org.example-app"];
+    for (lines, arguments, problem) in [
+        (
+            "Exec=app",
+            &["other"][..],
+            "there is no application `other`",
+        ),
+        ("Exec=app", &[], "expected one argument"),
+        ("Exec=app\nHidden=true", id, "describes no application"),
+        ("Name=x", id, "describes no application"),
+        ("Exec=app \"x", id, "a quote is not closed"),
+        (
+            "Exec=/nonexistent/x",
+            id,
+            "`/nonexistent/x` cannot be started",
+        ),
+        ("Exec=app\nTryExec=nothing-like-it", id, "is not installed"),
+    ] {
+        let home = applications(lines);
+        let (code, said) = in_home("qubes.StartApp", arguments, home.path());
+        assert_eq!(code, Some(1), "{lines}");
+        assert!(said.contains(problem), "{said}");
+    }
+}
+
+#[test]
+fn applications_are_listed_with_our_launcher() {
+    let home = applications("Exec=app %U\nName[de]=Eine");
+    let (code, said) = in_home("qubes.GetAppmenus", &[], home.path());
+    assert_eq!(code, Some(0));
+    let said = said.replace(&home.path().display().to_string(), "~");
+    let file = "~/.local/share/applications/org.example/app.desktop";
+    let lines = [
+        "Type=Application",
+        "Name=An app",
+        &format!("Exec=qubes-desktop-run {file}"),
+    ];
+    let lines = lines.map(|line| format!("{file}:{line}\n"));
+    assert_eq!(said, lines.concat() + "\n");
 }
 
 /// Sends `file` to a service and returns whether it said that it arrived.
