@@ -43,6 +43,16 @@ pub(crate) const APPLETS: &[Applet] = &[
         run: crate::vmexec::main,
     },
     Applet {
+        name: "qubes.VMExecGUI",
+        installed: SERVICE,
+        run: crate::vmexec::main,
+    },
+    Applet {
+        name: "qubes.WaitForSession",
+        installed: SERVICE,
+        run: crate::session::wait_main,
+    },
+    Applet {
         name: "qubes.GetAppmenus",
         installed: SERVICE,
         run: crate::applications::get_appmenus,
@@ -181,5 +191,10 @@ pub(crate) const APPLETS: &[Applet] = &[
         name: "run-as",
         installed: None,
         run: crate::run_as::main,
+    },
+    Applet {
+        name: "session",
+        installed: None,
+        run: crate::session::keep_main,
     },
 ];

@@ -1,13 +1,15 @@
 //! Init mode: everything that a qube needs, in one process.
 //!
-//! Reaps orphans, mirrors QubesDB, runs the qrexec agent (and with it the services), and ends on `SIGTERM` after
-//! telling its children to stop.
+//! Reaps orphans, mirrors QubesDB, runs the qrexec agent (and with it the services), keeps the graphical session
+//! where no systemd does, and ends on `SIGTERM` after telling its children to stop.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Signal, getpid, kill_process};
+use rustix::process::{Signal, geteuid, getpid, kill_process};
 use thiserror::Error;
 
 use crate::agent::{Reaping, Setup, run};
@@ -35,7 +37,10 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         crate::report::log(NAME, &e);
     }
     start_qubesdb();
+    let stopping = Arc::new(AtomicBool::new(false));
+    start_session(&stopping);
     let outcome = run(Setup::default(), Reaping::All);
+    stopping.store(true, Ordering::SeqCst);
     stop_children();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -54,6 +59,16 @@ fn start_qubesdb() {
         .stack_size(QUBESDB_STACK);
     if let Err(e) = thread.spawn(serve) {
         crate::report::log("qubesdb-daemon", &e);
+    }
+}
+
+/// Root has no windows: it is the agent of a qube that systemd runs, which has a unit for them.
+fn start_session(stopping: &Arc<AtomicBool>) {
+    if geteuid().is_root() {
+        return;
+    }
+    if let Err(e) = crate::session::start_keeping(Arc::clone(stopping)) {
+        crate::report::log(NAME, &e);
     }
 }
 

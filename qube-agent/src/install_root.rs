@@ -26,15 +26,21 @@ enum InstallError {
     Write { path: PathBuf, source: io::Error },
 }
 
-/// Services that need no more than a shell. There is no session to wait for before there are
-/// windows, so callers that wait for one go on at once.
+const CONFIGS: &str = "etc/qubes/rpc-config";
+
+/// Services that show windows, or whose callers want them to.
+const WAIT_FOR_SESSION: &[&str] = &[
+    "qubes.OpenInVM",
+    "qubes.OpenURL",
+    "qubes.StartApp",
+    "qubes.VMExecGUI",
+    "qubes.VMShell+WaitForSession",
+];
+
+/// Services that need no more than a shell.
 const SCRIPTS: &[(&str, &str)] = &[
     ("qubes.GetDate", "#!/bin/sh\nexec date -u -Iseconds\n"),
     ("qubes.VMShell", "#!/bin/sh\nexec /bin/sh\n"),
-    (
-        "qubes.WaitForSession",
-        "#!/bin/sh\ncat >/dev/null\nexit 0\n",
-    ),
     ("qubes.WaitForRunningSystem", "#!/bin/sh\nexit 0\n"),
 ];
 
@@ -64,6 +70,10 @@ fn install(root: &Path) -> Result<(), InstallError> {
     }
     for (name, text) in SCRIPTS {
         write(&root.join(SERVICES).join(name), text, 0o755)?;
+    }
+    for name in WAIT_FOR_SESSION {
+        let text = "wait-for-session=1\n";
+        write(&root.join(CONFIGS).join(name), text, 0o644)?;
     }
     Ok(())
 }
@@ -128,6 +138,9 @@ mod tests {
         install(root.path()).unwrap();
         let link = at("usr/bin/qrexec-client-vm");
         assert_eq!(std::fs::read_link(&link).unwrap(), Path::new(PROGRAM));
+        let config = std::fs::read(at("etc/qubes/rpc-config/qubes.StartApp")).unwrap();
+        let config = bulkhead_wire::qrexec::config::ServiceConfig::parse(&config).unwrap();
+        assert!(config.wait_for_session);
         let service = at("etc/qubes-rpc/qubes.VMShell");
         let first = service.metadata().unwrap();
         assert_eq!(first.permissions().mode() & 0o777, 0o755);

@@ -22,6 +22,7 @@ mod options;
 mod qubesdb;
 mod report;
 mod run_as;
+mod session;
 mod signals;
 mod vmexec;
 

@@ -64,6 +64,9 @@ impl Agent {
             .env("VCHAN_DOMAIN", OWN.to_string())
             .env("VCHAN_SOCKET_DIR", dir.path())
             .env("QREXEC_SERVICE_PATH", dir.path())
+            .env("XDG_RUNTIME_DIR", dir.path())
+            .env_remove("WAYLAND_DISPLAY")
+            .env_remove("DISPLAY")
             .stderr(errors)
             .spawn()
             .unwrap();
@@ -193,6 +196,20 @@ fn a_line_that_breaks_the_protocol_is_offered_again() {
         (b"still here\n".to_vec(), Some(0))
     );
     assert_eq!(dom0.event(), Some(DaemonEvent::Terminated(HERE)));
+}
+
+#[test]
+fn what_runs_finds_the_session_once_there_is_one() {
+    let agent = Agent::start();
+    let mut dom0 = agent.dom0();
+    let line = format!("{}:echo $WAYLAND_DISPLAY $DISPLAY $INJECTED", own_name());
+    assert_eq!(agent.run(&mut dom0, &line), (b"\n".to_vec(), Some(0)));
+    assert_eq!(dom0.event(), Some(DaemonEvent::Terminated(HERE)));
+    let session = agent.path().join("qube-gui-session");
+    let text = "WAYLAND_DISPLAY=wayland-0\nDISPLAY=:7\nINJECTED=/x\n";
+    std::fs::write(session, text).unwrap();
+    let said = b"wayland-0 :7\n".to_vec();
+    assert_eq!(agent.run(&mut dom0, &line), (said, Some(0)));
 }
 
 #[test]

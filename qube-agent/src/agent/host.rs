@@ -14,6 +14,8 @@ use bulkhead_qrexec::users::{User, Users, groups};
 use bulkhead_wire::qrexec::command::ServiceCall;
 use rustix::process::{Pid, geteuid, getpgid};
 
+use crate::session::Session;
+
 /// The guest.
 #[derive(Debug)]
 pub(super) struct GuestHost {
@@ -79,42 +81,11 @@ impl Host for GuestHost {
     }
 
     fn command(&self, user: Option<&str>, what: Run<'_>) -> Result<Program, ServeError> {
-        let refuse = |problem: &str| {
-            let user = user.unwrap_or_default().to_owned();
-            ServeError::User {
-                user,
-                problem: problem.into(),
-            }
-        };
-        let name = user.ok_or_else(|| refuse("none was named"))?;
-        let own = geteuid();
-        // A qube on somebody else's root may have no entry for its user, or another name in it;
-        // whoever started the agent has said who it is.
-        let told = std::env::var("USER").ok();
-        if !own.is_root() && told.as_deref() == Some(name) {
-            return Ok(plain(what));
+        let (mut program, uid) = program_of(user, what)?;
+        if let Some(session) = Session::of(uid) {
+            program.envs(session.variables());
         }
-        let users = Users::read().map_err(ServeError::Start)?;
-        if own.is_root() {
-            let user = users
-                .by_name(name)
-                .ok_or_else(|| refuse("there is no such user"))?;
-            return Ok(if user.uid == 0 {
-                as_self(&user, what)
-            } else {
-                as_other(&user, what)?
-            });
-        }
-        let listed = users.by_uid(own.as_raw()).map(|own| own.name);
-        if listed.as_deref() == Some(name) {
-            return Ok(plain(what));
-        }
-        match listed.or(told) {
-            Some(own) => Err(refuse(&format!(
-                "the agent runs as `{own}` and cannot change that"
-            ))),
-            None => Err(refuse("the agent's own user has no name")),
-        }
+        Ok(program)
     }
 
     fn wait_for_session(&self, call: &ServiceCall, user: Option<&str>) {
@@ -142,6 +113,47 @@ impl Host for GuestHost {
 
     fn log(&self, error: &dyn std::error::Error) {
         crate::report::log(super::NAME, error);
+    }
+}
+
+/// What runs `what` as `user`, and the number of that user.
+fn program_of(user: Option<&str>, what: Run<'_>) -> Result<(Program, u32), ServeError> {
+    let refuse = |problem: &str| {
+        let user = user.unwrap_or_default().to_owned();
+        ServeError::User {
+            user,
+            problem: problem.into(),
+        }
+    };
+    let name = user.ok_or_else(|| refuse("none was named"))?;
+    let own = geteuid();
+    // A qube on somebody else's root may have no entry for its user, or another name in it;
+    // whoever started the agent has said who it is.
+    let told = std::env::var("USER").ok();
+    if !own.is_root() && told.as_deref() == Some(name) {
+        return Ok((plain(what), own.as_raw()));
+    }
+    let users = Users::read().map_err(ServeError::Start)?;
+    if own.is_root() {
+        let user = users
+            .by_name(name)
+            .ok_or_else(|| refuse("there is no such user"))?;
+        let program = if user.uid == 0 {
+            as_self(&user, what)
+        } else {
+            as_other(&user, what)?
+        };
+        return Ok((program, user.uid));
+    }
+    let listed = users.by_uid(own.as_raw()).map(|own| own.name);
+    if listed.as_deref() == Some(name) {
+        return Ok((plain(what), own.as_raw()));
+    }
+    match listed.or(told) {
+        Some(own) => Err(refuse(&format!(
+            "the agent runs as `{own}` and cannot change that"
+        ))),
+        None => Err(refuse("the agent's own user has no name")),
     }
 }
 

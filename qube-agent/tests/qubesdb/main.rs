@@ -7,6 +7,8 @@
     reason = "a failed helper fails its test"
 )]
 
+mod session;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Output, Stdio};
