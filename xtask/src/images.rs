@@ -58,6 +58,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     setup::ensure_all()?;
     let programs = build(profile)?;
     build_xl(profile)?;
+    build_gui_agent(profile)?;
     println!("programs in {}", programs.display());
     Ok(())
 }
@@ -70,6 +71,15 @@ pub(crate) fn build_xl(profile: Profile) -> Result<PathBuf> {
         .args(profile.arguments())
         .args(["-p", "bulkhead-xl"]))?;
     Ok(target_dir().join(profile.folder()))
+}
+
+/// Builds the compositor of qubes into the same folder.
+pub(crate) fn build_gui_agent(profile: Profile) -> Result<()> {
+    // Not static: it paints and reads keymaps with the template's libraries.
+    run(cargo()
+        .args(build_words())
+        .args(profile.arguments())
+        .args(["-p", "qube-gui-agent"]))
 }
 
 /// Where [`build`] leaves the agent.

@@ -5,6 +5,7 @@
 
 mod dom0;
 mod guest;
+mod guest_gui;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -47,7 +48,7 @@ struct Package {
     generate: fn(&Path, &Stage) -> Result<()>,
 }
 
-const PACKAGES: &[Package] = &[dom0::PACKAGE, guest::PACKAGE];
+const PACKAGES: &[Package] = &[dom0::PACKAGE, guest::PACKAGE, guest_gui::PACKAGE];
 
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     Options::new(arguments).finish()?;
@@ -59,6 +60,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let programs = images::build(profile)?;
     images::build_xl(profile)?;
+    images::build_gui_agent(profile)?;
     let folder = target_dir().join("debian").join(profile.folder());
     let epoch = epoch()?;
     for package in PACKAGES {
