@@ -1,8 +1,9 @@
-//! `qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] [--session FILE]
+//! `qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] [--scale NUMBER] [--session FILE]
 //! [-- COMMAND [ARGUMENT...]]`: shows the windows of a qube's applications in another domain.
 //!
 //! It serves Wayland at `$XDG_RUNTIME_DIR/NAME`, X by an Xwayland that it starts, and is the agent
-//! of the GUI protocol for the daemon in `DOMAIN`. When applications can come, `FILE` tells the
+//! of the GUI protocol for the daemon in `DOMAIN`. Applications of Wayland are shown `NUMBER` times
+//! as large as they think. When applications can come, `FILE` tells the
 //! variables by which they find it, and `COMMAND` is started with them.
 
 #![forbid(unsafe_code)]
@@ -11,6 +12,7 @@ mod compositor;
 mod link;
 mod model;
 mod options;
+mod scale;
 mod session;
 
 use std::ffi::OsString;
@@ -65,6 +67,7 @@ fn run(options: Options) -> Result<(), String> {
         socket: options.socket.clone(),
         daemon: options.daemon,
         x: options.x,
+        scale: options.scale,
     };
     let session = options.session.clone();
     let ready = move |display| {

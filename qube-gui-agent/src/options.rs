@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use bulkhead_vchan::{DomId, IdError};
 use thiserror::Error;
 
+use crate::scale::{Scale, ScaleError};
+
 pub(crate) const USAGE: &str = "usage: qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] \
-     [--session FILE] [-- COMMAND [ARGUMENT...]]";
+     [--scale NUMBER] [--session FILE] [-- COMMAND [ARGUMENT...]]";
 
 /// The Wayland socket where none is named.
 const SOCKET: &str = "wayland-0";
@@ -18,6 +20,7 @@ pub(crate) struct Options {
     pub(crate) daemon: DomId,
     /// Whether applications of X are served.
     pub(crate) x: bool,
+    pub(crate) scale: Scale,
     /// Where others read how to find it.
     pub(crate) session: Option<PathBuf>,
     pub(crate) command: Vec<OsString>,
@@ -31,6 +34,8 @@ pub(crate) enum OptionError {
     NeedsValue(&'static str),
     #[error("`{0}` is no name of a socket")]
     Socket(String),
+    #[error("option `--scale` cannot be used")]
+    Scale(#[source] ScaleError),
     #[error("option `--daemon` cannot be used")]
     Daemon(#[source] IdError),
 }
@@ -43,6 +48,7 @@ impl Options {
             socket: SOCKET.into(),
             daemon: DomId::DOM0,
             x: true,
+            scale: Scale::ONE,
             session: None,
             command: Vec::new(),
         };
@@ -55,6 +61,11 @@ impl Options {
                 }
                 Some("--no-x") => options.x = false,
                 Some("--socket") => options.socket = socket(&value("--socket", left.next())?)?,
+                Some("--scale") => {
+                    let text = value("--scale", left.next())?;
+                    let scale = Scale::parse(&text.display().to_string());
+                    options.scale = scale.map_err(OptionError::Scale)?;
+                }
                 Some("--session") => {
                     options.session = Some(value("--session", left.next())?.into());
                 }
@@ -98,6 +109,9 @@ mod tests {
             ("wayland-0", DomId::DOM0)
         );
         assert!(usual.x && usual.command.is_empty() && usual.session.is_none());
+        assert_eq!(usual.scale, Scale::ONE);
+        let scale = parse(&["--scale", "2"]).unwrap().scale;
+        assert_eq!(scale, Scale::parse("2").unwrap());
         let session = parse(&["--session", "/run/s"]).unwrap().session;
         assert_eq!(session.unwrap(), PathBuf::from("/run/s"));
         assert!(!parse(&["--no-x"]).unwrap().x);
@@ -115,6 +129,7 @@ mod tests {
         for name in ["", "a/b"] {
             assert_eq!(error(&["--socket", name]), OptionError::Socket(name.into()));
         }
+        assert!(matches!(error(&["--scale", "0"]), OptionError::Scale(_)));
         assert!(matches!(
             error(&["--daemon", "40000"]),
             OptionError::Daemon(_)

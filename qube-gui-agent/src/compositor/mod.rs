@@ -39,6 +39,7 @@ use smithay::reexports::wayland_server::{Display, DisplayHandle};
 use smithay::utils::{Clock, Monotonic};
 use smithay::wayland::compositor::{CompositorClientState, CompositorState};
 use smithay::wayland::cursor_shape::CursorShapeManagerState;
+use smithay::wayland::fractional_scale::FractionalScaleManagerState;
 use smithay::wayland::output::OutputManagerState;
 use smithay::wayland::selection::data_device::DataDeviceState;
 use smithay::wayland::selection::primary_selection::PrimarySelectionState;
@@ -55,6 +56,7 @@ use thiserror::Error;
 
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::model::Windows;
+use crate::scale::Scale;
 use selection::Owner;
 use views::View;
 use x11::XServer;
@@ -111,12 +113,23 @@ pub(crate) struct Setup {
     pub(crate) daemon: DomId,
     /// Whether applications of X are served.
     pub(crate) x: bool,
+    /// How large applications of Wayland are shown.
+    pub(crate) scale: Scale,
 }
 
 /// What each Wayland client has.
 #[derive(Debug, Default)]
 struct Client {
     compositor: CompositorClientState,
+}
+
+impl Client {
+    /// One whose units are this large: `smithay` counts its surfaces in pixels then.
+    fn new(scale: Scale) -> Self {
+        let client = Self::default();
+        client.compositor.set_client_scale(1.0 / scale.pixels());
+        client
+    }
 }
 
 impl ClientData for Client {
@@ -139,6 +152,7 @@ struct Globals {
     kde_decoration: KdeDecorationState,
     xwayland_shell: XWaylandShellState,
     _cursor_shape: CursorShapeManagerState,
+    _fractional_scale: FractionalScaleManagerState,
     _xdg_decoration: XdgDecorationState,
     _outputs: OutputManagerState,
     _viewporter: ViewporterState,
@@ -156,6 +170,7 @@ impl Globals {
             activation: XdgActivationState::new::<Agent>(display),
             kde_decoration: KdeDecorationState::new::<Agent>(display, DECORATED_BY_US),
             xwayland_shell: XWaylandShellState::new::<Agent>(display),
+            _fractional_scale: FractionalScaleManagerState::new::<Agent>(display),
             _cursor_shape: CursorShapeManagerState::new::<Agent>(display),
             _xdg_decoration: XdgDecorationState::new::<Agent>(display),
             _outputs: OutputManagerState::new_with_xdg_output::<Agent>(display),
@@ -174,6 +189,7 @@ pub(crate) struct Agent {
     seats: SeatState<Self>,
     seat: Seat<Self>,
     output: Output,
+    scale: Scale,
     clock: Clock<Monotonic>,
     renderer: PixmanRenderer,
     sharer: Sharer,
@@ -224,6 +240,7 @@ impl Agent {
             seats,
             seat,
             output: output(display),
+            scale: setup.scale,
             clock: Clock::new(),
             renderer: PixmanRenderer::new().map_err(AgentError::Renderer)?,
             sharer,
@@ -403,7 +420,7 @@ pub(crate) fn run(
         source,
     })?;
     let inserted = handle.insert_source(socket, |stream, (), agent: &mut Agent| {
-        let client = Arc::new(Client::default());
+        let client = Arc::new(Client::new(agent.scale));
         if let Err(error) = agent.display.insert_client(stream, client) {
             tracing::warn!("an application cannot be served: {error}");
         }

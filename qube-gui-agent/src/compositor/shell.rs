@@ -4,9 +4,10 @@ use bulkhead_wire::gui::{Flags, WindowId};
 use smithay::backend::renderer::utils::on_commit_buffer_handler;
 use smithay::reexports::wayland_protocols::xdg::decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode;
 use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::State;
-use smithay::reexports::wayland_server::Client as WaylandClient;
+use smithay::output::Output;
+use smithay::reexports::wayland_server::{Client as WaylandClient, Resource};
 use smithay::reexports::wayland_server::protocol::wl_buffer::WlBuffer;
-use smithay::reexports::wayland_server::protocol::wl_output::WlOutput;
+use smithay::reexports::wayland_server::protocol::wl_output::{self, WlOutput};
 use smithay::reexports::wayland_server::protocol::wl_seat::WlSeat;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Rectangle, Serial};
@@ -15,6 +16,7 @@ use smithay::wayland::compositor::{
     CompositorClientState, CompositorHandler, CompositorState, get_parent, get_role,
     is_sync_subsurface, with_states,
 };
+use smithay::wayland::fractional_scale::{FractionalScaleHandler, with_fractional_scale};
 use smithay::wayland::output::OutputHandler;
 use smithay::wayland::shell::kde::decoration::{KdeDecorationHandler, KdeDecorationState};
 use smithay::wayland::shell::xdg::decoration::XdgDecorationHandler;
@@ -29,7 +31,7 @@ use smithay::wayland::xdg_activation::{
 use smithay::xwayland::XWaylandClientData;
 
 use super::views::{Role, point};
-use super::x11::is_x_surface;
+use super::x11::{is_x, is_x_surface};
 use super::{Agent, Client};
 
 impl CompositorHandler for Agent {
@@ -115,8 +117,8 @@ impl Agent {
                 let size = mode.size.to_logical(1);
                 let screen = Rectangle::new((0, 0).into(), size);
                 let from = point(look.place);
-                positioner
-                    .get_unconstrained_geometry(Rectangle::new(screen.loc - from, screen.size))
+                let around = Rectangle::new(screen.loc - from, screen.size);
+                positioner.get_unconstrained_geometry(self.scale.inside(around))
             }
             _ => positioner.get_geometry(),
         };
@@ -284,9 +286,29 @@ impl ShmHandler for Agent {
     }
 }
 
-impl OutputHandler for Agent {}
+impl OutputHandler for Agent {
+    /// For those who do not know of parts.
+    fn output_bound(&mut self, _output: Output, bound: WlOutput) {
+        let is_x = bound.client().is_some_and(|client| is_x(&client));
+        if !is_x && bound.version() >= wl_output::EVT_SCALE_SINCE {
+            bound.scale(self.scale.whole());
+            bound.done();
+        }
+    }
+}
+
+impl FractionalScaleHandler for Agent {
+    fn new_fractional_scale(&mut self, surface: WlSurface) {
+        with_states(&surface, |states| {
+            with_fractional_scale(states, |known| {
+                known.set_preferred_scale(self.scale.pixels());
+            });
+        });
+    }
+}
 
 smithay::delegate_compositor!(Agent);
+smithay::delegate_fractional_scale!(Agent);
 smithay::delegate_kde_decoration!(Agent);
 smithay::delegate_output!(Agent);
 smithay::delegate_shm!(Agent);

@@ -20,6 +20,7 @@ use super::canvas::{self, Canvas, PaintError};
 use super::x11;
 use super::{Agent, FRAME};
 use crate::model::{Look, Placing, Reshaped, WINDOWS_MAX};
+use crate::scale::Scale;
 
 /// What a window is to the application.
 #[derive(Debug, Clone)]
@@ -37,16 +38,17 @@ pub(super) struct View {
     canvas: Option<Canvas>,
     /// Whether something was committed that is not painted.
     dirty: bool,
+    scale: Scale,
 }
 
 impl View {
-    /// What of the surface's coordinates is the window's picture.
+    /// What of the surface is the window's picture, in pixels.
     pub(super) fn picture(&self) -> Rectangle<i32, Logical> {
-        picture(&self.role, &self.surface)
+        picture(&self.role, &self.surface, self.scale)
     }
 }
 
-fn picture(role: &Role, surface: &WlSurface) -> Rectangle<i32, Logical> {
+fn picture(role: &Role, surface: &WlSurface, scale: Scale) -> Rectangle<i32, Logical> {
     let all = bbox_from_surface_tree(surface, (0, 0));
     match role {
         Role::Toplevel(_) | Role::Popup(_) => {
@@ -54,7 +56,7 @@ fn picture(role: &Role, surface: &WlSurface) -> Rectangle<i32, Logical> {
                 let mut cached = states.cached_state.get::<SurfaceCachedState>();
                 cached.current().geometry
             });
-            said.unwrap_or(all)
+            said.map_or(all, |said| scale.rectangle(said))
         }
         Role::X11(_) => all,
     }
@@ -117,7 +119,9 @@ impl Agent {
             surface,
             canvas: None,
             dirty: true,
+            scale: self.scale,
         };
+        self.output.enter(&view.surface);
         self.views.insert(id, view);
     }
 
@@ -135,7 +139,7 @@ impl Agent {
     }
 
     fn look(&self, surface: &WlSurface, role: &Role) -> Look {
-        let size = window_size(picture(role, surface));
+        let size = window_size(picture(role, surface, self.scale));
         match role {
             Role::Toplevel(_) => {
                 let (title, class, parent) = with_states(surface, |states| {
@@ -151,7 +155,7 @@ impl Agent {
                     title: title.unwrap_or_default(),
                     instance: class.clone(),
                     class,
-                    hints: hints(surface),
+                    hints: self.hints(surface),
                     flags: Flags {
                         fullscreen: self.fullscreen.contains(surface),
                         ..Flags::default()
@@ -195,6 +199,20 @@ impl Agent {
         }
     }
 
+    fn hints(&self, surface: &WlSurface) -> Hints {
+        let (min, max) = with_states(surface, |states| {
+            let mut cached = states.cached_state.get::<SurfaceCachedState>();
+            let current = cached.current();
+            (current.min_size, current.max_size)
+        });
+        Hints {
+            min: size_hint(self.scale.size(min)),
+            // A limit on one axis only cannot be said.
+            max: size_hint(self.scale.size(max)).filter(|size| !size.is_empty()),
+            ..Hints::default()
+        }
+    }
+
     /// Where a popup is, counted from where the window of its parent is.
     fn popup_place(&self, popup: &PopupSurface) -> Place {
         let parent = popup.get_parent_surface();
@@ -207,7 +225,7 @@ impl Agent {
             data.map(|data| data.current.geometry.loc)
                 .unwrap_or_default()
         });
-        let at = from + offset;
+        let at = from + self.scale.point(offset);
         Place::near(at.x, at.y)
     }
 
@@ -227,7 +245,7 @@ impl Agent {
                     let place = look.place;
                     self.windows.set_geometry(id, place, size);
                 }
-                self.windows.set_hints(id, hints(&surface));
+                self.windows.set_hints(id, self.hints(&surface));
             }
             Role::Popup(popup) => {
                 let place = self.popup_place(&popup);
@@ -245,7 +263,8 @@ impl Agent {
         };
         match &view.role {
             Role::Toplevel(toplevel) if to.resized => {
-                toplevel.with_pending_state(|state| state.size = Some(logical(to.size)));
+                let size = self.scale.units(logical(to.size));
+                toplevel.with_pending_state(|state| state.size = Some(size));
                 // Also where it was asked before, and made something else of it.
                 toplevel.send_configure();
             }
@@ -392,18 +411,4 @@ fn has_caught_up(surface: &WlSurface) -> bool {
             data.pending_configures().is_empty() && data.configure_serial == data.current_serial
         })
     })
-}
-
-fn hints(surface: &WlSurface) -> Hints {
-    let (min, max) = with_states(surface, |states| {
-        let mut cached = states.cached_state.get::<SurfaceCachedState>();
-        let current = cached.current();
-        (current.min_size, current.max_size)
-    });
-    Hints {
-        min: size_hint(min),
-        // A limit on one axis only cannot be said.
-        max: size_hint(max).filter(|size| !size.is_empty()),
-        ..Hints::default()
-    }
 }

@@ -76,7 +76,12 @@ impl XServer {
 
 pub(super) fn is_x_surface(surface: &WlSurface) -> bool {
     let client = surface.client();
-    client.is_some_and(|client| client.get_data::<XWaylandClientData>().is_some())
+    client.is_some_and(|client| is_x(&client))
+}
+
+/// Whether it is the X server.
+pub(super) fn is_x(client: &Client) -> bool {
+    client.get_data::<XWaylandClientData>().is_some()
 }
 
 impl Agent {

@@ -5,7 +5,7 @@ use bulkhead_wire::gui::geometry::{Place, Size};
 
 use crate::desk::{Desk, wait_for};
 
-const FORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/applications/gtk.py");
+pub(crate) const FORM: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/applications/gtk.py");
 
 #[test]
 fn a_form_is_filled_in_and_a_choice_made_from_its_menu() {

@@ -10,6 +10,7 @@
 mod desk;
 mod gtk;
 mod reconnect;
+mod scale;
 mod selection;
 mod session;
 mod wayland;
