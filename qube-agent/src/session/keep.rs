@@ -1,9 +1,10 @@
 //! `session`: keeps the compositor running for the user of this process. Part of init mode where
 //! that user is not root; where systemd runs the qube, a unit of its does it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,6 +22,10 @@ use super::{ENABLED, FILE, is_enabled, program, runtime_folder};
 use crate::qubesdb::{Connection, RequestError};
 
 const NAME: &str = "session";
+
+/// How large applications are shown, as the compositor's `--scale` takes it: what dom0 has as the
+/// feature `vm-config.gui-scale` of the qube.
+const SCALE: &[u8] = b"/vm-config/gui-scale";
 
 /// Between two looks whether settings are there.
 const LOOK: Duration = Duration::from_millis(50);
@@ -71,16 +76,17 @@ pub(crate) fn start(stopping: Arc<AtomicBool>) -> io::Result<()> {
 
 /// Returns when there will be no session, and why.
 fn keep(stopping: &AtomicBool) -> KeepError {
-    if let Err(e) = wait_until_enabled() {
-        return e.into();
-    }
+    let scale = match wait_until_enabled().and_then(|mut settings| scale(&mut settings)) {
+        Ok(scale) => scale,
+        Err(e) => return e.into(),
+    };
     let Some(program) = program() else {
         return KeepError::NoProgram;
     };
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
-        let code = match run(&program) {
+        let code = match run(&program, scale.as_deref()) {
             Ok(code) => code,
             Err(e) => return e,
         };
@@ -100,8 +106,8 @@ fn keep(stopping: &AtomicBool) -> KeepError {
     }
 }
 
-/// Until dom0 says that it shows windows of this qube.
-fn wait_until_enabled() -> Result<(), RequestError> {
+/// Until dom0 says that it shows windows of this qube; where its settings are read.
+fn wait_until_enabled() -> Result<Connection, RequestError> {
     let mut settings = loop {
         match Connection::open(None) {
             Ok(settings) => break settings,
@@ -113,11 +119,20 @@ fn wait_until_enabled() -> Result<(), RequestError> {
     while !is_enabled(&mut settings)? {
         settings.changed()?;
     }
-    Ok(())
+    Ok(settings)
+}
+
+/// How large applications are to be shown, where dom0 has an opinion.
+fn scale(settings: &mut Connection) -> Result<Option<OsString>, RequestError> {
+    match settings.read(SCALE) {
+        Ok(value) => Ok(Some(OsString::from_vec(value.as_bytes().to_vec()))),
+        Err(RequestError::Missing) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// Runs the compositor to its end; its exit code.
-fn run(program: &Path) -> Result<i32, KeepError> {
+fn run(program: &Path, scale: Option<&OsStr>) -> Result<i32, KeepError> {
     let runtime = runtime_folder(geteuid().as_raw());
     make_private(&runtime)?;
     let file = runtime.join(FILE);
@@ -130,6 +145,9 @@ fn run(program: &Path) -> Result<i32, KeepError> {
         .arg("--session")
         .arg(&file)
         .env("XDG_RUNTIME_DIR", &runtime);
+    if let Some(scale) = scale {
+        compositor.arg("--scale").arg(scale);
+    }
     let streams = [Stream::Inherit, Stream::Inherit, Stream::Inherit];
     let mut child = children::spawn(&compositor, streams).map_err(failed)?;
     let outcome = child.wait();

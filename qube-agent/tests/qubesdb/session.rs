@@ -30,7 +30,7 @@ impl Guest {
     fn install_compositor(&self) {
         let script = "#!/bin/sh
             [ \"$1\" = --session ] && [ -d \"$XDG_RUNTIME_DIR\" ] || exit 3
-            echo \"$2\" >> starts
+            echo \"$3 $4\" >> starts
             echo WAYLAND_DISPLAY=w > \"$2\"
             while [ -e starts ] && [ ! -e stop ]; do sleep 0.05; done
             rm stop\n";
@@ -64,11 +64,13 @@ impl Guest {
 
 #[test]
 fn a_compositor_runs_once_dom0_says_so_and_again_when_it_ends() {
-    let mut guest = Guest::start(&[(ENABLED, "False")]);
+    let mut guest = Guest::start(&[(ENABLED, "False"), ("/vm-config/gui-scale", "1.5")]);
     guest.install_compositor();
     let keeper = guest.start_program("session");
     guest.set(ENABLED, "True");
     wait_for("a compositor", || (guest.starts() == 1).then_some(()));
+    let arguments = fs::read_to_string(guest.file("starts")).unwrap();
+    assert_eq!(arguments, "--scale 1.5\n");
     let runtime = guest.file("runtime").metadata().unwrap();
     assert_eq!(runtime.permissions().mode() & 0o777, 0o700);
     fs::write(guest.file("stop"), "").unwrap();
