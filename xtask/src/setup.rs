@@ -35,11 +35,13 @@ const DESKTOP: &[Package] = &[
 
 /// What the compositor in a qube is linked with, and applications that its tests show.
 const GUEST: &[Package] = &[
+    ("featherpad", "an application of Qt, for tests"),
     ("foot", "a Wayland terminal, for tests"),
     ("gir1.2-gtk-4.0", "an application of GTK, for tests"),
     ("libpixman-1-dev", "painting windows"),
     ("libxkbcommon-dev", "keymaps"),
     ("python3-gi", "an application of GTK, for tests"),
+    ("qtwayland5", "an application of Qt, for tests"),
     ("weston", "Wayland applications with menus, for tests"),
     ("x11-apps", "X applications, for tests"),
     ("xterm", "an X terminal, for tests"),

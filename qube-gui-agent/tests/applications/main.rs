@@ -9,6 +9,7 @@
 
 mod desk;
 mod gtk;
+mod qt;
 mod reconnect;
 mod scale;
 mod selection;
