@@ -1,4 +1,4 @@
-//! `session`: keeps the compositor running for the user of this process. Part of init mode where
+//! `session`: keeps the compositor and a session bus running for the user of this process. Part of init mode where
 //! that user is not root; where systemd runs the qube, a unit of its does it.
 
 use std::ffi::{OsStr, OsString};
@@ -6,6 +6,7 @@ use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use bulkhead_wire::qubesdb::message::Kind;
 use rustix::process::geteuid;
 use thiserror::Error;
 
-use super::{ENABLED, FILE, is_enabled, program, runtime_folder};
+use super::{BUS, ENABLED, FILE, is_enabled, program, runtime_folder};
 use crate::qubesdb::{Connection, RequestError};
 
 const NAME: &str = "session";
@@ -27,9 +28,16 @@ const NAME: &str = "session";
 /// feature `vm-config.gui-scale` of the qube.
 const SCALE: &[u8] = b"/vm-config/gui-scale";
 
+/// The Wayland socket in the runtime folder.
+const SOCKET: &str = "wayland-0";
+/// Serves the session bus.
+const BUS_PROGRAM: &str = "dbus-daemon";
+
+const STACK: usize = 128 * 1024;
+
 /// Between two looks whether settings are there.
 const LOOK: Duration = Duration::from_millis(50);
-/// Before a compositor that has ended is started again, for the first time.
+/// Before a program that has ended is started again, for the first time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The same at last; each pause is twice the one before.
 const LAST_PAUSE: Duration = Duration::from_secs(60);
@@ -57,14 +65,14 @@ pub(crate) fn main(arguments: Vec<OsString>) -> ExitCode {
         crate::report::log(NAME, &KeepError::Usage);
         return ExitCode::from(2);
     }
-    crate::report::fail(NAME, &keep(&AtomicBool::new(false)))
+    crate::report::fail(NAME, &keep(&Arc::default()))
 }
 
 /// The same in a thread, until `stopping`.
 pub(crate) fn start(stopping: Arc<AtomicBool>) -> io::Result<()> {
     let thread = std::thread::Builder::new()
         .name(NAME.into())
-        .stack_size(128 * 1024);
+        .stack_size(STACK);
     let keep = move || {
         let error = keep(&stopping);
         if !stopping.load(Ordering::SeqCst) {
@@ -75,7 +83,7 @@ pub(crate) fn start(stopping: Arc<AtomicBool>) -> io::Result<()> {
 }
 
 /// Returns when there will be no session, and why.
-fn keep(stopping: &AtomicBool) -> KeepError {
+fn keep(stopping: &Arc<AtomicBool>) -> KeepError {
     let scale = match wait_until_enabled().and_then(|mut settings| scale(&mut settings)) {
         Ok(scale) => scale,
         Err(e) => return e.into(),
@@ -83,21 +91,81 @@ fn keep(stopping: &AtomicBool) -> KeepError {
     let Some(program) = program() else {
         return KeepError::NoProgram;
     };
+    let runtime = runtime_folder(geteuid().as_raw());
+    if let Err(e) = make_private(&runtime).and_then(|()| keep_bus(&runtime, stopping)) {
+        return e;
+    }
+    let mut compositor = Program::new(&program);
+    let file = runtime.join(FILE);
+    compositor
+        .args(["--socket", SOCKET])
+        .args([OsStr::new("--session"), file.as_os_str()])
+        .env("XDG_RUNTIME_DIR", &runtime);
+    if let Some(scale) = scale {
+        compositor.arg("--scale").arg(scale);
+    }
+    again_and_again(&program, &compositor, &file, stopping)
+}
+
+/// Starts the session bus in a thread of its own, unless somebody else serves it already (as the
+/// user's systemd does).
+fn keep_bus(runtime: &Path, stopping: &Arc<AtomicBool>) -> Result<(), KeepError> {
+    let socket = runtime.join(BUS);
+    if UnixStream::connect(&socket).is_ok() {
+        return Ok(());
+    }
+    let mut bus = Program::new(BUS_PROGRAM);
+    let mut address = OsString::from("--address=unix:path=");
+    address.push(&socket);
+    bus.args(["--session", "--nofork", "--nopidfile"])
+        .arg(address)
+        // What is started by a name on the bus shows windows as well.
+        .env("XDG_RUNTIME_DIR", runtime)
+        .env("XDG_SESSION_TYPE", "wayland")
+        .env("WAYLAND_DISPLAY", SOCKET);
+    let stopping = Arc::clone(stopping);
+    let keep = move || {
+        let error = again_and_again(Path::new(BUS_PROGRAM), &bus, &socket, &stopping);
+        match &error {
+            // Applications do without where it is not installed.
+            KeepError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
+            _ if stopping.load(Ordering::SeqCst) => {}
+            _ => crate::report::log(NAME, &error),
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("session-bus".into())
+        .stack_size(STACK);
+    let started = thread.spawn(keep).map(drop);
+    started.map_err(|source| KeepError::Start {
+        path: BUS_PROGRAM.into(),
+        source,
+    })
+}
+
+/// Runs a program, and again with a pause when it ends. What it leaves behind at `traces` would
+/// announce it when it is gone.
+fn again_and_again(
+    name: &Path,
+    program: &Program,
+    traces: &Path,
+    stopping: &AtomicBool,
+) -> KeepError {
+    let path = name.to_owned();
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
-        let code = match run(&program, scale.as_deref()) {
+        let ended = run(program);
+        let _ = std::fs::remove_file(traces);
+        let code = match ended {
             Ok(code) => code,
-            Err(e) => return e,
-        };
-        let ended = KeepError::Ended {
-            path: program.clone(),
-            code,
+            Err(source) => return KeepError::Start { path, source },
         };
         if stopping.load(Ordering::SeqCst) {
-            return ended;
+            return KeepError::Ended { path, code };
         }
-        crate::report::log(NAME, &ended);
+        let path = path.clone();
+        crate::report::log(NAME, &KeepError::Ended { path, code });
         if begun.elapsed() >= LASTED {
             pause = FIRST_PAUSE;
         }
@@ -131,30 +199,13 @@ fn scale(settings: &mut Connection) -> Result<Option<OsString>, RequestError> {
     }
 }
 
-/// Runs the compositor to its end; its exit code.
-fn run(program: &Path, scale: Option<&OsStr>) -> Result<i32, KeepError> {
-    let runtime = runtime_folder(geteuid().as_raw());
-    make_private(&runtime)?;
-    let file = runtime.join(FILE);
-    let failed = |source| KeepError::Start {
-        path: program.to_owned(),
-        source,
-    };
-    let mut compositor = Program::new(program);
-    compositor
-        .arg("--session")
-        .arg(&file)
-        .env("XDG_RUNTIME_DIR", &runtime);
-    if let Some(scale) = scale {
-        compositor.arg("--scale").arg(scale);
-    }
+/// Runs a program to its end; its exit code.
+fn run(program: &Program) -> io::Result<i32> {
     let streams = [Stream::Inherit, Stream::Inherit, Stream::Inherit];
-    let mut child = children::spawn(&compositor, streams).map_err(failed)?;
+    let mut child = children::spawn(program, streams)?;
     let outcome = child.wait();
     children::forget(child.id());
-    // What is left of a compositor that was killed announces nothing any more.
-    let _ = std::fs::remove_file(&file);
-    outcome.map_err(failed)
+    outcome
 }
 
 /// Makes a folder that only its user may enter, and those above it; one that is there stays.

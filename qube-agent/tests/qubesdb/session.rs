@@ -29,12 +29,26 @@ impl Guest {
     /// gone or the file `stop` is there, which it takes away.
     fn install_compositor(&self) {
         let script = "#!/bin/sh
-            [ \"$1\" = --session ] && [ -d \"$XDG_RUNTIME_DIR\" ] || exit 3
-            echo \"$3 $4\" >> starts
-            echo WAYLAND_DISPLAY=w > \"$2\"
+            PATH=/usr/bin:/bin
+            [ \"$3\" = --session ] && [ -d \"$XDG_RUNTIME_DIR\" ] || exit 3
+            echo \"$1 $2 $5 $6\" >> starts
+            echo WAYLAND_DISPLAY=w > \"$4\"
             while [ -e starts ] && [ ! -e stop ]; do sleep 0.05; done
             rm stop\n";
-        let path = self.file("compositor");
+        self.install("compositor", script);
+    }
+
+    /// Installs a session bus that notes how it was started.
+    fn install_bus(&self) {
+        let script = "#!/bin/sh
+            PATH=/usr/bin:/bin
+            echo \"$* for $WAYLAND_DISPLAY\" > bus
+            while [ -e bus ]; do sleep 0.05; done\n";
+        self.install("dbus-daemon", script);
+    }
+
+    fn install(&self, name: &str, script: &str) {
+        let path = self.file(name);
         fs::write(&path, script).unwrap();
         fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
     }
@@ -44,6 +58,8 @@ impl Guest {
         command
             .arg(name)
             .current_dir(self.dir.path())
+            // No bus but the one that is installed here.
+            .env("PATH", self.dir.path())
             .env("QUBE_GUI_AGENT", self.file("compositor"))
             .env("XDG_RUNTIME_DIR", self.file("runtime"))
             .stdin(Stdio::piped());
@@ -70,7 +86,7 @@ fn a_compositor_runs_once_dom0_says_so_and_again_when_it_ends() {
     guest.set(ENABLED, "True");
     wait_for("a compositor", || (guest.starts() == 1).then_some(()));
     let arguments = fs::read_to_string(guest.file("starts")).unwrap();
-    assert_eq!(arguments, "--scale 1.5\n");
+    assert_eq!(arguments, "--socket wayland-0 --scale 1.5\n");
     let runtime = guest.file("runtime").metadata().unwrap();
     assert_eq!(runtime.permissions().mode() & 0o777, 0o700);
     fs::write(guest.file("stop"), "").unwrap();
@@ -79,6 +95,32 @@ fn a_compositor_runs_once_dom0_says_so_and_again_when_it_ends() {
     drop(keeper);
     fs::write(guest.file("stop"), "").unwrap();
     wait_for("its end", || (!guest.file("stop").exists()).then_some(()));
+}
+
+#[test]
+fn a_session_has_a_bus_unless_somebody_else_serves_one() {
+    for served in [false, true] {
+        let guest = Guest::start(&[(ENABLED, "True")]);
+        guest.install_compositor();
+        guest.install_bus();
+        fs::create_dir(guest.file("runtime")).unwrap();
+        let socket = guest.file("runtime/bus");
+        let _server = served.then(|| UnixListener::bind(&socket).unwrap());
+        let _keeper = guest.start_program("session");
+        // The compositor comes after it.
+        wait_for("a compositor", || (guest.starts() == 1).then_some(()));
+        if served {
+            assert!(socket.exists() && !guest.file("bus").exists());
+            continue;
+        }
+        let told = wait_for("a bus", || {
+            let told = fs::read_to_string(guest.file("bus")).ok();
+            told.filter(|told| told.ends_with('\n'))
+        });
+        let address = format!("--address=unix:path={}", socket.display());
+        let expected = format!("--session --nofork --nopidfile {address} for wayland-0\n");
+        assert_eq!(told, expected);
+    }
 }
 
 #[test]
