@@ -4,7 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::DirBuilder;
 use std::io;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,9 @@ const NAME: &str = "session";
 /// How large applications are shown, as the compositor's `--scale` takes it: what dom0 has as the
 /// feature `vm-config.gui-scale` of the qube.
 const SCALE: &[u8] = b"/vm-config/gui-scale";
+
+/// The keyboard of the person, as dom0 has it.
+const KEYBOARD: &[u8] = b"/keyboard-layout";
 
 /// The Wayland socket in the runtime folder.
 const SOCKET: &str = "wayland-0";
@@ -84,8 +87,12 @@ pub(crate) fn start(stopping: Arc<AtomicBool>) -> io::Result<()> {
 
 /// Returns when there will be no session, and why.
 fn keep(stopping: &Arc<AtomicBool>) -> KeepError {
-    let scale = match wait_until_enabled().and_then(|mut settings| scale(&mut settings)) {
-        Ok(scale) => scale,
+    let told = wait_until_enabled().and_then(|mut settings| {
+        let mut told = |key| told(&mut settings, key);
+        Ok((told(SCALE)?, told(KEYBOARD)?))
+    });
+    let (scale, keyboard) = match told {
+        Ok(told) => told,
         Err(e) => return e.into(),
     };
     let Some(program) = program() else {
@@ -101,8 +108,9 @@ fn keep(stopping: &Arc<AtomicBool>) -> KeepError {
         .args(["--socket", SOCKET])
         .args([OsStr::new("--session"), file.as_os_str()])
         .env("XDG_RUNTIME_DIR", &runtime);
+    compositor.envs(keymap(&keyboard.unwrap_or_default()));
     if let Some(scale) = scale {
-        compositor.arg("--scale").arg(scale);
+        compositor.args(["--scale".into(), scale]);
     }
     again_and_again(&program, &compositor, &file, stopping)
 }
@@ -190,13 +198,28 @@ fn wait_until_enabled() -> Result<Connection, RequestError> {
     Ok(settings)
 }
 
-/// How large applications are to be shown, where dom0 has an opinion.
-fn scale(settings: &mut Connection) -> Result<Option<OsString>, RequestError> {
-    match settings.read(SCALE) {
+/// A setting, where dom0 has one.
+fn told(settings: &mut Connection, key: &[u8]) -> Result<Option<OsString>, RequestError> {
+    match settings.read(key) {
         Ok(value) => Ok(Some(OsString::from_vec(value.as_bytes().to_vec()))),
         Err(RequestError::Missing) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// The variables that make a keymap of `layout`, `layout+variant`, or `layout+variant+options`.
+fn keymap(keyboard: &OsStr) -> impl Iterator<Item = (&'static str, OsString)> {
+    let names = [
+        "XKB_DEFAULT_LAYOUT",
+        "XKB_DEFAULT_VARIANT",
+        "XKB_DEFAULT_OPTIONS",
+    ];
+    let values = keyboard
+        .as_bytes()
+        .splitn(names.len(), |byte| *byte == b'+');
+    let all = names.into_iter().zip(values);
+    let said = all.filter(|(_, value)| !value.is_empty());
+    said.map(|(name, value)| (name, OsStr::from_bytes(value).to_owned()))
 }
 
 /// Runs a program to its end; its exit code.
@@ -215,4 +238,30 @@ fn make_private(path: &Path) -> Result<(), KeepError> {
         path: path.to_owned(),
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyboard_is_as_dom0_has_it() {
+        let shown = |text: &str| {
+            let all = keymap(OsStr::new(text));
+            let all = all.map(|(name, value)| {
+                let name = name.strip_prefix("XKB_DEFAULT_").unwrap();
+                format!("{name}={}", value.display())
+            });
+            all.collect::<Vec<_>>().join(" ")
+        };
+        for (text, expected) in [
+            ("", ""),
+            ("de", "LAYOUT=de"),
+            ("us,de+,nodeadkeys", "LAYOUT=us,de VARIANT=,nodeadkeys"),
+            ("de++ctrl:nocaps", "LAYOUT=de OPTIONS=ctrl:nocaps"),
+            ("a+b+c+d", "LAYOUT=a VARIANT=b OPTIONS=c+d"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
+    }
 }

@@ -31,7 +31,7 @@ impl Guest {
         let script = "#!/bin/sh
             PATH=/usr/bin:/bin
             [ \"$3\" = --session ] && [ -d \"$XDG_RUNTIME_DIR\" ] || exit 3
-            echo \"$1 $2 $5 $6\" >> starts
+            echo \"$1 $2 $5 $6 $XKB_DEFAULT_LAYOUT\" >> starts
             echo WAYLAND_DISPLAY=w > \"$4\"
             while [ -e starts ] && [ ! -e stop ]; do sleep 0.05; done
             rm stop\n";
@@ -80,13 +80,17 @@ impl Guest {
 
 #[test]
 fn a_compositor_runs_once_dom0_says_so_and_again_when_it_ends() {
-    let mut guest = Guest::start(&[(ENABLED, "False"), ("/vm-config/gui-scale", "1.5")]);
+    let mut guest = Guest::start(&[
+        (ENABLED, "False"),
+        ("/vm-config/gui-scale", "1.5"),
+        ("/keyboard-layout", "de"),
+    ]);
     guest.install_compositor();
     let keeper = guest.start_program("session");
     guest.set(ENABLED, "True");
     wait_for("a compositor", || (guest.starts() == 1).then_some(()));
     let arguments = fs::read_to_string(guest.file("starts")).unwrap();
-    assert_eq!(arguments, "--socket wayland-0 --scale 1.5\n");
+    assert_eq!(arguments, "--socket wayland-0 --scale 1.5 de\n");
     let runtime = guest.file("runtime").metadata().unwrap();
     assert_eq!(runtime.permissions().mode() & 0o777, 0o700);
     fs::write(guest.file("stop"), "").unwrap();
