@@ -4,7 +4,7 @@
 //! A transfer is received into a private staging folder and moved into
 //! `~/QubesIncoming/<source>` when it is complete and its end was read, so that a transfer that
 //! breaks leaves nothing there. Of large files that a broken transfer leaves, the start is kept in
-//! the staging area, out of sight, and `bulkhead.Filecopy` goes on from it: see [`kept`].
+//! the staging area, out of sight, and `bulkhead.Filecopy` goes on from it: see `kept`.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
