@@ -93,7 +93,7 @@ pub fn unpacked(packages: &[&str]) -> Result<PathBuf> {
 }
 
 fn key() -> Key {
-    Key::of([&["2", SUITE], PACKAGES].concat())
+    Key::of([&["3", SUITE], PACKAGES].concat())
 }
 
 fn extract(packages: &[&str], root: &Path) -> Result<()> {
