@@ -26,6 +26,8 @@ pub struct Look {
     pub size: Size,
     /// Whether nobody else may place it: menus, tooltips.
     pub override_redirect: bool,
+    /// It is an icon of the tray, which says where it is and how large.
+    pub docked: bool,
     /// The window that it belongs to.
     pub owner: Option<Key>,
     /// Title, without the qube's name.

@@ -22,6 +22,9 @@ pub const STRIP: u32 = 18;
 /// Pixels between the name and the ends of the strip.
 pub const NAME_GAP: u32 = 4;
 
+/// Pixels around the content of an icon of the tray.
+pub const ICON_BORDER: u32 = 2;
+
 /// A rectangle of the screen, in pixels from its upper left corner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Area {
@@ -132,6 +135,26 @@ impl Frame {
             width: width.max(self.width_min),
             height: size.height().max(1) + STRIP + BORDER,
         }
+    }
+
+    /// Border and content of an icon of the tray.
+    #[must_use]
+    pub fn outer_of_icon(place: Place, size: Size) -> Area {
+        Area {
+            x: place.x() - ICON_BORDER.cast_signed(),
+            y: place.y() - ICON_BORDER.cast_signed(),
+            width: size.width().max(1) + 2 * ICON_BORDER,
+            height: size.height().max(1) + 2 * ICON_BORDER,
+        }
+    }
+
+    /// Where the content of an icon is.
+    #[must_use]
+    pub fn content_of_icon(outer: Area) -> (Place, Size) {
+        let inner = |len: u32| len.saturating_sub(2 * ICON_BORDER).max(1);
+        let at = |at: i32| at.saturating_add(ICON_BORDER.cast_signed());
+        let place = Place::near(at(outer.x), at(outer.y));
+        (place, Size::near(inner(outer.width), inner(outer.height)))
     }
 
     /// Where the content of a window is that had the content `before` and now is as large as
@@ -270,6 +293,9 @@ mod tests {
             let outer = frame.outer(place, size);
             prop_assert!(outer.width >= frame.width_min);
             prop_assert_eq!(frame.content(size, outer), (place, size));
+            let icon = Frame::outer_of_icon(place, size);
+            let least = Size::near(width.max(1), height.max(1));
+            prop_assert_eq!(Frame::content_of_icon(icon), (place, least));
             let wider = Area { width: outer.width + 100, ..outer };
             let (_, content) = frame.content(size, wider);
             prop_assert!(content.width() >= 92 && content.height() == size.height());

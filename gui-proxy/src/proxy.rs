@@ -23,7 +23,7 @@ use crate::line::{Line, LineError};
 use crate::log::Log;
 use crate::outbox::{OUTBOX_MAX, Outbox};
 use crate::typed::{Chord, Chords};
-use crate::windows::{Content, Denied, WindowError, Windows};
+use crate::windows::{Content, Denied, ICONS_MAX, WindowError, Windows};
 
 /// Bytes that are read before the display has its turn.
 const READ_MAX: usize = 64 * 1024;
@@ -404,7 +404,9 @@ impl<D: Display> Proxy<D> {
                     format!("window {} covers too much to place itself", id.0)
                 }
                 Denied::TooLarge(id) => format!("window {} is too large beside others", id.0),
-                Denied::Docked(id) => format!("window {} is no tray icon: there is no tray", id.0),
+                Denied::TooManyIcons(id) => {
+                    format!("window {} is no tray icon: there are {ICONS_MAX}", id.0)
+                }
             };
             self.log.of_agent(&text);
         }

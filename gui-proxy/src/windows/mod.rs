@@ -8,7 +8,7 @@
 //!            CREATE            MAP                    UNMAP
 //!   nothing ───────> hidden ───────> shown (a new Key) ───────> hidden
 //!                      │ DOCK
-//!                      └──────> docked: never shown        DESTROY ends each
+//!                      └──────> docked (a new Key)         DESTROY ends each
 //! ```
 //!
 //! Place and size are agreed as the protocol has it: the agent answers each CONFIGURE, and until it
@@ -23,11 +23,14 @@ use bulkhead_wire::gui::{
 };
 use thiserror::Error;
 
+pub use self::docked::{ICON_SIDE, ICONS_MAX};
 use crate::display::{Change, Event, Key, Look};
 use crate::frame::{Area, Frame};
 use crate::keys::Keys;
 use crate::keystroke::Modifiers;
 use crate::typed::{Chords, Pressed, Stroke, Typed, Wish};
+
+mod docked;
 
 /// Windows that a qube may have: more than any person can use, and few enough to be looked through.
 pub const WINDOWS_MAX: usize = 500;
@@ -73,8 +76,8 @@ pub enum Content {
 pub enum Denied {
     /// A window that would cover the screen does not place itself.
     SelfPlaced(WindowId),
-    /// Icons of the tray are not shown.
-    Docked(WindowId),
+    /// An icon of the tray is not shown: there are as many as may be.
+    TooManyIcons(WindowId),
     /// A window is not shown, or stays as large as it was: there are more pixels than may be.
     TooLarge(WindowId),
 }
@@ -223,6 +226,7 @@ impl Windows {
                 self.destroy(id);
                 return Ok(Some(Content::Release));
             }
+            AgentMessage::Unmap if window.docked => {}
             AgentMessage::Unmap => {
                 self.hide(id);
                 return Ok((id != SCREEN).then_some(Content::Release));
@@ -237,9 +241,7 @@ impl Windows {
             }
             AgentMessage::Dump(dump) => return Ok(Some(Content::Dump(dump))),
             AgentMessage::Dock if window.shown.is_none() => {
-                window.docked = true;
-                window.override_redirect = false;
-                self.denied.push(Denied::Docked(id));
+                self.dock(id);
             }
             AgentMessage::Title(title) => window.title = title.shown(Letters::Utf8),
             AgentMessage::Class(class) if window.shown.is_none() => {
@@ -327,6 +329,15 @@ impl Windows {
         }
         window.owner = owner;
         window.override_redirect = override_redirect;
+        self.show(id);
+        self.settle(id);
+    }
+
+    /// Gives a window a key, and has the display hear of it.
+    fn show(&mut self, id: WindowId) {
+        let Some(window) = self.windows.get_mut(&id) else {
+            return;
+        };
         self.last_key += 1;
         let key = Key(self.last_key);
         window.shown = Some(key);
@@ -334,7 +345,7 @@ impl Windows {
         window.listed = false;
         self.listed.retain(|listed| *listed != id);
         self.shown.insert(key, id);
-        self.settle(id);
+        self.list(id);
         self.list_owned(id);
     }
 
@@ -471,6 +482,7 @@ impl Windows {
             place: window.place,
             size: window.size,
             override_redirect: window.override_redirect,
+            docked: window.docked,
             owner: window.owner.and_then(|owner| self.key(owner)),
             title: window.title.clone(),
             class: window.class.clone(),
@@ -492,7 +504,7 @@ impl Window {
         self.wants_screen = wish(self.wants_screen, set.fullscreen, unset.fullscreen);
         self.wants_attention = wish(self.wants_attention, set.attention, unset.attention);
         // Only the person takes it back.
-        self.minimise |= set.minimised && self.shown.is_some();
+        self.minimise |= set.minimised && self.shown.is_some() && !self.docked;
     }
 }
 

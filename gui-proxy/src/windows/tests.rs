@@ -92,7 +92,7 @@ impl Windows {
             if let Some(owner) = window.owner {
                 assert!(owner != *id && self.windows.contains_key(&owner));
             }
-            assert!(!window.docked || (window.shown.is_none() && !window.override_redirect));
+            assert!(!window.docked || (!window.override_redirect && !window.minimise));
             assert!(window.told.is_none() || window.shown.is_some());
             assert!(!window.pending || *id != SCREEN);
             assert_eq!(self.listed.contains(id), window.listed);
@@ -273,17 +273,80 @@ fn a_window_gone_is_nobodys_owner() {
 }
 
 #[test]
-fn an_icon_of_the_tray_is_no_window() {
+fn an_icon_is_as_large_as_the_tray_says_and_never_a_window() {
     let mut it = windows();
-    it.must(1, create(5, 5, 20, 20, true));
+    it.must(1, create(5, 5, 500, 500, true));
     it.must(1, AgentMessage::Dock);
-    assert_eq!(it.take_denied(), [Denied::Docked(WindowId(1))]);
+    let side = ICON_SIDE;
+    assert_eq!(it.said(), [told(5, 5, side, side)]);
+    let key = it.key(WindowId(1)).expect("an icon");
+    let is_icon = |changes: &[Change]| {
+        matches!(changes, [Change::Show(k, look)] if *k == key && look.docked
+            && !look.override_redirect && look.size == Size::near(side, side))
+    };
+    assert!(is_icon(&it.take_changes()));
     it.must(1, map(None, true));
-    assert_eq!(it.key(WindowId(1)), None);
+    it.must(1, AgentMessage::Unmap);
+    let set = Flags {
+        fullscreen: true,
+        attention: true,
+        minimised: true,
+    };
+    let unset = Flags::default();
+    it.must(1, AgentMessage::Flags { set, unset });
+    it.must(1, AgentMessage::Dock);
+    assert_eq!(it.key(WindowId(1)), Some(key));
+    assert!(!it.take_changes().contains(&Change::Minimise(key)));
     // It cannot have another size, and is told what it has.
     it.must(1, configure(5, 5, 500, 500));
     it.must(1, configure(5, 5, 600, 600));
-    assert_eq!(it.said(), [told(5, 5, 20, 20), told(5, 5, 20, 20)]);
+    assert_eq!(it.said(), [told(5, 5, side, side), told(5, 5, side, side)]);
+    it.display(moved(key, 900, 2, 16, 16));
+    assert_eq!(it.said(), [told(900, 2, 16, 16)]);
+    let part = Part::all(Size::near(3, 3));
+    let damage = it.must(1, AgentMessage::Damage(part));
+    assert_eq!(damage, Some(Content::Damage(key, part)));
+    it.must(1, AgentMessage::Destroy);
+    assert_eq!(it.take_changes(), [Change::Hide(key)]);
+    // What is shown as a window is no icon.
+    it.must(2, create(5, 5, 50, 50, false));
+    it.must(2, map(None, false));
+    it.must(2, AgentMessage::Dock);
+    assert!(matches!(&it.take_changes()[..], [Change::Show(_, look)] if !look.docked));
+}
+
+#[test]
+fn a_window_hears_that_what_it_belongs_to_became_an_icon() {
+    let mut it = windows();
+    it.must(1, create(5, 5, 20, 20, false));
+    it.must(2, create(5, 5, 20, 20, false));
+    it.must(2, map(Some(1), false));
+    assert!(matches!(&it.take_changes()[..], [Change::Show(_, look)] if look.owner.is_none()));
+    it.must(1, AgentMessage::Dock);
+    let owner = it.key(WindowId(1));
+    assert!(owner.is_some() && it.look(WindowId(2)).is_some_and(|look| look.owner == owner));
+    assert!(matches!(
+        &it.take_changes()[..],
+        [Change::Show(..), Change::Alter(..)]
+    ));
+}
+
+#[test]
+fn one_icon_more_than_there_may_be_is_not_shown() {
+    let mut it = windows();
+    let last = u32::try_from(ICONS_MAX).expect("a number");
+    for id in 0..=last {
+        it.must(id, create(0, 0, 20, 20, false));
+        it.must(id, AgentMessage::Dock);
+    }
+    assert_eq!(it.take_denied(), [Denied::TooManyIcons(WindowId(last))]);
+    assert_eq!(it.take_changes().len(), ICONS_MAX);
+    // Nor as a window.
+    it.must(last, map(None, false));
+    assert_eq!(it.key(WindowId(last)), None);
+    it.must(3, AgentMessage::Destroy);
+    it.must(last, AgentMessage::Dock);
+    assert!(it.key(WindowId(last)).is_some());
 }
 
 #[test]
@@ -534,7 +597,9 @@ impl Believers {
         if matches!(message, AgentMessage::Configure { .. }) {
             self.unanswered.remove(&id);
         }
-        if message == AgentMessage::Unmap || message == AgentMessage::Destroy {
+        let is_icon = windows.windows.get(&id).is_some_and(|w| w.docked);
+        let is_hidden = message == AgentMessage::Unmap && !is_icon;
+        if is_hidden || message == AgentMessage::Destroy {
             let focus = windows.focus.and_then(|key| windows.find(key));
             if focus.is_some_and(|(focus, _)| focus == id) {
                 self.focused = None;

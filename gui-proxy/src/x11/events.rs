@@ -6,13 +6,14 @@ use x11rb::connection::SequenceNumber;
 use x11rb::errors::ReplyError;
 use x11rb::protocol::Event as Heard;
 use x11rb::protocol::xproto::{
-    AtomEnum, ButtonPressEvent, ConfigureNotifyEvent, ConnectionExt as _, EnterNotifyEvent,
-    ExposeEvent, FocusInEvent, KeyPressEvent, Mapping, NotifyDetail, NotifyMode, Timestamp, Window,
+    AtomEnum, ButtonPressEvent, ClientMessageEvent, ConfigureNotifyEvent, ConnectionExt as _,
+    EnterNotifyEvent, ExposeEvent, FocusInEvent, KeyPressEvent, Mapping, NotifyDetail, NotifyMode,
+    Timestamp, Window,
 };
 
 use super::{Done, X11};
 use crate::display::{Event, Key};
-use crate::frame::{Area, BORDER, STRIP};
+use crate::frame::{Area, BORDER, Frame, STRIP};
 use crate::keys::Keys;
 
 /// The bit of events that a client has sent, and not the server.
@@ -46,14 +47,8 @@ impl X11 {
             Heard::FocusIn(event) => self.focus_in(&event)?,
             Heard::FocusOut(event) => self.focus_out(&event),
             Heard::ConfigureNotify(event) => self.configured(&event, after)?,
-            Heard::ReparentNotify(event) => {
-                let key = self.keys.get(&event.window);
-                if let Some(framed) = key.and_then(|key| self.windows.get_mut(key))
-                    && framed.outer == event.window
-                {
-                    framed.parent = event.parent;
-                }
-            }
+            Heard::ReparentNotify(event) => self.reparented(event.window, event.parent)?,
+            Heard::DestroyNotify(event) => self.destroyed(event.window)?,
             Heard::Expose(event) => self.exposed(&event)?,
             Heard::PropertyNotify(event) => {
                 if event.window == self.root && event.atom == self.atoms._NET_WORKAREA {
@@ -62,13 +57,7 @@ impl X11 {
                     self.look_at_state(event.window)?;
                 }
             }
-            Heard::ClientMessage(event) => {
-                let [what, ..] = event.data.as_data32();
-                let asks = event.type_ == self.atoms.WM_PROTOCOLS && event.format == 32;
-                if asks && what == self.atoms.WM_DELETE_WINDOW {
-                    self.about(event.window, Event::Close);
-                }
-            }
+            Heard::ClientMessage(event) if event.format == 32 => self.message(&event)?,
             Heard::MappingNotify(event) if event.request == Mapping::KEYBOARD => {
                 self.events.push_back(Event::Keyboard);
             }
@@ -88,6 +77,16 @@ impl X11 {
         Ok(())
     }
 
+    fn message(&mut self, event: &ClientMessageEvent) -> Done {
+        let [first, second, ..] = event.data.as_data32();
+        if event.type_ == self.atoms.WM_PROTOCOLS && first == self.atoms.WM_DELETE_WINDOW {
+            self.about(event.window, Event::Close);
+        } else if event.type_ == self.atoms.MANAGER && event.window == self.root {
+            self.managed(second)?;
+        }
+        Ok(())
+    }
+
     fn about(&mut self, window: Window, event: impl FnOnce(Key) -> Event) {
         if let Some(key) = self.keys.get(&window) {
             self.events.push_back(event(*key));
@@ -98,6 +97,10 @@ impl X11 {
         self.used = Some(time);
         let key = self.keys.get(&window);
         match key.and_then(|key| self.windows.get(key)) {
+            Some(framed) if framed.look.docked => {
+                self.tray.click();
+                Ok(())
+            }
             Some(framed) => self.say_used(framed.outer),
             None => Ok(()),
         }
@@ -144,6 +147,12 @@ impl X11 {
         } else {
             Keys::default()
         };
+        let key = self.keys.get(&event.event).copied();
+        let is_icon = |key| self.windows.get(&key).is_some_and(|it| it.look.docked);
+        if let Some(key) = key.filter(|key| here && is_icon(*key)) {
+            // Menus open where the qube believes its icon.
+            self.look_where(key)?;
+        }
         let at = (event.event_x, event.event_y, event.state.into());
         self.about(event.event, |window| Event::Crossing {
             window,
@@ -189,7 +198,7 @@ impl X11 {
         if after < framed.placed || framed.outer != event.window {
             return Ok(());
         }
-        let (before, window, content) = (framed.look.size, framed.outer, framed.content);
+        let window = framed.outer;
         let is_of_root = event.response_type & SENT != 0 || framed.parent == self.root;
         let at = if is_of_root {
             Some((event.x, event.y))
@@ -197,19 +206,30 @@ impl X11 {
             // The manager tells where a window is only if its size stays.
             self.place_of(window)?
         };
-        let Some((x, y)) = at else {
+        if let Some(at) = at {
+            self.moved(key, at, (event.width, event.height))?;
+        }
+        Ok(())
+    }
+
+    /// A window of ours is there now, and so large.
+    fn moved(&mut self, key: Key, (x, y): (i16, i16), (width, height): (u16, u16)) -> Done {
+        let Some(framed) = self.windows.get_mut(&key) else {
             return Ok(());
         };
+        let (before, content) = (framed.look.size, framed.content);
         let outer = Area {
             x: x.into(),
             y: y.into(),
-            width: event.width.into(),
-            height: event.height.into(),
+            width: width.into(),
+            height: height.into(),
         };
-        let (place, size) = self.frame.content(before, outer);
-        if let Some(framed) = self.windows.get_mut(&key) {
-            (framed.look.place, framed.look.size) = (place, size);
-        }
+        let (place, size) = if framed.look.docked {
+            Frame::content_of_icon(outer)
+        } else {
+            self.frame.content(before, outer)
+        };
+        (framed.look.place, framed.look.size) = (place, size);
         if size != before {
             self.resize_content(content, size)?;
         }
@@ -219,6 +239,21 @@ impl X11 {
             size,
         });
         Ok(())
+    }
+
+    /// Looks where a window of ours is that others have moved with what it is in.
+    pub(super) fn look_where(&mut self, key: Key) -> Done {
+        let Some(framed) = self.windows.get(&key) else {
+            return Ok(());
+        };
+        let window = framed.outer;
+        let asked = self.connection.get_geometry(window)?;
+        let at = self.place_of(window)?;
+        match (asked.reply(), at) {
+            (Ok(it), Some(at)) => self.moved(key, at, (it.width, it.height)),
+            (Err(ReplyError::ConnectionError(e)), _) => Err(e.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Where a window is on the screen; nothing where it is gone.

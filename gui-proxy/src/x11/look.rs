@@ -12,7 +12,7 @@ use x11rb::wrapper::ConnectionExt as _;
 
 use super::{DEPTH, Done, Framed, X11, drawn};
 use crate::display::{Key, Look};
-use crate::frame::{BORDER, NAME_GAP, STRIP};
+use crate::frame::{Area, BORDER, Frame, ICON_BORDER, NAME_GAP, STRIP};
 use crate::icon;
 
 /// Behind what a qube has not drawn yet.
@@ -29,15 +29,51 @@ const ICONIC: u32 = 3;
 
 impl X11 {
     pub(super) fn show(&mut self, key: Key, look: Box<Look>) -> Done {
-        let outer = self.connection.generate_id()?;
-        let content = self.connection.generate_id()?;
-        let area = self.frame.outer(look.place, look.size);
         let events = EventMask::KEY_PRESS
             | EventMask::KEY_RELEASE
             | EventMask::BUTTON_PRESS
             | EventMask::FOCUS_CHANGE
             | EventMask::STRUCTURE_NOTIFY
             | EventMask::EXPOSURE;
+        let (outer, content) = self.make(key, &look, events)?;
+        self.say_origin(outer, &look)?;
+        self.say_icon(outer)?;
+        self.say_undecorated(outer)?;
+        self.say_used(outer)?;
+        self.say_title(outer, &look.title)?;
+        self.say_hints(outer, &look)?;
+        self.say_owner(outer, &look)?;
+        self.say_first_state(outer, &look)?;
+        // What was said so far is a wish and no news.
+        let events = events | EventMask::PROPERTY_CHANGE;
+        let attributes = ChangeWindowAttributesAux::new().event_mask(events);
+        self.connection
+            .change_window_attributes(outer, &attributes)?;
+        if look.override_redirect {
+            self.put_above_own(outer, look.owner)?;
+        }
+        let mapped = self.connection.map_window(outer)?;
+        let framed = Framed {
+            outer,
+            content,
+            parent: self.root,
+            placed: mapped.sequence_number(),
+            look,
+        };
+        self.windows.insert(key, framed);
+        Ok(())
+    }
+
+    /// Makes both windows; the outer one is not seen yet.
+    pub(super) fn make(
+        &mut self,
+        key: Key,
+        look: &Look,
+        events: EventMask,
+    ) -> Done<(Window, Window)> {
+        let outer = self.connection.generate_id()?;
+        let content = self.connection.generate_id()?;
+        let area = self.outer(look);
         let attributes = CreateWindowAux::new()
             .background_pixel(self.qube.color)
             .border_pixel(self.qube.color)
@@ -65,13 +101,16 @@ impl X11 {
             .background_pixel(BACKGROUND)
             .bit_gravity(Gravity::NORTH_WEST)
             .event_mask(pointer | EventMask::EXPOSURE);
+        let cursor = self.cursor(look.cursor)?;
+        let attributes = attributes.cursor(cursor);
         let (width, height) = drawn(look.size);
+        let (left, top) = corner(look);
         self.connection.create_window(
             DEPTH,
             content,
             outer,
-            coordinate(BORDER.cast_signed()),
-            coordinate(STRIP.cast_signed()),
+            coordinate(left),
+            coordinate(top),
             length(width),
             length(height),
             0,
@@ -81,37 +120,17 @@ impl X11 {
         )?;
         self.keys.insert(outer, key);
         self.keys.insert(content, key);
-        self.say_origin(outer, &look)?;
-        self.say_icon(outer)?;
-        self.say_undecorated(outer)?;
-        self.say_used(outer)?;
-        self.say_title(outer, &look.title)?;
-        self.say_hints(outer, &look)?;
-        self.say_owner(outer, &look)?;
-        self.say_first_state(outer, &look)?;
-        // What was said so far is a wish and no news.
-        let events = events | EventMask::PROPERTY_CHANGE;
-        let attributes = ChangeWindowAttributesAux::new().event_mask(events);
-        self.connection
-            .change_window_attributes(outer, &attributes)?;
-        let cursor = self.cursor(look.cursor)?;
-        let attributes = ChangeWindowAttributesAux::new().cursor(cursor);
-        self.connection
-            .change_window_attributes(content, &attributes)?;
         self.connection.map_window(content)?;
-        if look.override_redirect {
-            self.put_above_own(outer, look.owner)?;
+        Ok((outer, content))
+    }
+
+    /// Frame and content of a window.
+    pub(super) fn outer(&self, look: &Look) -> Area {
+        if look.docked {
+            Frame::outer_of_icon(look.place, look.size)
+        } else {
+            self.frame.outer(look.place, look.size)
         }
-        let mapped = self.connection.map_window(outer)?;
-        let framed = Framed {
-            outer,
-            content,
-            parent: self.root,
-            placed: mapped.sequence_number(),
-            look,
-        };
-        self.windows.insert(key, framed);
-        Ok(())
     }
 
     pub(super) fn hide(&mut self, key: Key) -> Done {
@@ -230,7 +249,7 @@ impl X11 {
     }
 
     /// Whose window it is, for window managers and task bars.
-    fn say_origin(&self, outer: Window, look: &Look) -> Done {
+    pub(super) fn say_origin(&self, outer: Window, look: &Look) -> Done {
         let (qube, atoms) = (&self.qube, self.atoms);
         let name = qube.name.as_bytes();
         let replace = PropMode::REPLACE;
@@ -274,7 +293,7 @@ impl X11 {
         Ok(())
     }
 
-    fn say_title(&self, outer: Window, title: &str) -> Done {
+    pub(super) fn say_title(&self, outer: Window, title: &str) -> Done {
         let title = titled(&self.qube.name, title);
         let ascii: String = title
             .chars()
@@ -325,6 +344,15 @@ impl X11 {
         self.connection
             .image_text8(outer, self.write, x, BASELINE, name)?;
         Ok(())
+    }
+}
+
+/// Where content begins within its frame.
+fn corner(look: &Look) -> (i32, i32) {
+    if look.docked {
+        (ICON_BORDER.cast_signed(), ICON_BORDER.cast_signed())
+    } else {
+        (BORDER.cast_signed(), STRIP.cast_signed())
     }
 }
 

@@ -19,6 +19,7 @@ use x11rb::protocol::xproto::{
 use x11rb::rust_connection::RustConnection;
 
 use self::buffers::Buffers;
+use self::tray::Tray;
 use crate::display::{Change, Display, Event, Image, Key};
 use crate::frame::{Area, Frame};
 use crate::keys::Keys;
@@ -30,17 +31,20 @@ mod handles;
 mod keyboard;
 mod look;
 mod stacking;
+mod tray;
 
 x11rb::atom_manager! {
     /// Names that the server has numbers for.
     pub(self) Atoms:
     AtomsCookie {
+        MANAGER,
         UTF8_STRING,
         WM_CHANGE_STATE,
         WM_DELETE_WINDOW,
         WM_PROTOCOLS,
         _MOTIF_WM_HINTS,
         _NET_ACTIVE_WINDOW,
+        _NET_SYSTEM_TRAY_OPCODE,
         _NET_WM_ICON,
         _NET_WM_MOVERESIZE,
         _NET_WM_NAME,
@@ -56,6 +60,7 @@ x11rb::atom_manager! {
         _QUBES_LABEL_COLOR,
         _QUBES_VMNAME,
         _QUBES_VMWINDOWID,
+        _XEMBED_INFO,
     }
 }
 
@@ -140,6 +145,7 @@ pub struct X11 {
     keys: BTreeMap<Window, Key>,
     cursors: BTreeMap<Option<u8>, xproto::Cursor>,
     cursor_font: xproto::Font,
+    tray: Tray,
     /// When the person last typed or clicked in any of the windows.
     used: Option<xproto::Timestamp>,
     /// Events that came together.
@@ -188,6 +194,7 @@ impl X11 {
             .check()?;
         // Numbers of windows are found again by it once a client has used them all.
         connection.prefetch_extension_information("XC-MISC")?;
+        let tray = Tray::of_screen(&connection, number)?;
         let mut it = Self {
             atoms,
             root,
@@ -212,6 +219,7 @@ impl X11 {
             keys: BTreeMap::new(),
             cursors: BTreeMap::new(),
             cursor_font,
+            tray,
             used: None,
             events: VecDeque::new(),
             log,
@@ -348,7 +356,9 @@ impl Display for X11 {
 
     fn apply(&mut self, change: Change) -> Done {
         match change {
+            Change::Show(key, look) if look.docked => self.dock(key, look),
             Change::Show(key, look) => self.show(key, look),
+            Change::Alter(key, was, look) if look.docked => self.alter_icon(key, &was, look),
             Change::Alter(key, was, look) => self.alter(key, &was, look),
             Change::Minimise(key) => self.minimise(key),
             Change::Hide(key) => self.hide(key),

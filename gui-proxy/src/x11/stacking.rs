@@ -16,12 +16,21 @@ const NESTED_MAX: usize = 8;
 
 impl X11 {
     /// Puts a window of the root's above its owner, or else the uppermost window of this qube, or
-    /// below the window that is in use where the qube has none.
+    /// below the window that is in use where the qube has none. What opens as soon as the person
+    /// has clicked on an icon is its menu, and above all.
     pub(super) fn put_above_own(&self, outer: Window, owner: Option<Key>) -> Done {
+        if self.tray.was_clicked() {
+            let place = ConfigureWindowAux::new().stack_mode(StackMode::ABOVE);
+            self.connection.configure_window(outer, &place)?;
+            return Ok(());
+        }
+        let in_tray = |framed: &&Framed| framed.look.docked;
         let owner = owner.and_then(|key| self.windows.get(&key));
+        let owner = owner.filter(|owner| !in_tray(owner));
         let owner = owner.map(|owner| self.top_of(owner));
         let all = self.connection.query_tree(self.root)?.reply()?.children;
-        let own: BTreeSet<Window> = self.windows.values().map(|own| self.top_of(own)).collect();
+        let own = self.windows.values().filter(|own| !in_tray(own));
+        let own: BTreeSet<Window> = own.map(|own| self.top_of(own)).collect();
         let uppermost = || {
             all.iter()
                 .rev()

@@ -16,4 +16,5 @@ mod machine;
 mod managed;
 mod screen;
 mod session;
+mod tray;
 mod windows;

@@ -78,14 +78,23 @@ impl Screen {
 
     /// Windows of the root's that can be seen, from below to above.
     pub(crate) fn windows(&self) -> Vec<Window> {
-        let tree = self.connection.query_tree(self.root).expect("windows");
-        let all = tree.reply().expect("windows").children;
+        let all = || {
+            let tree = self.connection.query_tree(self.root).expect("windows");
+            tree.reply().expect("windows").children
+        };
         let is_seen = |window: &Window| {
             let asked = self.connection.get_window_attributes(*window);
             let attributes = asked.expect("a window").reply();
             attributes.is_ok_and(|a| a.map_state == MapState::VIEWABLE)
         };
-        all.into_iter().filter(is_seen).collect()
+        loop {
+            let before = all();
+            let seen = before.iter().copied().filter(is_seen).collect();
+            // One may have come into sight after it was put elsewhere.
+            if all() == before {
+                return seen;
+            }
+        }
     }
 
     /// Waits until there are so many.
