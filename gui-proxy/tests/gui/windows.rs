@@ -3,7 +3,8 @@
 use bulkhead_testing::wait_for;
 use bulkhead_wire::gui::geometry::{Part, Place};
 use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
-use bulkhead_wire::gui::{AgentMessage, DaemonMessage, Flags, WindowClass};
+use bulkhead_wire::gui::{AgentMessage, Cursor, DaemonMessage, Flags, WindowClass};
+use x11rb::protocol::xfixes::ConnectionExt as _;
 use x11rb::protocol::xproto::{ConfigureWindowAux, ConnectionExt as _};
 
 use crate::agent::size;
@@ -332,5 +333,37 @@ fn a_thousand_windows_leave_nothing_behind() {
         screen.must_have(0);
         let now = status(&proxy);
         assert_eq!(*before.get_or_insert(now), now, "round {round}");
+    }
+}
+
+#[test]
+fn the_pointer_is_one_of_the_displays_own_and_can_always_be_seen() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_proxy, mut agent) = session.qube("work", GREEN);
+    let connection = &screen.connection;
+    let version = connection.xfixes_query_version(4, 0).expect("XFIXES");
+    version.reply().expect("XFIXES");
+    let pointer = || {
+        let asked = connection.xfixes_get_cursor_image().expect("a pointer");
+        asked.reply().expect("a pointer").cursor_image
+    };
+    agent.window(1, (100, 100), size(300, 200), pattern);
+    screen.must_have(1);
+    screen.point(200, 200);
+    let arrow_of_all = pointer();
+    let mut show = |cursor, what: &str, wanted: &dyn Fn(&[u32]) -> bool| {
+        agent.say(1, AgentMessage::Cursor(cursor));
+        wait_for(what, || Some(pointer()).filter(|picture| wanted(picture)))
+    };
+    // XC_watch.
+    let watch = show(Cursor::Font(150), "a watch", &|it| it != arrow_of_all);
+    let arrow = show(Cursor::Font(68), "an arrow", &|it| it != watch);
+    show(Cursor::Font(150), "a watch", &|it| it == watch);
+    // No picture at all.
+    show(Cursor::None, "an arrow", &|it| it == arrow);
+    show(Cursor::Default, "what is outside", &|it| it == arrow_of_all);
+    for picture in [arrow_of_all, watch, arrow] {
+        assert!(picture.iter().filter(|pixel| *pixel >> 24 != 0).count() > 10);
     }
 }
