@@ -17,7 +17,7 @@ use bulkhead_wire::gui::CLIPBOARD_MAX;
 use bulkhead_wire::proxy::{NotCopied, ToProxy};
 use rustix::fs::SealFlags;
 
-use crate::calls::Verdict;
+use crate::calls::{Verdict, Wish};
 use crate::runtime::{Inner, Run, Runtime};
 use crate::windows::Display;
 
@@ -262,7 +262,7 @@ impl Inner {
                 allowed
             }
             Reply::Ask(ask) => {
-                let answer = self.calls.ask_for_client(self, &query, *ask);
+                let answer = self.calls.ask_for_client(self, &query, *ask, Wish::Persons);
                 let allowed = answer.await.ok().flatten();
                 allowed.is_some_and(|allow| leads_there(&allow))
             }

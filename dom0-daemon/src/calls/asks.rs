@@ -72,6 +72,15 @@ impl Asker {
     }
 }
 
+/// Whose wish it is that a person is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// A program's, which may ask again and again.
+    Programs,
+    /// The person's own: they may have thought better of it.
+    Persons,
+}
+
 /// Ends with its question: a qube that asks and takes back in turn leaves nothing that waits.
 #[derive(Debug)]
 struct Timer(tokio::task::AbortHandle);
@@ -117,7 +126,27 @@ impl Asks {
         let mut shown = shown(inner, &request.service, &ask);
         shown.announced = request.announced.map(claim);
         let asker = Asker::Guest(Arc::clone(run), request);
-        self.put(inner, asker, share, ask, shown);
+        if let Some(asker) = self.hold_back(inner, asker, &share, &ask) {
+            self.put(inner, asker, share, ask, shown);
+        }
+    }
+
+    /// Refuses at once what was refused lately; else returns who asks.
+    fn hold_back(
+        &self,
+        inner: &Inner,
+        asker: Asker,
+        share: &str,
+        ask: &bulkhead_policy::Ask,
+    ) -> Option<Asker> {
+        let (hold, now) = (inner.config.hold_back, Instant::now());
+        let held = (self.refusals()).hold_back(share, &what(&asker, ask), hold, now);
+        let Some(why) = held else {
+            return Some(asker);
+        };
+        let rule = format!("{}: {why}", ask.rule);
+        asker.refuse(inner, Verdict::deny("limit", rule));
+        None
     }
 
     fn put(
@@ -128,12 +157,6 @@ impl Asks {
         ask: bulkhead_policy::Ask,
         mut shown: Ask,
     ) {
-        let (hold, now) = (inner.config.hold_back, Instant::now());
-        let held = (self.refusals()).hold_back(&share, &what(&asker, &ask), hold, now);
-        if let Some(why) = held {
-            let rule = format!("{}: {why}", ask.rule);
-            return asker.refuse(inner, Verdict::deny("limit", rule));
-        }
         let Some(own) = inner.own() else { return };
         let mut asker = Some(asker);
         let rule = ask.rule.clone();
@@ -223,6 +246,7 @@ impl Calls {
         inner: &Inner,
         query: &Query,
         ask: bulkhead_policy::Ask,
+        wish: Wish,
     ) -> oneshot::Receiver<Option<Allow>> {
         let (answer, answered) = oneshot::channel();
         // Its source is the word of that client, and has the limits of the qube of that name.
@@ -232,9 +256,20 @@ impl Calls {
             || query.source.clone(),
             |run| inner.share_of(&run).to_string(),
         );
-        let shown = shown(inner, &query.service, &ask);
+        let mut shown = shown(inner, &query.service, &ask);
         let asker = Asker::Client(query.clone(), answer);
-        self.asks.put(inner, asker, share, ask, shown);
+        let asker = match wish {
+            Wish::Persons => {
+                // They have chosen it by what they did.
+                shown.targets.retain(|target| *target == query.target);
+                shown.default_target = shown.targets.first().cloned();
+                Some(asker)
+            }
+            Wish::Programs => self.asks.hold_back(inner, asker, &share, &ask),
+        };
+        if let Some(asker) = asker {
+            self.asks.put(inner, asker, share, ask, shown);
+        }
         answered
     }
 }

@@ -30,6 +30,7 @@ use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::relay::{RequestId, ToRelay};
 
 use self::asks::Asks;
+pub(crate) use self::asks::Wish;
 pub use self::fair::HOLD_BACK;
 pub use self::hosted::{CONNECT_TIMEOUT, HOSTED_MAX, HOSTED_PER_QUBE, ServicesConfig};
 use self::hosted::{Handle, Hosted};

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::bus::{BusError, Gate, bind_guarded};
-use crate::calls::Verdict;
+use crate::calls::{Verdict, Wish};
 use crate::runtime::{Inner, Runtime};
 
 /// Connections served at a time on each socket; more wait to be accepted.
@@ -218,7 +218,7 @@ impl Inner {
                 text
             }
             Reply::Ask(ask) => {
-                let answer = self.calls.ask_for_client(self, query, *ask);
+                let answer = self.calls.ask_for_client(self, query, *ask, Wish::Programs);
                 match answer.await {
                     Ok(Some(allow)) => query.allowed(&allow),
                     // Refused, held back, or nobody answered; recorded where it was.
