@@ -43,9 +43,10 @@ pub(super) fn make_pipe(path: &Path) -> io::Result<()> {
 }
 
 /// The end that the qube writes to. Non-blocking: what does not fit while nobody reads is lost,
-/// and the qube never hangs on its own console.
+/// and the qube never hangs on its own console. For reading too: its programs would be ended by what
+/// they write while there is no daemon.
 pub(super) fn open_writer(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }
 
