@@ -44,6 +44,7 @@ const GUEST: &[Package] = &[
     ("qtwayland5", "an application of Qt, for tests"),
     ("weston", "Wayland applications with menus, for tests"),
     ("x11-apps", "X applications, for tests"),
+    ("xclip", "clipboards of X, for tests"),
     ("xterm", "an X terminal, for tests"),
     ("xwayland", "X applications in a qube"),
 ];

@@ -196,6 +196,7 @@ async fn embedded(places: &Places) -> Result<Embedded, DaemonError> {
         runtime_dir: places.runtime.clone(),
         launcher: places.program("bulkhead-launch")?,
         agent: places.program("qube-agent")?,
+        compositor: places.program("qube-gui-agent").ok(),
         guard: places.program("qube-agent")?,
         bwrap: None,
         tasks_max: QUBE_TASKS_MAX,

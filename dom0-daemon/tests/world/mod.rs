@@ -182,6 +182,7 @@ impl World {
             runtime_dir: runtime_dir.clone(),
             launcher: programs.path("bulkhead-launch"),
             agent: programs.path("qube-agent"),
+            compositor: None,
             guard: programs.path("qube-agent"),
             bwrap: None,
             tasks_max: QUBE_TASKS_MAX,

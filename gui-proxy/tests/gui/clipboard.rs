@@ -17,11 +17,11 @@ use crate::session::{Proxy, Session};
 use crate::windows::pattern;
 
 /// Keys, as X numbers them.
-const CTRL: u8 = 37;
+pub(crate) const CTRL: u8 = 37;
 const A: u8 = 38;
-const SHIFT: u8 = 50;
-const C: u8 = 54;
-const V: u8 = 55;
+pub(crate) const SHIFT: u8 = 50;
+pub(crate) const C: u8 = 54;
+pub(crate) const V: u8 = 55;
 const ALT: u8 = 64;
 
 /// A qube with a window that has the keyboard, and its daemon.
@@ -113,7 +113,7 @@ fn show(agent: &mut Agent, screen: &Screen) {
     });
 }
 
-fn stroke(screen: &Screen, keys: &[u8]) {
+pub(crate) fn stroke(screen: &Screen, keys: &[u8]) {
     keys.iter().for_each(|key| screen.key(*key, true));
     keys.iter().rev().for_each(|key| screen.key(*key, false));
 }

@@ -1,16 +1,17 @@
 //! Windows of qubes that a daemon runs: real programs at every end.
 
 use std::fs;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 
 use bulkhead_testing::{TestDaemon, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use x11rb::protocol::xproto::Window;
 
+use crate::clipboard::{C, CTRL, SHIFT, V, stroke};
 use crate::screen::Screen;
 use crate::session::Session;
 
-/// Two qubes that have windows, and one whose windows nobody shows.
+/// Qubes that have windows, and one whose windows nobody shows.
 const SYSTEM: &str = r#"(
     templates: {"host": (source: Host)},
     labels: {"mine": (color: "0x12ab34")},
@@ -18,8 +19,13 @@ const SYSTEM: &str = r#"(
     qubes: {
         "work": (label: "mine", features: {"gui": true}),
         "personal": (label: "yellow", features: {"gui": true}),
+        "vault": (label: "black", features: {"gui": true}),
         "hidden": (label: "red"),
     },
+    policy: [
+        Rule(service: "qubes.ClipboardPaste", source: "@anyvm", target: "vault", action: Deny),
+        Rule(service: "qubes.ClipboardPaste", source: "@anyvm", target: "@anyvm", action: Ask()),
+    ],
 )"#;
 
 struct Machine {
@@ -50,7 +56,7 @@ impl Machine {
         fs::write(daemon.path("system.ron"), SYSTEM).expect("a description");
         daemon.start(daemon.daemon("system.ron"));
         daemon.must(&["apply", "--yes"]);
-        daemon.must(&["start", "work", "personal", "hidden"]);
+        daemon.must(&["start", "work", "personal", "vault", "hidden"]);
         let session = Session::start();
         let screen = Screen::of(&session);
         Self {
@@ -69,27 +75,17 @@ impl Machine {
         Ends(command.spawn().expect("a client"))
     }
 
-    /// The agent for windows of a qube, with an application.
-    fn agent(&self, qube: &str, application: &[&str]) -> Ends {
-        let info = self.daemon.json(&["info", qube, "--json"]);
-        let domain = info["domid"].as_u64().expect("a domain").to_string();
-        let own = self.daemon.path(&format!("{qube}-session"));
-        fs::create_dir_all(&own).expect("a folder");
-        let log = fs::File::create(own.join("log")).expect("a log");
-        let mut command = Command::new(self.daemon.programs().path("qube-gui-agent"));
-        command
-            .arg("--")
-            .args(application)
-            .env("XDG_RUNTIME_DIR", &own)
-            .env("HOME", &own)
-            .env("VCHAN_DOMAIN", domain)
-            .env(
-                "VCHAN_SOCKET_DIR",
-                self.daemon.path(&format!("run/qubes/{qube}/vchan")),
-            )
-            .stdin(Stdio::null())
-            .stderr(log);
-        Ends(command.spawn().expect("an agent"))
+    /// Runs a command in a qube, in its session.
+    #[track_caller]
+    fn runs(&self, qube: &str, command: &str) -> String {
+        self.daemon.must(&["call", qube, "qubes.WaitForSession"]);
+        self.daemon.must(&["run", qube, "--", command])
+    }
+
+    /// Starts an application that stays.
+    #[track_caller]
+    fn opens(&self, qube: &str, application: &str) {
+        self.runs(qube, &format!("setsid {application} >/dev/null 2>&1 &"));
     }
 
     /// The one window whose title begins so.
@@ -111,40 +107,58 @@ impl Machine {
     }
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the daemon said:\n{}", self.daemon.log());
+        }
+    }
+}
+
 #[test]
 fn qubes_show_their_windows_where_a_session_offers_a_display() {
     let machine = Machine::start();
-    let _work = machine.agent("work", &["xclock"]);
-    let _hidden = machine.agent("hidden", &["xclock"]);
+    machine.opens("work", "xclock");
     let mut session = machine.shows();
     machine.window("[work] ");
-    // Of a session that is there already.
-    let mut personal = machine.agent("personal", &["xclock"]);
+    // In a session that is there already.
+    machine.opens("personal", "xclock");
     machine.window("[personal] ");
     machine.screen.must_have(2);
+    // Nobody shows the windows of a qube that is not said to have any.
+    let display = machine
+        .daemon
+        .must(&["run", "hidden", "--", "echo $DISPLAY"]);
+    assert_eq!(display, "\n");
 
-    // An agent that ends, and comes again.
-    personal.end();
+    // An application, and a whole session, that end and come again.
+    machine.runs("personal", "pkill xclock");
     machine.screen.must_have(1);
-    let _personal = machine.agent("personal", &["xclock"]);
+    machine.opens("personal", "xclock");
     machine.window("[personal] ");
+    machine.runs("personal", "pkill qube-gui-agent");
+    machine.screen.must_have(1);
+    wait_for("another session", || {
+        machine.opens("personal", "xclock");
+        (machine.screen.windows().len() > 1).then_some(())
+    });
+    machine.runs("personal", "pkill xclock");
 
-    // A session that ends takes its windows along; the next one has them again.
+    // A session of the person that ends takes its windows along; the next one has them again.
     session.end();
     machine.screen.must_have(0);
     let _session = machine.shows();
     machine.window("[work] ");
-    machine.window("[personal] ");
 
     // A qube that stops has none.
-    machine.daemon.must(&["kill", "personal"]);
-    machine.screen.must_have(1);
+    machine.daemon.must(&["kill", "work"]);
+    machine.screen.must_have(0);
 }
 
 #[test]
 fn a_daemon_that_starts_again_shows_the_windows_of_what_runs() {
     let mut machine = Machine::start();
-    let _work = machine.agent("work", &["xclock"]);
+    machine.opens("work", "xclock");
     let _session = machine.shows();
     machine.window("[work] ");
     machine.daemon.kill();
@@ -152,6 +166,113 @@ fn a_daemon_that_starts_again_shows_the_windows_of_what_runs() {
     machine.daemon.start(machine.daemon.daemon("system.ron"));
     let _session = machine.shows();
     machine.window("[work] ");
+}
+
+impl Machine {
+    /// Presses keys in the window of a qube.
+    fn stroke(&self, title: &str, keys: &[u8]) {
+        self.screen.focus(self.window(title));
+        stroke(&self.screen, keys);
+    }
+
+    /// Puts text on a qube's clipboard.
+    fn holds(&self, qube: &str, text: &str) {
+        let command = format!("printf %s '{text}' | xclip -selection clipboard >/dev/null 2>&1");
+        self.runs(qube, &command);
+    }
+
+    /// What is on it.
+    fn held(&self, qube: &str) -> String {
+        self.runs(qube, "timeout 5 xclip -selection clipboard -out || true")
+    }
+
+    #[track_caller]
+    fn must_carry(&self, bytes: Option<u64>) {
+        wait_for("what is carried", || {
+            let carried = self.daemon.json(&["clipboard", "status", "--json"]);
+            (carried["bytes"].as_u64() == bytes).then_some(())
+        });
+    }
+}
+
+const COPY: [u8; 3] = [CTRL, SHIFT, C];
+const PASTE: [u8; 3] = [CTRL, SHIFT, V];
+
+#[test]
+fn text_is_carried_to_where_policy_allows_and_once() {
+    let machine = Machine::start();
+    let _session = machine.shows();
+    for qube in ["work", "personal", "vault"] {
+        machine.opens(qube, "xclock");
+        machine.window(&format!("[{qube}] "));
+    }
+    machine.holds("work", "Grüße");
+    machine.stroke("[work] ", &COPY);
+    machine.must_carry(Some(7));
+    let told = machine.daemon.must(&["clipboard", "status"]);
+    assert!(
+        told.starts_with("7 bytes of text from work; wiped in "),
+        "{told}"
+    );
+
+    // Refused by a rule: it is carried on.
+    machine.stroke("[vault] ", &PASTE);
+    machine.must_log("text from work may not be pasted into vault");
+    machine.must_carry(Some(7));
+    // Allowed as `ask` is: the keys are the answer.
+    machine.stroke("[personal] ", &PASTE);
+    machine.must_carry(None);
+    wait_for("the text", || {
+        (machine.held("personal") == "Grüße").then_some(())
+    });
+    // Once.
+    machine.stroke("[personal] ", &PASTE);
+    machine.must_log("nothing to paste into personal");
+
+    // By order.
+    machine.stroke("[work] ", &COPY);
+    machine.must_carry(Some(7));
+    let told = machine.daemon.must(&["clipboard", "clear"]);
+    assert_eq!(told, "7 bytes of text from work are wiped\n");
+    assert_eq!(
+        machine.daemon.must(&["clipboard", "clear"]),
+        "Nothing is carried.\n"
+    );
+}
+
+#[test]
+fn a_paste_is_asked_about_where_the_description_says_so_and_wiped_in_time() {
+    let mut machine = Machine::start();
+    let confirm = SYSTEM.replacen('(', "(dom0: (confirm_paste: true),", 1);
+    fs::write(machine.daemon.path("system.ron"), confirm).expect("a description");
+    machine.daemon.must(&["apply", "--yes"]);
+    let session = machine.shows();
+    for qube in ["work", "personal"] {
+        machine.opens(qube, "xclock");
+        machine.window(&format!("[{qube}] "));
+    }
+    machine.holds("work", "text");
+    for answer in ["deny", "allow"] {
+        machine.stroke("[work] ", &COPY);
+        machine.must_carry(Some(4));
+        machine.stroke("[personal] ", &PASTE);
+        let ask = machine.daemon.wait_for_ask();
+        machine.daemon.must(&["ask", answer, &ask]);
+    }
+    machine.must_carry(None);
+    wait_for("the text", || {
+        (machine.held("personal") == "text").then_some(())
+    });
+
+    drop(session);
+    machine.daemon.kill();
+    let mut command = machine.daemon.daemon("system.ron");
+    command.args(["--clipboard-timeout", "1"]);
+    machine.daemon.start(command);
+    let _session = machine.shows();
+    machine.stroke("[work] ", &COPY);
+    machine.must_log("text from work was wiped: nobody pasted it");
+    machine.must_carry(None);
 }
 
 #[test]
@@ -171,6 +292,5 @@ fn a_display_that_is_none_is_refused() {
     let mut command = machine.daemon.client(&["windows"]);
     command.env("DISPLAY", ":99999").stdout(Stdio::null());
     let _session = Ends(command.spawn().expect("a client"));
-    let _work = machine.agent("work", &["xclock"]);
     machine.must_log("there is no display to use");
 }

@@ -61,6 +61,8 @@ pub struct EmbeddedConfig {
     pub launcher: PathBuf,
     /// The `qube-agent` program, which is copied for the qubes.
     pub agent: PathBuf,
+    /// The `qube-gui-agent` program, likewise; none where qubes have no windows.
+    pub compositor: Option<PathBuf>,
     /// The program that each qube starts with ([`LaunchSpec::guard`]): a static `qube-agent`.
     ///
     /// [`LaunchSpec::guard`]: bulkhead_sandbox::launch::LaunchSpec::guard

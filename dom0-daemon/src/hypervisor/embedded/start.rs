@@ -15,7 +15,8 @@ use tokio::process::{Child, Command};
 
 use super::record::{Record, boot_id, number};
 use super::{
-    Controller, Group, HOST_ID_BASE, HOST_ID_COUNT, Process, Shared, io_error, qube_owner,
+    Controller, EmbeddedConfig, Group, HOST_ID_BASE, HOST_ID_COUNT, Process, Shared, io_error,
+    qube_owner,
 };
 use crate::hypervisor::console;
 use crate::hypervisor::{DomainSpec, HypervisorError, PRIVATE_VOLUME, ROOT_VOLUME};
@@ -33,6 +34,9 @@ const LAUNCH_OUTPUT_MAX: usize = 16 * 1024;
 
 /// Where the agent is in every qube.
 const AGENT: &str = "usr/lib/qubes/qube-agent";
+
+/// Where the agent of its windows is.
+const COMPOSITOR: &str = "usr/lib/qubes/qube-gui-agent";
 
 /// Creates and registers a domain, or leaves nothing of it.
 pub(super) async fn create(shared: &Arc<Shared>, spec: &DomainSpec) -> Result<(), HypervisorError> {
@@ -91,7 +95,7 @@ async fn bring_up(
         .write(dir)
         .map_err(io_error("writing a domain's record"))?;
     let launch = launch_spec(shared, record, &layer, dir)?;
-    // The reader comes first: a pipe that nobody reads cannot be opened for writing.
+    // The reader comes first: it must see all that is written.
     let reader = tokio::net::unix::pipe::OpenOptions::new()
         .read_write(true)
         .open_receiver(&console)
@@ -287,18 +291,26 @@ async fn read_status(mut stdout: tokio::process::ChildStdout) -> Vec<u8> {
     text
 }
 
-/// The read-only tree laid over every template: the guest programs. Made once per version of the
-/// agent, under a name that tells the versions apart.
-pub(super) async fn guest_layer(shared: &Shared) -> Result<PathBuf, HypervisorError> {
-    let agent = &shared.config.agent;
-    let cannot = |what: &str| io_error(format!("{what} `{}`", agent.display()));
-    let meta = fs::metadata(agent).map_err(cannot("reading the guest agent"))?;
+/// Length and time of a program, which tell its versions apart.
+fn version(program: &Path) -> Result<String, HypervisorError> {
+    let doing = format!("reading the guest program `{}`", program.display());
+    let meta = fs::metadata(program).map_err(io_error(doing))?;
     let changed = meta
         .modified()
         .ok()
         .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
         .unwrap_or_default();
-    let name = format!("guest-{:x}-{:x}", meta.len(), changed.as_nanos());
+    Ok(format!("{:x}-{:x}", meta.len(), changed.as_nanos()))
+}
+
+/// The read-only tree laid over every template: the guest programs. Made once per version of
+/// them, under a name that tells the versions apart.
+pub(super) async fn guest_layer(shared: &Shared) -> Result<PathBuf, HypervisorError> {
+    let config = &shared.config;
+    let mut name = format!("guest-{}", version(&config.agent)?);
+    if let Some(compositor) = &config.compositor {
+        name = format!("{name}-{}", version(compositor)?);
+    }
     let layer = shared.config.runtime_dir.join(&name);
     if layer.is_dir() {
         return Ok(layer);
@@ -307,7 +319,7 @@ pub(super) async fn guest_layer(shared: &Shared) -> Result<PathBuf, HypervisorEr
         .config
         .runtime_dir
         .join(format!("{name}.new-{}", uuid::Uuid::new_v4()));
-    let made = build_layer(agent, &new).await;
+    let made = build_layer(config, &new).await;
     let result = made.and_then(|()| match fs::rename(&new, &layer) {
         // Another start made it meanwhile.
         Err(e) if layer.is_dir() => {
@@ -322,31 +334,19 @@ pub(super) async fn guest_layer(shared: &Shared) -> Result<PathBuf, HypervisorEr
     result.map(|()| layer)
 }
 
-async fn build_layer(agent: &Path, new: &Path) -> Result<(), HypervisorError> {
-    let at = new.join(AGENT);
-    let parent = at.parent().unwrap_or(new).to_owned();
-    let doing = || io_error(format!("copying the guest agent to `{}`", at.display()));
-    fs::create_dir_all(&parent).map_err(doing())?;
-    // By a program of its own: a copy that this process holds open for writing could not be run
-    // as long as any child, forked meanwhile, has it open too.
-    let copied = Command::new("cp")
-        .arg("--")
-        .args([agent, at.as_path()])
-        .stdin(Stdio::null())
-        .status()
-        .await
-        .and_then(|status| match status.success() {
-            true => fs::set_permissions(&at, fs::Permissions::from_mode(0o755)),
-            false => Err(io::Error::other("cp failed")),
-        });
-    copied.map_err(doing())?;
+async fn build_layer(config: &EmbeddedConfig, new: &Path) -> Result<(), HypervisorError> {
+    let agent = &config.agent;
+    copy_program(agent, &new.join(AGENT)).await?;
+    if let Some(compositor) = &config.compositor {
+        copy_program(compositor, &new.join(COMPOSITOR)).await?;
+    }
     let output = Command::new(agent)
         .arg("install-root")
         .arg(new)
         .stdin(Stdio::null())
         .output()
         .await
-        .map_err(io_error(format!("running `{}`", at.display())))?;
+        .map_err(io_error(format!("running `{}`", agent.display())))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         return Err(HypervisorError::Unsupported {
@@ -356,6 +356,25 @@ async fn build_layer(agent: &Path, new: &Path) -> Result<(), HypervisorError> {
         });
     }
     open_to_all(new).map_err(io_error("opening the guest programs to all"))
+}
+
+async fn copy_program(program: &Path, at: &Path) -> Result<(), HypervisorError> {
+    let parent = at.parent().unwrap_or(at);
+    let doing = || io_error(format!("copying a guest program to `{}`", at.display()));
+    fs::create_dir_all(parent).map_err(doing())?;
+    // By a program of its own: a copy that this process holds open for writing could not be run
+    // as long as any child, forked meanwhile, has it open too.
+    let copied = Command::new("cp")
+        .arg("--")
+        .args([program, at])
+        .stdin(Stdio::null())
+        .status()
+        .await
+        .and_then(|status| match status.success() {
+            true => fs::set_permissions(at, fs::Permissions::from_mode(0o755)),
+            false => Err(io::Error::other("cp failed")),
+        });
+    copied.map_err(doing())
 }
 
 /// Every qube's user reads it, whatever the daemon's umask is.
