@@ -5,6 +5,7 @@
 
 mod desktop;
 mod story;
+mod windows;
 
 use anyhow::Result;
 

@@ -44,7 +44,9 @@ const GUEST: &[Package] = &[
     ("qtwayland5", "an application of Qt, for tests"),
     ("weston", "Wayland applications with menus, for tests"),
     ("x11-apps", "X applications, for tests"),
+    ("scrot", "pictures of a display, for the demo"),
     ("xclip", "clipboards of X, for tests"),
+    ("xdotool", "keys and windows, for the demo"),
     ("xterm", "an X terminal, for tests"),
     ("xwayland", "X applications in a qube"),
 ];

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::desktop::{Desktop, announce, print_indented};
+use super::windows;
 
 /// How long a call may take until its question is there to be answered.
 const ASK_LIMIT: Duration = Duration::from_secs(10);
@@ -20,6 +21,7 @@ pub(super) fn tell(desktop: &mut Desktop) -> Result<()> {
     come_up(desktop)?;
     copy_with_a_question(desktop)?;
     be_refused(desktop)?;
+    windows::show(desktop)?;
     use_a_disposable(desktop)?;
     change_and_roll_back(desktop)?;
     desktop.expect("What was decided, and by which rule", &["audit"])?;
@@ -86,7 +88,7 @@ fn copy_with_a_question(desktop: &mut Desktop) -> Result<()> {
 }
 
 /// Waits for the question and answers it, as the person would.
-fn answer(desktop: &mut Desktop) -> Result<()> {
+pub(super) fn answer(desktop: &mut Desktop) -> Result<()> {
     let deadline = Instant::now() + ASK_LIMIT;
     let id = loop {
         let listed = desktop.bulkhead(&["ask", "list", "--json"]).output()?;
