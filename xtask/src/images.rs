@@ -58,7 +58,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     setup::ensure_all()?;
     let programs = build(profile)?;
     build_xl(profile)?;
-    build_gui_agent(profile)?;
+    build_desktop(profile)?;
     println!("programs in {}", programs.display());
     Ok(())
 }
@@ -73,13 +73,12 @@ pub(crate) fn build_xl(profile: Profile) -> Result<PathBuf> {
     Ok(target_dir().join(profile.folder()))
 }
 
-/// Builds the compositor of qubes into the same folder.
-pub(crate) fn build_gui_agent(profile: Profile) -> Result<()> {
-    // Not static: it paints and reads keymaps with the template's libraries.
+/// Builds what only a session in dom0 has into the same folder.
+pub(crate) fn build_desktop(profile: Profile) -> Result<()> {
     run(cargo()
         .args(build_words())
         .args(profile.arguments())
-        .args(["-p", "qube-gui-agent"]))
+        .args(["-p", "bulkhead-desktop"]))
 }
 
 /// Where [`build`] leaves the agent.

@@ -23,32 +23,36 @@ const PACKAGES: &[Package] = &[
     ("zstd", "kernels of templates"),
 ];
 
+/// What windows of qubes need: to build what shows them, and to be seen.
+const WINDOWS: &[Package] = &[
+    ("libpixman-1-dev", "painting windows"),
+    ("libxkbcommon-dev", "keymaps"),
+    ("openbox", "a window manager, for demo and tests"),
+    ("scrot", "pictures of a display, for the demo"),
+    ("x11-apps", "X applications, for demo and tests"),
+    ("xclip", "clipboards of X, for demo and tests"),
+    ("xdotool", "keys and windows, for the demo"),
+    ("xterm", "an X terminal, for demo and tests"),
+    ("xvfb", "a display, for demo and tests"),
+    ("xwayland", "X applications in a qube"),
+];
+
 /// What the program on the desktop and its tests need; the demo does without.
 const DESKTOP: &[Package] = &[
     ("at-spi2-core", "what a screen reader sees, for tests"),
     ("dbus-daemon", "a session bus, for tests"),
     ("fonts-dejavu-core", "prompts that can be read, in tests"),
     ("libgtk-4-dev", "prompts"),
-    ("openbox", "a window manager, for tests"),
-    ("xvfb", "a display, for tests"),
 ];
 
-/// What the compositor in a qube is linked with, and applications that its tests show.
+/// Applications that the tests of the compositor in a qube show; the demo does without.
 const GUEST: &[Package] = &[
     ("featherpad", "an application of Qt, for tests"),
     ("foot", "a Wayland terminal, for tests"),
     ("gir1.2-gtk-4.0", "an application of GTK, for tests"),
-    ("libpixman-1-dev", "painting windows"),
-    ("libxkbcommon-dev", "keymaps"),
     ("python3-gi", "an application of GTK, for tests"),
     ("qtwayland5", "an application of Qt, for tests"),
     ("weston", "Wayland applications with menus, for tests"),
-    ("x11-apps", "X applications, for tests"),
-    ("scrot", "pictures of a display, for the demo"),
-    ("xclip", "clipboards of X, for tests"),
-    ("xdotool", "keys and windows, for the demo"),
-    ("xterm", "an X terminal, for tests"),
-    ("xwayland", "X applications in a qube"),
 ];
 
 /// What the bindings to Xen's libraries are made with; the demo does without.
@@ -61,12 +65,12 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
 
 /// Installs what the demo lacks; says nothing when that is nothing.
 pub(crate) fn ensure() -> Result<()> {
-    install(PACKAGES)
+    install(&[PACKAGES, WINDOWS].concat())
 }
 
 /// Installs and fetches whatever is missing for building and testing everything.
 pub(crate) fn ensure_all() -> Result<()> {
-    install(&[PACKAGES, DESKTOP, GUEST, XEN].concat())?;
+    install(&[PACKAGES, WINDOWS, DESKTOP, GUEST, XEN].concat())?;
     xen_headers()
 }
 

@@ -3,6 +3,7 @@
 //! What dpkg is told about a package stands beside its program, in `dist/debian/`; here is which
 //! file goes where. The same sources, compiler and `SOURCE_DATE_EPOCH` give the same package.
 
+mod desktop;
 mod dom0;
 mod guest;
 mod guest_gui;
@@ -48,7 +49,12 @@ struct Package {
     generate: fn(&Path, &Stage) -> Result<()>,
 }
 
-const PACKAGES: &[Package] = &[dom0::PACKAGE, guest::PACKAGE, guest_gui::PACKAGE];
+const PACKAGES: &[Package] = &[
+    dom0::PACKAGE,
+    desktop::PACKAGE,
+    guest::PACKAGE,
+    guest_gui::PACKAGE,
+];
 
 pub(crate) fn command(arguments: &[String]) -> Result<()> {
     Options::new(arguments).finish()?;
@@ -60,7 +66,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
     let programs = images::build(profile)?;
     images::build_xl(profile)?;
-    images::build_gui_agent(profile)?;
+    images::build_desktop(profile)?;
     let folder = target_dir().join("debian").join(profile.folder());
     let epoch = epoch()?;
     for package in PACKAGES {
