@@ -138,7 +138,6 @@ pub fn run(arguments: Arguments) -> Result<(), GuiError> {
         return Err(GuiError::SameKeys(arguments.paste_keys));
     }
     let handed = arguments.fd.map(take_inherited).transpose()?;
-    close_uninvited().map_err(GuiError::Close)?;
     let mut daemon = handed.map(Line::new).transpose().map_err(GuiError::Line)?;
     let qube = Qube {
         name: arguments.qube,
@@ -147,6 +146,8 @@ pub fn run(arguments: Arguments) -> Result<(), GuiError> {
     };
     let log = || Log::new(&qube.name);
     let display = X11::connect(qube.clone(), log())?;
+    // What opens the display may be among it.
+    close_uninvited().map_err(GuiError::Close)?;
     let transport = Transport::from_env()?;
     let (server, port) = (arguments.domain, Port::new(PORT));
     let deadline = Instant::now() + Duration::from_secs(arguments.wait);

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use crate::{ApiError, ErrorKind, Manager1Proxy};
 
-/// Bytes of an Xauthority file that are read; the daemon takes as many.
-const AUTHORITY_MAX: u64 = 64 * 1024;
+/// Bytes of an Xauthority file that are read: one more than the daemon takes, so that it says so.
+const AUTHORITY_READ: u64 = 64 * 1024 + 1;
 
 /// Offers the display that this process would use to the daemon, for as long as the connection of
 /// `proxy` lasts; returns its name.
@@ -33,7 +33,7 @@ fn authority() -> Vec<u8> {
         return Vec::new();
     };
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(AUTHORITY_MAX).read_to_end(&mut bytes));
+    let read = File::open(path).and_then(|file| file.take(AUTHORITY_READ).read_to_end(&mut bytes));
     match read {
         Ok(_) => bytes,
         // A display that needs it says so itself.

@@ -1,6 +1,8 @@
 //! An X display of a test's own.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -27,12 +29,23 @@ impl Display {
     /// Starts a server with a screen of this size in pixels, and returns when it listens.
     #[must_use]
     pub fn start(width: u32, height: u32) -> Self {
-        let mut tries = (0..DISPLAYS_EACH).filter_map(|_| Self::try_start(width, height));
+        Self::start_with(width, height, &[])
+    }
+
+    /// The same for those alone who have what is in this Xauthority file.
+    #[must_use]
+    pub fn guarded(width: u32, height: u32, authority: &Path) -> Self {
+        let authority = [OsStr::new("-auth"), authority.as_os_str()];
+        Self::start_with(width, height, &authority)
+    }
+
+    fn start_with(width: u32, height: u32, more: &[&OsStr]) -> Self {
+        let mut tries = (0..DISPLAYS_EACH).filter_map(|_| Self::try_start(width, height, more));
         tries.next().expect("a display whose number is free")
     }
 
     /// None where the number is taken.
-    fn try_start(width: u32, height: u32) -> Option<Self> {
+    fn try_start(width: u32, height: u32, more: &[&OsStr]) -> Option<Self> {
         static LAST: AtomicU32 = AtomicU32::new(0);
         let first = FIRST + std::process::id() % PROCESSES * DISPLAYS_EACH;
         let number = first + LAST.fetch_add(1, Ordering::Relaxed) % DISPLAYS_EACH;
@@ -41,6 +54,7 @@ impl Display {
             .args([&name, "-displayfd", "1", "-screen", "0"])
             .arg(format!("{width}x{height}x24"))
             .args(["-nolisten", "tcp", "-noreset"])
+            .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

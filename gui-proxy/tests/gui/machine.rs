@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::{Child, Stdio};
 
-use bulkhead_testing::{TestDaemon, wait_for};
+use bulkhead_testing::{Display, TestDaemon, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use x11rb::protocol::xproto::Window;
 
@@ -273,6 +273,42 @@ fn a_paste_is_asked_about_where_the_description_says_so_and_wiped_in_time() {
     machine.stroke("[work] ", &COPY);
     machine.must_log("text from work was wiped: nobody pasted it");
     machine.must_carry(None);
+}
+
+/// An Xauthority file that opens every display which knows this number.
+fn authority(cookie: [u8; 16]) -> Vec<u8> {
+    let field = |bytes: &[u8]| {
+        let length = u16::try_from(bytes.len()).expect("a length");
+        [&length.to_be_bytes(), bytes].concat()
+    };
+    let any_host = [0xff, 0xff];
+    let fields: [&[u8]; 4] = [b"", b"", b"MIT-MAGIC-COOKIE-1", &cookie];
+    [any_host.to_vec(), fields.map(field).concat()].concat()
+}
+
+#[test]
+fn a_display_that_has_to_be_opened_is_opened_by_what_the_session_sends() {
+    let machine = Machine::start();
+    let [right, wrong] = [1, 2].map(|number| {
+        let path = machine.daemon.path(&format!("authority{number}"));
+        fs::write(&path, authority([number; 16])).expect("a file");
+        path
+    });
+    let display = Display::guarded(800, 600, &right);
+    let shows = |with: &std::path::Path| {
+        let mut command = machine.daemon.client(&["windows"]);
+        command
+            .env("DISPLAY", display.name())
+            .env("XAUTHORITY", with)
+            .stdout(Stdio::null());
+        Ends(command.spawn().expect("a client"))
+    };
+    machine.opens("work", "xclock");
+    let session = shows(&wrong);
+    machine.must_log("there is no display to use");
+    drop(session);
+    let _session = shows(&right);
+    machine.must_log("shows windows qube=work");
 }
 
 #[test]
