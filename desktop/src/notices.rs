@@ -73,6 +73,9 @@ pub(crate) fn clipboard(news: &ClipboardNews) -> Notice {
             format!("Not pasted into {}", name(target)),
             format!("Policy does not allow it from {}.", name(source)),
         ),
+        News::NotPasted { target, why } => {
+            (format!("Not pasted into {}", name(target)), text::line(why))
+        }
         News::NothingToPaste { target } => (
             format!("Nothing to paste into {}", name(target)),
             "Press the copy keys in a window of another qube first.".to_owned(),

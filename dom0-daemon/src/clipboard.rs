@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_api::clipboard::{Carried, ClipboardNews};
 use bulkhead_api::event::Event;
@@ -29,6 +29,10 @@ pub const CARRIED_FOR_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// What policy is asked for.
 const SERVICE: &str = "qubes.ClipboardPaste";
 
+/// How far the clock of a display may be ahead of ours since keys were pressed last. Else one message
+/// of a proxy that lies would make all that come later look late.
+const AHEAD_MAX: Duration = Duration::from_secs(10);
+
 /// When a person pressed the keys, on the clock of one display.
 #[derive(Debug, Clone)]
 pub(crate) struct Pressed {
@@ -45,14 +49,14 @@ impl Pressed {
     }
 }
 
-/// What is carried now.
+/// What is carried now; who waits for it is in the runtime.
 #[derive(Debug, Default)]
 pub(crate) struct Clipboard(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// When keys were pressed last.
-    pressed: Option<Pressed>,
+    /// When keys were pressed last, and when that was heard.
+    pressed: Option<(Pressed, Instant)>,
     /// Counts what was carried.
     number: u64,
     held: Option<Held>,
@@ -83,15 +87,23 @@ impl Clipboard {
 
 impl State {
     /// Takes note of keys; false where others were pressed later, which decide.
-    fn press(&mut self, pressed: Pressed) -> bool {
-        let is_late = self
-            .pressed
-            .as_ref()
-            .is_some_and(|last| pressed.is_before(last));
-        if !is_late {
-            self.pressed = Some(pressed);
+    ///
+    /// # Errors
+    /// Where they cannot have been pressed yet.
+    fn press(&mut self, pressed: Pressed, now: Instant) -> Result<bool, String> {
+        if let Some((last, heard)) = &self.pressed {
+            if pressed.is_before(last) {
+                return Ok(false);
+            }
+            let since = pressed.time.wrapping_sub(last.time);
+            let possible = now.saturating_duration_since(*heard) + AHEAD_MAX;
+            let same = Weak::ptr_eq(&pressed.display, &last.display);
+            if same && Duration::from_millis(since.into()) > possible {
+                return Err("keys that were pressed in the future".to_owned());
+            }
         }
-        !is_late
+        self.pressed = Some((pressed, now));
+        Ok(true)
     }
 }
 
@@ -123,6 +135,19 @@ impl Inner {
         self.events.send(Event::ClipboardChanged(news));
     }
 
+    /// The person copies from a qube, which has yet to say what: it must not be the text before it
+    /// that is pasted meanwhile.
+    ///
+    /// # Errors
+    /// Why no proxy that is well says this.
+    pub(crate) fn clipboard_asked(&self, pressed: Pressed) -> Result<(), String> {
+        let mut state = self.clipboard.state();
+        if state.press(pressed, Instant::now())? {
+            state.held = None;
+        }
+        Ok(())
+    }
+
     /// The person copied from a qube.
     ///
     /// # Errors
@@ -140,7 +165,7 @@ impl Inner {
         let copied = crate::audit::now_ms() / 1000;
         let carried = {
             let mut state = self.clipboard.state();
-            if !state.press(pressed) {
+            if !state.press(pressed, Instant::now())? {
                 return Ok(());
             }
             state.number += 1;
@@ -167,11 +192,19 @@ impl Inner {
     }
 
     /// The person wanted to copy from a qube, and there was nothing to carry.
-    pub(crate) fn clipboard_not_copied(&self, run: &Run, pressed: Pressed, why: NotCopied) {
+    ///
+    /// # Errors
+    /// Why no proxy that is well says this.
+    pub(crate) fn clipboard_not_copied(
+        &self,
+        run: &Run,
+        pressed: Pressed,
+        why: NotCopied,
+    ) -> Result<(), String> {
         {
             let mut state = self.clipboard.state();
-            if !state.press(pressed) {
-                return;
+            if !state.press(pressed, Instant::now())? {
+                return Ok(());
             }
             state.held = None;
         }
@@ -184,6 +217,7 @@ impl Inner {
             }
             .to_owned(),
         });
+        Ok(())
     }
 
     fn clipboard_expired(&self, number: u64) {
@@ -199,31 +233,41 @@ impl Inner {
     }
 
     /// The person wants to paste into a qube.
-    pub(crate) fn clipboard_paste(&self, run: &Arc<Run>, pressed: Pressed) {
+    ///
+    /// # Errors
+    /// Why no proxy that is well says this.
+    pub(crate) fn clipboard_paste(&self, run: &Arc<Run>, pressed: Pressed) -> Result<(), String> {
         let held = {
             let mut state = self.clipboard.state();
-            if !state.press(pressed) {
-                return;
+            if !state.press(pressed, Instant::now())? {
+                return Ok(());
             }
             let number = state.number;
             state.held.as_ref().map(|held| (number, held.shown.clone()))
         };
+        let target = run.name.to_string();
         let Some((number, carried)) = held else {
-            let target = run.name.to_string();
-            return self.clipboard_news(ClipboardNews::NothingToPaste { target });
+            self.clipboard_news(ClipboardNews::NothingToPaste { target });
+            return Ok(());
         };
-        let (Some(inner), run) = (self.own(), Arc::clone(run)) else {
-            return;
+        let (Some(inner), run) = (self.own(), Arc::downgrade(run)) else {
+            return Ok(());
         };
         // The answer may be the person's, and they may take their time.
         tokio::spawn(async move {
-            let target = run.name.to_string();
             if carried.source != target && !inner.may_paste(&carried.source, &target).await {
                 let source = carried.source;
                 return inner.clipboard_news(ClipboardNews::Refused { source, target });
             }
-            inner.clipboard_give(&run, number);
+            match run.upgrade() {
+                Some(run) if !run.is_gone() => inner.clipboard_give(&run, number),
+                _ => inner.clipboard_news(ClipboardNews::NotPasted {
+                    target,
+                    why: "the qube has ended".to_owned(),
+                }),
+            }
         });
+        Ok(())
     }
 
     /// Asks the policy, and the person where it and the description say so: their keys are consent
@@ -280,18 +324,23 @@ impl Inner {
         let Some(held) = held else {
             return self.clipboard_news(ClipboardNews::NothingToPaste { target });
         };
-        let length = held.shown.bytes;
-        let windows = run.windows.get();
-        let sent = windows.map(|windows| windows.send(&ToProxy::Paste { length }, vec![held.file]));
-        match sent {
-            Some(Ok(())) => self.clipboard_news(ClipboardNews::Pasted {
-                source: held.shown.source,
+        let (length, source) = (held.shown.bytes, held.shown.source);
+        let paste = ToProxy::Paste { length };
+        let sent = run.windows.get();
+        let sent = sent.map(|windows| windows.send(&paste, vec![held.file]));
+        let not_pasted = |why: String| ClipboardNews::NotPasted {
+            target: target.clone(),
+            why,
+        };
+        self.clipboard_news(match sent {
+            Some(Ok(())) => ClipboardNews::Pasted {
+                source,
                 target,
                 bytes: length,
-            }),
-            Some(Err(error)) => tracing::warn!(target, %error, "nothing is pasted"),
-            None => tracing::warn!(target, "nothing is pasted: the qube has no windows"),
-        }
+            },
+            Some(Err(error)) => not_pasted(error.to_string()),
+            None => not_pasted("the qube has no windows".to_owned()),
+        });
     }
 }
 
@@ -366,17 +415,24 @@ mod tests {
         let display = || Arc::new(Display::new(":0", b"").unwrap());
         let (one, other) = (display(), display());
         let mut state = State::default();
-        let mut press = |display: &Arc<Display>, time| {
-            state.press(Pressed {
+        let start = Instant::now();
+        let mut press = |display: &Arc<Display>, time, seconds| {
+            let pressed = Pressed {
                 time,
                 display: Arc::downgrade(display),
-            })
+            };
+            state.press(pressed, start + Duration::from_secs(seconds))
         };
-        assert!(press(&one, 1000));
-        assert!(!press(&one, 999));
-        assert!(press(&one, 1000));
-        assert!(press(&other, u32::MAX - 5), "another clock");
-        assert!(press(&other, 3), "it wraps");
-        assert!(!press(&other, u32::MAX));
+        assert_eq!(press(&one, 1000, 0), Ok(true));
+        assert_eq!(press(&one, 999, 0), Ok(false));
+        assert_eq!(press(&one, 1000, 0), Ok(true));
+        assert_eq!(press(&other, u32::MAX - 5, 1), Ok(true), "another clock");
+        assert_eq!(press(&other, 3, 1), Ok(true), "it wraps");
+        assert_eq!(press(&other, u32::MAX, 1), Ok(false));
+        // As far ahead as can be, and one more.
+        let most = u32::try_from(AHEAD_MAX.as_millis()).unwrap();
+        assert_eq!(press(&other, 3 + most, 1), Ok(true));
+        press(&other, 3 + 2 * most + 1, 1).unwrap_err();
+        assert_eq!(press(&other, 3 + 2 * most + 1, 2), Ok(true));
     }
 }

@@ -75,7 +75,10 @@ impl Carrier {
             return Ok(false);
         }
         match wish {
-            Wish::Copy => Ok(self.clipboard.copy(time, now)),
+            Wish::Copy => {
+                self.say(&FromProxy::CopyAsked { time }, None)?;
+                Ok(self.clipboard.copy(time, now))
+            }
             Wish::Paste => {
                 self.say(&FromProxy::PasteAsked { time }, None)?;
                 Ok(false)

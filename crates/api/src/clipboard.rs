@@ -46,6 +46,13 @@ pub enum ClipboardNews {
         /// Into which.
         target: String,
     },
+    /// It could not be handed to that qube, and is carried no more.
+    NotPasted {
+        /// Into which qube.
+        target: String,
+        /// Why.
+        why: String,
+    },
     /// The person wanted to paste, and nothing is carried.
     NothingToPaste {
         /// Into which qube.
@@ -89,6 +96,7 @@ impl fmt::Display for ClipboardNews {
             Self::Refused { source, target } => {
                 write!(f, "text from {source} may not be pasted into {target}")
             }
+            Self::NotPasted { target, why } => write!(f, "nothing pasted into {target}: {why}"),
             Self::NothingToPaste { target } => {
                 write!(f, "nothing to paste into {target}: copy something first")
             }

@@ -32,16 +32,20 @@ pub enum FromProxy {
         /// Major and minor number of the version.
         version: (u32, u32),
     },
-    /// The person wants what the qube has on its clipboard. Carries the sealed file, of one byte or
-    /// more.
+    /// The person wants what the qube has on its clipboard, and its agent was asked for it: what was
+    /// carried before is not any more. One of the next two follows.
+    CopyAsked {
+        /// When the person pressed the keys.
+        time: u32,
+    },
+    /// What the qube has on its clipboard. Carries the sealed file, of one byte or more.
     Copied {
         /// Bytes in it, at most [`CLIPBOARD_MAX`](crate::gui::CLIPBOARD_MAX).
         length: u32,
         /// When the person pressed the keys.
         time: u32,
     },
-    /// The same where the qube has nothing on its clipboard, or not what can be carried: what was
-    /// carried before is not any more.
+    /// The qube has nothing on its clipboard, or not what can be carried.
     NotCopied {
         /// When the person pressed the keys.
         time: u32,

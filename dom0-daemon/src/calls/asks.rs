@@ -24,6 +24,7 @@ struct Open {
     share: String,
     ask: bulkhead_policy::Ask,
     shown: Ask,
+    wish: Wish,
     _timer: Timer,
 }
 
@@ -127,7 +128,7 @@ impl Asks {
         shown.announced = request.announced.map(claim);
         let asker = Asker::Guest(Arc::clone(run), request);
         if let Some(asker) = self.hold_back(inner, asker, &share, &ask) {
-            self.put(inner, asker, share, ask, shown);
+            self.put(inner, asker, share, ask, shown, Wish::Programs);
         }
     }
 
@@ -156,6 +157,7 @@ impl Asks {
         share: String,
         ask: bulkhead_policy::Ask,
         mut shown: Ask,
+        wish: Wish,
     ) {
         let Some(own) = inner.own() else { return };
         let mut asker = Some(asker);
@@ -178,6 +180,7 @@ impl Asks {
                     share,
                     ask,
                     shown: shown.clone(),
+                    wish,
                     _timer: Timer(timer.abort_handle()),
                 };
                 open.insert(id, question);
@@ -195,6 +198,20 @@ impl Asks {
                 asker.refuse(inner, Verdict::deny("limit", rule));
             }
             None => inner.events.send(Event::AskAdded(shown)),
+        }
+    }
+
+    /// Takes back what the person has wished before: they wish for something else now.
+    fn withdraw_wishes(&self, inner: &Inner) {
+        let gone: Vec<_> = {
+            let mut open = self.open();
+            let is_wish = |open: &Open| open.wish == Wish::Persons;
+            open.extract_if(.., |_, open| is_wish(open)).collect()
+        };
+        for (id, open) in gone {
+            let rule = format!("{}: another question took its place", open.ask.rule);
+            open.asker.refuse(inner, Verdict::deny("limit", rule));
+            removed(inner, id, "withdrawn");
         }
     }
 
@@ -263,12 +280,18 @@ impl Calls {
                 // They have chosen it by what they did.
                 shown.targets.retain(|target| *target == query.target);
                 shown.default_target = shown.targets.first().cloned();
+                self.asks.withdraw_wishes(inner);
+                if shown.targets.is_empty() {
+                    let rule = format!("{}: another target", ask.rule);
+                    asker.refuse(inner, Verdict::deny("policy", rule));
+                    return answered;
+                }
                 Some(asker)
             }
             Wish::Programs => self.asks.hold_back(inner, asker, &share, &ask),
         };
         if let Some(asker) = asker {
-            self.asks.put(inner, asker, share, ask, shown);
+            self.asks.put(inner, asker, share, ask, shown, wish);
         }
         answered
     }
@@ -388,13 +411,15 @@ impl Runtime {
         };
         match outcome {
             Ok(allow) => {
-                let what = what(&open.asker, &open.ask);
-                asks.refusals().relent(&open.share, &what);
+                if open.wish == Wish::Programs {
+                    let what = what(&open.asker, &open.ask);
+                    asks.refusals().relent(&open.share, &what);
+                }
                 open.asker.allow(&self.inner, allow, &by);
                 removed(&self.inner, id, "allowed");
             }
             Err(deny) => {
-                if answer == Answer::Deny {
+                if answer == Answer::Deny && open.wish == Wish::Programs {
                     let (hold, now) = (self.inner.config.hold_back, Instant::now());
                     let what = what(&open.asker, &open.ask);
                     asks.refusals().note(&open.share, what, hold, now);

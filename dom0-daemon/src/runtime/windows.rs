@@ -97,13 +97,14 @@ impl WindowsEvents for Ear {
                 let (major, minor) = version;
                 tracing::info!(qube = %run.name, version = format!("{major}.{minor}"), "shows windows");
             }
+            FromProxy::CopyAsked { time } => return inner.clipboard_asked(pressed(time)),
             FromProxy::Copied { length, time } => {
                 return inner.clipboard_copied(&run, pressed(time), length, fds);
             }
             FromProxy::NotCopied { time, why } => {
-                inner.clipboard_not_copied(&run, pressed(time), why);
+                return inner.clipboard_not_copied(&run, pressed(time), why);
             }
-            FromProxy::PasteAsked { time } => inner.clipboard_paste(&run, pressed(time)),
+            FromProxy::PasteAsked { time } => return inner.clipboard_paste(&run, pressed(time)),
         }
         Ok(())
     }
@@ -133,8 +134,10 @@ impl Inner {
             inner: self.own.clone(),
             run: Arc::downgrade(run),
         };
+        let windows = Windows::new();
         // Nobody else sets it.
-        let _ = run.windows.set(Windows::keep(spec, Arc::new(ear)));
+        let _ = run.windows.set(Arc::clone(&windows));
+        windows.begin(spec, Arc::new(ear));
     }
 }
 

@@ -44,10 +44,14 @@ const RESPAWN_MAX: Duration = Duration::from_secs(30);
 /// A proxy that lived this long did well; the next pause is the first again.
 const RESPAWN_CALM: Duration = Duration::from_secs(60);
 
-/// Messages of a proxy a second, for long: a person who holds the keys down makes thirty.
-const MESSAGES_PER_SECOND: u32 = 50;
-/// Messages at once.
-const MESSAGES_BURST: u32 = 100;
+/// How long a proxy that has hung up may take to end.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Messages of a proxy a second, for long. One that is well takes four keystrokes a second, each of
+/// which makes two.
+const MESSAGES_PER_SECOND: u32 = 10;
+/// Messages at once: ten keystrokes, and what it says at its start.
+const MESSAGES_BURST: u32 = 24;
 
 /// The line to a proxy.
 type Link = crate::link::Link<ToProxy, FromProxy>;
@@ -100,22 +104,23 @@ fn socket_name(domid: u32) -> String {
 }
 
 impl Windows {
-    /// Shows windows whenever they can be, until the value is dropped.
-    pub(crate) fn keep(spec: WindowsSpec, events: Arc<dyn WindowsEvents>) -> Arc<Self> {
-        let windows = Arc::new(Self {
+    /// Takes note of offers, and shows nothing yet.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
             link: Mutex::default(),
             offers: watch::Sender::new(0),
             task: Mutex::default(),
-        });
+        })
+    }
+
+    /// Shows windows whenever they can be, until the value is dropped. Offers are told to it already,
+    /// so that none is missed between a look at what is there and the first that is told.
+    pub(crate) fn begin(self: &Arc<Self>, spec: WindowsSpec, events: Arc<dyn WindowsEvents>) {
         let offers = match &*spec.place {
             Place::Sockets(_) => {
                 // It may have been there before this daemon.
-                let there = spec.is_offered();
-                windows
-                    .offers
-                    .send_modify(|count| *count += u64::from(there));
-                let mut offers = windows.offers.subscribe();
-                if there {
+                let mut offers = self.offers.subscribe();
+                if *offers.borrow() > 0 || spec.is_offered() {
                     offers.mark_changed();
                 }
                 Offers::Sockets(offers)
@@ -125,15 +130,14 @@ impl Windows {
             }
         };
         let keeper = Keeper {
-            windows: Arc::downgrade(&windows),
+            windows: Arc::downgrade(self),
             displays: spec.displays.clone(),
             spec,
             events,
             offers,
         };
         let task = tokio::spawn(keeper.run());
-        *windows.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
-        windows
+        *self.task.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.abort_handle());
     }
 
     /// A socket came into being in the qube's folder; whether it is that of its windows.
@@ -244,6 +248,16 @@ enum Over {
     Failed(String),
 }
 
+/// How a proxy ended that has hung up.
+async fn ended(child: &mut Child) -> Over {
+    match tokio::time::timeout(END_LIMIT, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Over::AgentGone,
+        Ok(Ok(status)) => Over::Failed(status.to_string()),
+        Ok(Err(error)) => Over::Failed(error.to_string()),
+        Err(_) => Over::Failed("it hung up and did not end".to_owned()),
+    }
+}
+
 /// The task behind [`Windows`].
 struct Keeper {
     windows: Weak<Windows>,
@@ -286,21 +300,24 @@ impl Keeper {
                 pause = RESPAWN_FIRST;
             }
             let qube = &self.spec.qube;
-            match over {
-                Over::AgentGone => {
-                    tracing::info!(%qube, "its windows are gone with their agent");
-                    offered = false;
-                }
-                Over::OtherDisplay => {}
+            match &over {
+                Over::AgentGone => tracing::info!(%qube, "its windows are gone with their agent"),
+                Over::OtherDisplay => continue,
                 Over::Failed(why) => {
                     tracing::warn!(%qube, why, ?pause, "its windows are gone, and shown again");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(RESPAWN_MAX);
-                    if let Place::Sockets(_) = &*self.spec.place {
-                        offered = self.spec.is_offered();
-                    }
                 }
             }
+            // Also after an agent: one that comes and goes in a loop costs a proxy each time.
+            tokio::select! {
+                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RESPAWN_MAX),
+                // It may have been for want of the other one.
+                _ = self.displays.changed() => pause = RESPAWN_FIRST,
+            }
+            offered = match (&over, &*self.spec.place) {
+                (Over::Failed(_), Place::Sockets(_)) => self.spec.is_offered(),
+                (Over::Failed(_), Place::Rings(_)) => true,
+                _ => false,
+            };
         }
     }
 
@@ -326,11 +343,7 @@ impl Keeper {
                         tokio::time::sleep(wait).await;
                         rate.take(start.elapsed(), 1);
                     }
-                    Ok(None) => break match child.wait().await {
-                        Ok(status) if status.success() => Over::AgentGone,
-                        Ok(status) => Over::Failed(status.to_string()),
-                        Err(error) => Over::Failed(error.to_string()),
-                    },
+                    Ok(None) => break ended(&mut child).await,
                     Err(error) => break Over::Failed(error.to_string()),
                 },
                 error = &mut flush => break Over::Failed(error.to_string()),

@@ -70,6 +70,18 @@ impl Desk {
             (*message == DaemonMessage::ClipboardRequest).then_some(id)
         });
         assert_eq!(id, WINDOW);
+        self.must_have_told();
+    }
+
+    /// The daemon knows that the person copies.
+    #[track_caller]
+    fn must_have_told(&self) {
+        let (said, files) = self.daemon.hears();
+        assert!(
+            matches!(said, FromProxy::CopyAsked { time: 1.. }),
+            "{said:?}"
+        );
+        assert!(files.is_empty());
     }
 
     fn answer(&mut self, text: Vec<u8>) {
@@ -149,6 +161,7 @@ fn what_is_copied_is_carried_in_a_file_that_nobody_can_change() {
         (*message == DaemonMessage::ClipboardRequest).then_some(id)
     });
     assert_eq!(heard, [u32::from(CTRL), SHIFT.into()]);
+    desk.must_have_told();
     let text = "Grüße\0\n".as_bytes();
     desk.answer(text.to_vec());
     let (said, mut files) = desk.daemon.hears();
