@@ -8,7 +8,7 @@ use bulkhead_templates::cache::Key;
 use super::asked::waiting;
 use super::chain::{domid, leads_to, long, make_world, reaches, silent, starts};
 use super::network::WORLD;
-use super::running::{self, DESCRIPTION, TEMPLATE, domains, in_qube, sh};
+use super::running::{self, DESCRIPTION, TEMPLATE, domains, in_qube, is, sh};
 use super::traces::{note, nothing_else};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -242,6 +242,8 @@ fn a_qube_more_is_applied_and_rolled_back(world: &World) -> Result<()> {
     long(dom0, "bulkhead apply --yes -m 'a qube for research' 2>&1")?;
     let domains = domains(world)?;
     ensure!(domains.contains("research "), "{domains}");
+    // What still boots when it is stopped has nobody who could stop it in order.
+    dom0.wait_until(&is("research", "running"), PATIENCE)?;
     let again = long(dom0, "bulkhead apply --yes 2>&1")?;
     ensure!(again.contains("othing to"), "{again}");
 
