@@ -19,6 +19,7 @@ use rustix::fs::SealFlags;
 
 use crate::calls::{Verdict, Wish};
 use crate::runtime::{Inner, Run, Runtime};
+use crate::timer::Timer;
 use crate::windows::Display;
 
 /// How long something is carried where nobody pastes it.
@@ -49,7 +50,7 @@ impl Pressed {
     }
 }
 
-/// What is carried now; who waits for it is in the runtime.
+/// What is carried now.
 #[derive(Debug, Default)]
 pub(crate) struct Clipboard(Mutex<State>);
 
@@ -67,16 +68,6 @@ struct Held {
     shown: Carried,
     file: OwnedFd,
     _timer: Timer,
-}
-
-/// Ends with what it is for.
-#[derive(Debug)]
-struct Timer(tokio::task::AbortHandle);
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Clipboard {
@@ -104,6 +95,12 @@ impl State {
         }
         self.pressed = Some((pressed, now));
         Ok(true)
+    }
+
+    /// What was copied as that number, if it is still there.
+    fn take(&mut self, number: u64) -> Option<Held> {
+        let is_it = self.number == number;
+        self.held.take_if(|_| is_it)
     }
 }
 
@@ -183,7 +180,7 @@ impl Inner {
             state.held = Some(Held {
                 shown: shown.clone(),
                 file,
-                _timer: Timer(timer.abort_handle()),
+                _timer: Timer::of(&timer),
             });
             shown
         };
@@ -221,11 +218,7 @@ impl Inner {
     }
 
     fn clipboard_expired(&self, number: u64) {
-        let gone = {
-            let mut state = self.clipboard.state();
-            let is_it = state.number == number;
-            state.held.take_if(|_| is_it)
-        };
+        let gone = self.clipboard.state().take(number);
         if let Some(held) = gone {
             let source = held.shown.source;
             self.clipboard_news(ClipboardNews::Expired { source });
@@ -315,11 +308,7 @@ impl Inner {
 
     /// Hands over what was copied as that number, if it is still there.
     fn clipboard_give(&self, run: &Run, number: u64) {
-        let held = {
-            let mut state = self.clipboard.state();
-            let is_it = state.number == number;
-            state.held.take_if(|_| is_it)
-        };
+        let held = self.clipboard.state().take(number);
         let target = run.name.to_string();
         let Some(held) = held else {
             return self.clipboard_news(ClipboardNews::NothingToPaste { target });

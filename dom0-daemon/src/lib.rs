@@ -36,5 +36,6 @@ pub mod relays;
 pub mod runtime;
 pub mod status;
 pub mod storage;
+mod timer;
 mod whole_file;
 pub mod windows;

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use super::fair::{self, Place, Refusals, Same};
 use super::{Calls, Request, Verdict};
 use crate::runtime::{Inner, Run, Runtime, RuntimeError};
+use crate::timer::Timer;
 
 /// A question.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ struct Open {
     ask: bulkhead_policy::Ask,
     shown: Ask,
     wish: Wish,
+    /// A qube that asks and takes back in turn leaves nothing that waits.
     _timer: Timer,
 }
 
@@ -80,16 +82,6 @@ pub(crate) enum Wish {
     Programs,
     /// The person's own: they may have thought better of it.
     Persons,
-}
-
-/// Ends with its question: a qube that asks and takes back in turn leaves nothing that waits.
-#[derive(Debug)]
-struct Timer(tokio::task::AbortHandle);
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// All open questions.
@@ -181,7 +173,7 @@ impl Asks {
                     ask,
                     shown: shown.clone(),
                     wish,
-                    _timer: Timer(timer.abort_handle()),
+                    _timer: Timer::of(&timer),
                 };
                 open.insert(id, question);
             }
