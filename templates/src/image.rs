@@ -37,29 +37,34 @@ impl Image {
     /// Name of the file with the digests of the others.
     pub const SUMS: &str = "SHA256SUMS";
 
-    /// The image of a recipe with `guest`, the package of the agent: from the cache if that has it.
-    pub fn kept(recipe: &Recipe, guest: &Path) -> Result<Self> {
+    /// The image of a recipe with those of this workspace's packages, which are in `own`, that it
+    /// names: from the cache if that has it.
+    pub fn kept(recipe: &Recipe, own: &Path) -> Result<Self> {
         let lock = recipe.lock()?;
-        let package =
-            fs::read(guest).with_context(|| format!("cannot read {}", guest.display()))?;
+        let packages = recipe.own_packages(own);
+        let read = |path: &PathBuf| {
+            fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let contents = packages.iter().map(read).collect::<Result<Vec<_>>>()?;
         let recipe_text = format!("{:?}", recipe.written);
         let lock_text = lock.to_text();
-        let inputs: [&[u8]; 3] = [recipe_text.as_bytes(), lock_text.as_bytes(), &package];
+        let inputs = [recipe_text.as_bytes(), lock_text.as_bytes()];
         let builder = BUILDER.iter().map(|text| text.as_bytes());
-        let key = Key::of(inputs.into_iter().chain(builder));
+        let contents = contents.iter().map(Vec::as_slice);
+        let key = Key::of(inputs.into_iter().chain(contents).chain(builder));
         let debian = tree::debian(recipe, &lock)?;
         let folder = cache::kept_in(&cache::folder("templates")?, "images", &key, |folder| {
-            make(recipe, &lock, &debian, guest, folder)
+            make(recipe, &lock, &debian, &packages, folder)
         })?;
         Ok(Self { folder, debian })
     }
 
     /// Builds everything anew in `folder`, but for packages that were fetched before.
-    pub fn anew(recipe: &Recipe, guest: &Path, folder: &Path) -> Result<()> {
+    pub fn anew(recipe: &Recipe, own: &Path, folder: &Path) -> Result<()> {
         let lock = recipe.lock()?;
         let debian = folder.join("tree.tar");
         tree::bootstrapped(recipe, &lock, &debian)?;
-        make(recipe, &lock, &debian, guest, folder)
+        make(recipe, &lock, &debian, &recipe.own_packages(own), folder)
     }
 
     /// One of its files: `root.ext4`, `vmlinux` or `initrd`.
@@ -113,10 +118,10 @@ impl Image {
     }
 }
 
-fn make(recipe: &Recipe, lock: &Lock, debian: &Path, guest: &Path, folder: &Path) -> Result<()> {
+fn make(recipe: &Recipe, lock: &Lock, debian: &Path, own: &[PathBuf], folder: &Path) -> Result<()> {
     let tar = folder.join("root.tar");
     step("putting the agent in", || {
-        tree::template(recipe, lock, debian, guest, &tar)
+        tree::template(recipe, lock, debian, own, &tar)
     })?;
     let tools = Tools::find()?;
     let disk = folder.join("root.ext4");
@@ -124,7 +129,7 @@ fn make(recipe: &Recipe, lock: &Lock, debian: &Path, guest: &Path, folder: &Path
         ext4(&tools, &tar, &disk, recipe.written.size_mib << 20, lock)
     })?;
     fs::remove_file(&tar)?;
-    boot_files(recipe, debian, guest, folder)?;
+    boot_files(recipe, debian, own, folder)?;
     let sums = Command::new("sha256sum")
         .args(FILES)
         .current_dir(folder)
@@ -167,7 +172,7 @@ fn ext4(tools: &Tools, tar: &Path, disk: &Path, bytes: u64, lock: &Lock) -> Resu
 }
 
 /// The kernel, and an initrd with nothing but what leads to the root.
-fn boot_files(recipe: &Recipe, debian: &Path, guest: &Path, folder: &Path) -> Result<()> {
+fn boot_files(recipe: &Recipe, debian: &Path, own: &[PathBuf], folder: &Path) -> Result<()> {
     let parts = folder.join("parts");
     fs::create_dir_all(&parts)?;
     let take = |patterns: &[&str]| {
@@ -182,9 +187,11 @@ fn boot_files(recipe: &Recipe, debian: &Path, guest: &Path, folder: &Path) -> Re
     let deps = fs::read_to_string(modules.join("modules.dep"))?;
     let early = closure(&deps, &recipe.written.early_modules)?;
     take(&["./usr/lib/modules/*.ko.xz"])?;
-    run(Command::new("dpkg-deb")
-        .arg("--extract")
-        .args([guest, &parts]))?;
+    for package in own {
+        run(Command::new("dpkg-deb")
+            .arg("--extract")
+            .args([package, &parts]))?;
+    }
     let mut archive = Archive::default();
     archive.file(
         "init",

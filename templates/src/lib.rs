@@ -4,10 +4,10 @@
 //! ```text
 //!  recipe ──> lock ──> packages ──> tree ──> image
 //!  (names)   (names,   (verified)  (Debian,  (root.ext4, kernel, initrd;
-//!             digests)              kept)     bulkhead-guest.deb inside)
+//!             digests)              kept)     packages of ours inside)
 //! ```
 //!
-//! The same recipe, lock and package of the agent make the same bytes, on any machine.
+//! The same recipe, lock and packages make the same bytes, on any machine.
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

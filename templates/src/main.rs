@@ -11,19 +11,19 @@ use bulkhead_templates::recipe::Recipe;
 
 const USAGE: &str = "\
 usage: bulkhead-template RECIPE --update-lock
-       bulkhead-template RECIPE PACKAGE
-       bulkhead-template RECIPE PACKAGE --twice
+       bulkhead-template RECIPE PACKAGES
+       bulkhead-template RECIPE PACKAGES --twice
 
-RECIPE is a recipe's folder, PACKAGE the file bulkhead-guest.deb; what is built is in the folder
-that is printed. --twice builds it two times from nothing and compares.";
+RECIPE is a recipe's folder, PACKAGES the one with this workspace's packages; what is built is in
+the folder that is printed. --twice builds it two times from nothing and compares.";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         [recipe, "--update-lock"] => update(Path::new(recipe)),
-        [recipe, package] => build(Path::new(recipe), Path::new(package)),
-        [recipe, package, "--twice"] => twice(Path::new(recipe), Path::new(package)),
+        [recipe, packages] => build(Path::new(recipe), Path::new(packages)),
+        [recipe, packages, "--twice"] => twice(Path::new(recipe), Path::new(packages)),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -46,17 +46,17 @@ fn update(recipe: &Path) -> Result<()> {
     Ok(())
 }
 
-fn build(recipe: &Path, package: &Path) -> Result<()> {
-    let image = Image::kept(&Recipe::read(recipe)?, package)?;
+fn build(recipe: &Path, packages: &Path) -> Result<()> {
+    let image = Image::kept(&Recipe::read(recipe)?, packages)?;
     println!("{}", image.folder().display());
     Ok(())
 }
 
-fn twice(recipe: &Path, package: &Path) -> Result<()> {
+fn twice(recipe: &Path, packages: &Path) -> Result<()> {
     let recipe = Recipe::read(recipe)?;
     let sums = |_| {
         let folder = tempfile::tempdir_in("/var/tmp")?;
-        Image::anew(&recipe, package, folder.path())?;
+        Image::anew(&recipe, packages, folder.path())?;
         let sums: PathBuf = folder.path().join(Image::SUMS);
         std::fs::read_to_string(&sums).with_context(|| format!("cannot read {}", sums.display()))
     };

@@ -69,12 +69,12 @@ fn bootstrap(recipe: &Recipe, lock: &Lock, packages: &Path, tar: &Path) -> Resul
         .arg(archive))
 }
 
-/// The template's own tree from Debian's: with the package `guest`, and what the recipe asks for.
+/// The template's own tree from Debian's: with the packages `own`, and what the recipe asks for.
 pub(crate) fn template(
     recipe: &Recipe,
     lock: &Lock,
     debian: &Path,
-    guest: &Path,
+    own: &[PathBuf],
     tar: &Path,
 ) -> Result<()> {
     let masked = recipe.written.masked.iter();
@@ -89,11 +89,19 @@ pub(crate) fn template(
          Types: deb\\nURIs: http://deb.debian.org/debian-security\\nSuites: {suite}-security\\n\
          Components: main\\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\\n"
     );
-    run(mmdebstrap("custom", lock)
+    let mut command = mmdebstrap("custom", lock);
+    command
         .arg("--skip=setup,update,cleanup/apt,cleanup/mmdebstrap")
-        .arg(format!("--setup-hook=tar-in {} /", debian.display()))
-        .arg(format!("--customize-hook=upload {} /guest.deb", guest.display()))
-        .arg(r#"--customize-hook=chroot "$1" dpkg --install /guest.deb && rm "$1/guest.deb""#)
+        .arg(format!("--setup-hook=tar-in {} /", debian.display()));
+    for package in own {
+        command
+            .arg(format!(
+                "--customize-hook=upload {} /own.deb",
+                package.display()
+            ))
+            .arg(r#"--customize-hook=chroot "$1" dpkg --install /own.deb && rm "$1/own.deb""#);
+    }
+    run(command
         .arg(format!("--customize-hook={}", masked.join(" && ")))
         .arg(format!(
             r#"--customize-hook=rm -f "$1"/etc/apt/sources.list.d/* "$1/etc/apt/sources.list" && printf '{sources}' > "$1/etc/apt/sources.list.d/debian.sources""#

@@ -22,7 +22,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     if update {
         return run(builder.arg("--update-lock"));
     }
-    builder.arg(deb::build(Profile::Release)?.join("bulkhead-guest.deb"));
+    builder.arg(deb::build(Profile::Release)?);
     if twice {
         builder.arg("--twice");
     }
@@ -42,10 +42,10 @@ fn recipe(name: &str) -> Result<PathBuf> {
 
 /// Builds a template twice from nothing; fails if one byte differs.
 pub(crate) fn reproducible(name: &str) -> Result<()> {
-    let package = deb::build(Profile::Dev)?.join("bulkhead-guest.deb");
+    let packages = deb::build(Profile::Dev)?;
     run(cargo()
         .args(["run", "--quiet", "-p", "bulkhead-templates", "--"])
         .arg(recipe(name)?)
-        .arg(package)
+        .arg(packages)
         .arg("--twice"))
 }

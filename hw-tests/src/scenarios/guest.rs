@@ -40,14 +40,20 @@ pub(super) fn setting(name: &str) -> Result<PathBuf> {
 }
 
 pub(super) fn recipe() -> Result<Recipe> {
-    Recipe::read(&setting("BULKHEAD_RECIPES")?.join(RECIPE))
+    recipe_of(RECIPE)
+}
+
+fn recipe_of(name: &str) -> Result<Recipe> {
+    Recipe::read(&setting("BULKHEAD_RECIPES")?.join(name))
 }
 
 pub(super) fn template() -> Result<Image> {
-    Image::kept(
-        &recipe()?,
-        &setting("BULKHEAD_DEBS")?.join("bulkhead-guest.deb"),
-    )
+    template_of(RECIPE)
+}
+
+/// The image of the recipe `name`.
+pub(super) fn template_of(name: &str) -> Result<Image> {
+    Image::kept(&recipe_of(name)?, &setting("BULKHEAD_DEBS")?)
 }
 
 /// Makes dom0 one that can lay a writable layer over a disk.

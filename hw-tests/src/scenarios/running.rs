@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Ended, Line};
 use bulkhead_hw_tests::scenario::{Preparation, World};
 use bulkhead_templates::cache::Key;
+use bulkhead_templates::image::Image;
 use bulkhead_templates::tools::run;
 
 use super::guest::{template, with_snapshots};
@@ -65,10 +66,15 @@ pub(super) fn system_with(qubes: &str, rules: &str) -> String {
 }
 
 pub(super) fn inputs() -> Result<Key> {
+    inputs_with(&template()?)
+}
+
+/// What a machine is made from that has this template.
+pub(super) fn inputs_with(template: &Image) -> Result<Key> {
     let package = packages::package("bulkhead-dom0")?;
     let package =
         fs::read(&package).with_context(|| format!("cannot read {}", package.display()))?;
-    let template = template()?.file("");
+    let template = template.file("");
     let here: [&[u8]; 3] = [
         include_bytes!("running.rs"),
         include_bytes!("guest.rs"),
@@ -82,7 +88,7 @@ pub(super) fn inputs() -> Result<Key> {
 pub(super) fn installed(world: &World) -> Result<()> {
     with_snapshots(world.dom0())?;
     packages::install(world.dom0())?;
-    put_template(world)
+    put_template(world, &template()?, ROOT_MIB)
 }
 
 /// Installs the daemon with the template, and has it apply its first description.
@@ -120,13 +126,12 @@ fn two_qubes_run(world: &World) -> Result<()> {
     both_run(world)
 }
 
-/// Puts the template into dom0, as a folder that a description can name.
-fn put_template(world: &World) -> Result<()> {
+/// Puts a template into dom0 with a root of `root_mib`, as a folder that a description can name.
+pub(super) fn put_template(world: &World, image: &Image, root_mib: u64) -> Result<()> {
     let dom0 = world.dom0();
-    let image = template()?;
     let folder = tempfile::tempdir_in("/var/tmp")?;
     let small = folder.path().join("root.ext4");
-    shrink(&image.file("root.ext4"), &small)?;
+    shrink(&image.file("root.ext4"), &small, root_mib)?;
     let device = world.attach(&small, "template")?;
     dom0.sh(&format!(
         "mkdir {TEMPLATE}; dd if={device} of={TEMPLATE}/root.ext4 bs=1M conv=sparse status=none"
@@ -137,17 +142,17 @@ fn put_template(world: &World) -> Result<()> {
     world.detach("template")
 }
 
-fn shrink(from: &Path, to: &Path) -> Result<()> {
+fn shrink(from: &Path, to: &Path, root_mib: u64) -> Result<()> {
     run(Command::new("cp")
         .args(["--sparse=always", "--"])
         .args([from, to]))?;
-    let size = format!("{ROOT_MIB}M");
+    let size = format!("{root_mib}M");
     run(Command::new("e2fsck").args(["-fp"]).arg(to))?;
     run(Command::new("resize2fs").arg(to).arg(size))?;
     fs::File::options()
         .write(true)
         .open(to)?
-        .set_len(ROOT_MIB << 20)
+        .set_len(root_mib << 20)
         .context("cannot cut the disk")
 }
 
