@@ -25,7 +25,8 @@ const MEMORY_MIB: u32 = 4096;
 
 /// Xen's own command line.
 const XEN_LINE: &str = "console=com1 com1=115200,8n1 dom0_mem=1024M,max:1024M dom0_max_vcpus=1 \
-                        bootscrub=0 loglvl=all guest_loglvl=all";
+                        gnttab_max_frames=2048 gnttab_max_maptrack_frames=4096 bootscrub=0 \
+                        loglvl=all guest_loglvl=all";
 
 /// dom0's kernel's.
 const DOM0_LINE: &str = "root=/dev/vda rw console=hvc0 systemd.show_status=0";

@@ -76,6 +76,10 @@ const FILES: &[File] = &[
         "usr/lib/modprobe.d/bulkhead-dom0.conf",
     ),
     file(
+        From::Source("dom0-daemon/dist/grub.cfg"),
+        "etc/default/grub.d/bulkhead-xen.cfg",
+    ),
+    file(
         From::Source("dom0-daemon/dist/org.bulkhead.Manager1.conf"),
         "usr/share/dbus-1/system.d/org.bulkhead.Manager1.conf",
     ),
