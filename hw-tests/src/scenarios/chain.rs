@@ -79,7 +79,7 @@ const WORK: &str = r#""blue", netvm: "sys-firewall""#;
 const SERVER: (&str, u16) = ("192.0.2.80", 80);
 
 /// Longer than all of them take to start under emulation, beside other work.
-const STARTS: Duration = Duration::from_secs(500);
+pub(super) const STARTS: Duration = Duration::from_secs(500);
 
 /// The whole way from nothing to `work`, by its name alone.
 fn prepare(world: &World) -> Result<()> {

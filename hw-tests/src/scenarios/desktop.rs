@@ -6,7 +6,7 @@ use bulkhead_hw_tests::scenario::{Need, Preparation, Scenario, Start, When, Worl
 use bulkhead_templates::cache::Key;
 
 use super::asked::waiting;
-use super::chain::{domid, leads_to, long, make_world, reaches, silent, starts};
+use super::chain::{STARTS, domid, leads_to, long, make_world, reaches, silent, starts};
 use super::network::WORLD;
 use super::running::{self, DESCRIPTION, TEMPLATE, domains, in_qube, is, sh};
 use super::traces::{note, nothing_else};
@@ -243,7 +243,7 @@ fn a_qube_more_is_applied_and_rolled_back(world: &World) -> Result<()> {
     let domains = domains(world)?;
     ensure!(domains.contains("research "), "{domains}");
     // What still boots when it is stopped has nobody who could stop it in order.
-    dom0.wait_until(&is("research", "running"), PATIENCE)?;
+    dom0.wait_until(&is("research", "running"), STARTS)?;
     let again = long(dom0, "bulkhead apply --yes 2>&1")?;
     ensure!(again.contains("othing to"), "{again}");
 
