@@ -91,6 +91,8 @@ pub(crate) fn template(
     );
     let mut command = mmdebstrap("custom", lock);
     command
+        // tar-in's reader would leave at the end mark, and who writes what pads it be killed.
+        .env("TAR_OPTIONS", "--ignore-zeros")
         .arg("--skip=setup,update,cleanup/apt,cleanup/mmdebstrap")
         .arg(format!("--setup-hook=tar-in {} /", debian.display()));
     for package in own {
