@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  ┌──────────────────┐ ─┐
-//!  │ name             │  STRIP
+//!  │ name       _ □ × │  STRIP
 //!  ├─┬──────────────┬─┤ ─┘
 //!  │ │   content    │ │      the content is where the qube has its window
 //!  │ └──────────────┘ │
@@ -106,6 +106,25 @@ impl Grip {
     }
 }
 
+/// Pixels from the left of one button to that of the next.
+const BUTTON: u32 = 16;
+
+/// What a person clicks at the right end of a strip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Button {
+    /// Puts the window out of the way.
+    Minimise,
+    /// Has it fill the screen but for what the person keeps there, and takes that back.
+    Maximise,
+    /// Asks the qube to close it.
+    Close,
+}
+
+impl Button {
+    /// All of them, from left to right.
+    pub const ALL: [Self; 3] = [Self::Minimise, Self::Maximise, Self::Close];
+}
+
 /// The frames of one qube.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
@@ -135,6 +154,42 @@ impl Frame {
             width: width.max(self.width_min),
             height: size.height().max(1) + STRIP + BORDER,
         }
+    }
+
+    /// Where the buttons of a frame are, counted from its upper left corner; none where its strip
+    /// has no room for them beside the name.
+    #[must_use]
+    pub fn buttons(self, frame: Area) -> Option<[(Button, Area); 3]> {
+        let count = u32::try_from(Button::ALL.len()).unwrap_or(u32::MAX);
+        let all = count * BUTTON + BORDER;
+        let first = frame.width.checked_sub(all)?;
+        if first < self.width_min {
+            return None;
+        }
+        let mut left = first.cast_signed();
+        Some(Button::ALL.map(|button| {
+            let area = Area {
+                x: left,
+                y: BORDER.cast_signed(),
+                width: BUTTON,
+                height: STRIP - BORDER,
+            };
+            left += BUTTON.cast_signed();
+            (button, area)
+        }))
+    }
+
+    /// The button at a place of a frame, counted from its upper left corner.
+    #[must_use]
+    pub fn button_at(self, frame: Area, (x, y): (i32, i32)) -> Option<Button> {
+        let at = Area {
+            x,
+            y,
+            width: 1,
+            height: 1,
+        };
+        let mut all = self.buttons(frame)?.into_iter();
+        all.find_map(|(button, area)| area.contains(at).then_some(button))
     }
 
     /// Border and content of an icon of the tray.
@@ -264,6 +319,30 @@ mod tests {
             ((196, 81), Grip::Right),
         ] {
             assert_eq!(Grip::at(frame, at), grip, "{at:?}");
+        }
+    }
+
+    #[test]
+    fn buttons_are_right_of_the_name_where_there_is_room() {
+        let frame = Frame::for_name(60);
+        let wide = |width| Area { width, ..WORK };
+        assert_eq!(frame.buttons(wide(68 + 3 * 16 + 4 - 1)), None);
+        let least = wide(68 + 3 * 16 + 4);
+        let lefts = frame.buttons(least).unwrap().map(|(_, area)| area.x);
+        assert_eq!(lefts, [68, 84, 100]);
+        for (at, button) in [
+            ((67, 10), None),
+            ((68, 10), Some(Button::Minimise)),
+            ((84, 4), Some(Button::Maximise)),
+            ((100, 17), Some(Button::Close)),
+            ((115, 10), Some(Button::Close)),
+            // Edges are taken hold of.
+            ((116, 10), None),
+            ((110, 3), None),
+            // The content.
+            ((110, 18), None),
+        ] {
+            assert_eq!(frame.button_at(least, at), button, "{at:?}");
         }
     }
 

@@ -34,7 +34,12 @@ impl X11 {
                     self.button(&event, true);
                 }
             }
-            Heard::ButtonRelease(event) => self.button(&event, false),
+            Heard::ButtonRelease(event) => {
+                let of_frame = self.let_go(&event)?;
+                if !of_frame {
+                    self.button(&event, false);
+                }
+            }
             Heard::MotionNotify(event) => {
                 let at = (event.event_x, event.event_y, event.state.into());
                 self.about(event.event, |window| Event::Motion {
@@ -275,6 +280,7 @@ impl X11 {
             return Ok(());
         };
         if framed.outer == event.window {
+            self.draw_buttons(event.window)?;
             return self.write_name(event.window);
         }
         let part = Part {

@@ -32,6 +32,7 @@ impl X11 {
         let events = EventMask::KEY_PRESS
             | EventMask::KEY_RELEASE
             | EventMask::BUTTON_PRESS
+            | EventMask::BUTTON_RELEASE
             | EventMask::FOCUS_CHANGE
             | EventMask::STRUCTURE_NOTIFY
             | EventMask::EXPOSURE;
@@ -394,7 +395,7 @@ fn size_hints(hints: Hints, (x, y): (i32, i32)) -> WmSizeHints {
     }
 }
 
-fn coordinate(at: i32) -> i16 {
+pub(super) fn coordinate(at: i32) -> i16 {
     i16::try_from(at).unwrap_or(if at < 0 { i16::MIN } else { i16::MAX })
 }
 

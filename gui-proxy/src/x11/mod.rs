@@ -19,6 +19,7 @@ use x11rb::protocol::xproto::{
 use x11rb::rust_connection::RustConnection;
 
 use self::buffers::Buffers;
+use self::handles::Held;
 use self::tray::Tray;
 use crate::display::{Change, Display, Event, Image, Key};
 use crate::frame::{Area, Frame};
@@ -146,6 +147,8 @@ pub struct X11 {
     cursors: BTreeMap<Option<u8>, xproto::Cursor>,
     cursor_font: xproto::Font,
     tray: Tray,
+    /// The button of a frame that is held down.
+    held: Option<Held>,
     /// When the person last typed or clicked in any of the windows.
     used: Option<xproto::Timestamp>,
     /// Events that came together.
@@ -220,6 +223,7 @@ impl X11 {
             cursors: BTreeMap::new(),
             cursor_font,
             tray,
+            held: None,
             used: None,
             events: VecDeque::new(),
             log,

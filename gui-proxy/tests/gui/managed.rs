@@ -14,6 +14,8 @@ use crate::session::{Proxy, Session};
 use crate::windows::pattern;
 
 const GREEN: u32 = 0x00_cc00;
+/// What can be read on it.
+const WHITE: u32 = 0xff_ffff;
 
 /// Nothing is bound to any key.
 const CONFIG: &str = r#"<?xml version="1.0"?>
@@ -183,6 +185,62 @@ fn the_only_frame_is_ours_and_a_person_moves_and_sizes_by_it() {
     let (place, larger) = (Place::near(x + 64, y + 58), size(350, 230));
     follow(&mut agent, place, larger);
     must_show_all(&screen, place, larger);
+}
+
+#[test]
+fn buttons_of_a_frame_do_what_they_show_where_they_are_let_go() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let _manager = Manager::start(&session, &screen);
+    let (_proxy, mut agent) = with_window(&session);
+    let window = client(&screen, 0);
+    // The middle of the `n`th from the right.
+    let button = |n: i32| {
+        let (x, y, width, _) = screen.client_area(window);
+        (x + width.cast_signed() - 4 - n * 16 + 8, y + 11)
+    };
+    let press = |at: (i32, i32), down| {
+        screen.point(at.0, at.1);
+        screen.button(1, down);
+    };
+    let click = |n| {
+        screen.must_have_free_pointer();
+        press(button(n), true);
+        press(button(n), false);
+    };
+    wait_for("a mark", || {
+        let (x, y) = button(1);
+        let around = screen.picture(x - 8, y - 7, 16, 14).pixels;
+        (around.contains(&GREEN) && around.contains(&WHITE)).then_some(())
+    });
+    // Let go elsewhere, it does nothing; nor does another button of the mouse.
+    screen.must_have_free_pointer();
+    press(button(1), true);
+    press(button(2), false);
+    screen.button(3, true);
+    screen.button(3, false);
+
+    let (place, before) = {
+        let (x, y, ..) = screen.client_area(window);
+        (Place::near(x + 4, y + 18), size(300, 200))
+    };
+    click(2);
+    follow(&mut agent, Place::near(4, 18), size(1280 - 8, 1024 - 22));
+    click(2);
+    follow(&mut agent, place, before);
+    click(3);
+    let (set, _) = told_flags(&mut agent);
+    assert!(set.minimised);
+    ask(&screen, window, "_NET_ACTIVE_WINDOW", [2, 0, 0, 0, 0]);
+    let (_, unset) = told_flags(&mut agent);
+    assert!(unset.minimised);
+    click(1);
+    agent.until("the wish to close", |id, message| match message {
+        DaemonMessage::Close => (id == 1).then_some(()),
+        // Nothing of it is the qube's to see.
+        DaemonMessage::Button { .. } => panic!("a click on the frame: {message:?}"),
+        _ => None,
+    });
 }
 
 #[test]
