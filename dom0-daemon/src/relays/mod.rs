@@ -30,6 +30,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::link::{LinkError, ReceiveError};
 
 pub(crate) use self::check::printable;
@@ -249,7 +250,7 @@ async fn until(when: Option<Instant>) {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut pause = RESPAWN_FIRST;
+        let mut backoff = Backoff::new(RESPAWN_FIRST, RESPAWN_MAX, RESPAWN_CALM);
         for epoch in 0.. {
             let began = Instant::now();
             let why = match self.spawn() {
@@ -270,12 +271,9 @@ impl Keeper {
                 Err(error) => format!("it cannot be started: {error}"),
             };
             self.events.lost(epoch);
-            if began.elapsed() >= RESPAWN_CALM {
-                pause = RESPAWN_FIRST;
-            }
+            let pause = backoff.pause_after(began.elapsed());
             tracing::warn!(qube = %self.spec.qube, why, ?pause, "relay is gone and is replaced");
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RESPAWN_MAX);
         }
     }
 

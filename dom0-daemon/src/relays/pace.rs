@@ -6,6 +6,8 @@ use std::time::Duration;
 use bulkhead_wire::relay::FromRelay;
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
+
 /// Messages that a relay may send at once. A relay that is well holds back its guest at 2,000
 /// calls a second, each of which has an end too.
 pub(super) const MESSAGES_BURST: u32 = 4096;
@@ -25,6 +27,7 @@ pub(super) struct Pace {
     /// When a full burst may come again.
     rested: Instant,
     attached: Option<Instant>,
+    backoff: Backoff,
     pause: Duration,
     /// Connections handed over of which it has not said that they speak.
     silent: u32,
@@ -37,7 +40,8 @@ impl Pace {
         Self {
             rested: now,
             attached: None,
-            pause: ATTACH_FIRST,
+            backoff: Backoff::new(ATTACH_FIRST, ATTACH_MAX, ATTACH_CALM),
+            pause: Duration::ZERO,
             silent: 0,
             open: 0,
         }
@@ -73,12 +77,8 @@ impl Pace {
 
     /// A connection was tried, of which the relay will say nothing.
     pub(super) fn tried(&mut self, now: Instant) {
-        let calm = self.attached.is_none_or(|at| now - at >= ATTACH_CALM);
-        self.pause = if calm {
-            ATTACH_FIRST
-        } else {
-            (self.pause * 2).min(ATTACH_MAX)
-        };
+        let lasted = self.attached.map(|at| now - at);
+        self.pause = self.backoff.pause_after(lasted.unwrap_or_default());
         self.attached = Some(now);
     }
 

@@ -29,6 +29,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::link::LinkError;
 use crate::relays::{Place, log_lines};
 
@@ -269,7 +270,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(mut self) {
-        let mut pause = RESPAWN_FIRST;
+        let mut backoff = Backoff::new(RESPAWN_FIRST, RESPAWN_MAX, RESPAWN_CALM);
         // Whether there is an offer that may still lead to an agent.
         let mut offered = false;
         loop {
@@ -296,22 +297,22 @@ impl Keeper {
                 }
                 Err(error) => Over::Failed(format!("it cannot be started: {error}")),
             };
-            if began.elapsed() >= RESPAWN_CALM {
-                pause = RESPAWN_FIRST;
+            if let Over::OtherDisplay = over {
+                continue;
             }
+            let pause = backoff.pause_after(began.elapsed());
             let qube = &self.spec.qube;
             match &over {
-                Over::AgentGone => tracing::info!(%qube, "its windows are gone with their agent"),
-                Over::OtherDisplay => continue,
                 Over::Failed(why) => {
                     tracing::warn!(%qube, why, ?pause, "its windows are gone, and shown again");
                 }
+                _ => tracing::info!(%qube, "its windows are gone with their agent"),
             }
             // Also after an agent: one that comes and goes in a loop costs a proxy each time.
             tokio::select! {
-                () = tokio::time::sleep(pause) => pause = (pause * 2).min(RESPAWN_MAX),
+                () = tokio::time::sleep(pause) => {}
                 // It may have been for want of the other one.
-                _ = self.displays.changed() => pause = RESPAWN_FIRST,
+                _ = self.displays.changed() => backoff.reset(),
             }
             offered = match (&over, &*self.spec.place) {
                 (Over::Failed(_), Place::Sockets(_)) => self.spec.is_offered(),
