@@ -8,6 +8,7 @@ mod canvas;
 mod cursor;
 mod focus;
 mod input;
+mod resources;
 mod selection;
 mod shell;
 mod views;
@@ -94,6 +95,8 @@ pub(crate) enum AgentError {
         name: String,
         source: smithay::reexports::wayland_server::BindError,
     },
+    #[error("it cannot be heard whether Xwayland serves")]
+    X(#[source] std::io::Error),
     #[error("there is no keymap")]
     Keymap(#[source] keyboard::Error),
     #[error("pictures cannot be painted")]

@@ -2,15 +2,18 @@
 
 use std::fs::Permissions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{SocketAddr, UnixStream};
 use std::process::Stdio;
 
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::geometry::{Place, Size};
 use bulkhead_wire::gui::{Flags, Hints, WindowId};
-use smithay::reexports::calloop::RegistrationToken;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use smithay::reexports::calloop::generic::Generic;
+use smithay::reexports::calloop::{Interest, Mode, PostAction, RegistrationToken};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::reexports::wayland_server::{Client, Resource};
 use smithay::reexports::x11rb::properties::{WmSizeHints, WmSizeHintsSpecification};
@@ -18,12 +21,10 @@ use smithay::utils::{IsAlive, Logical, Rectangle};
 use smithay::wayland::selection::SelectionTarget;
 use smithay::wayland::xwayland_shell::{XWaylandShellHandler, XWaylandShellState};
 use smithay::xwayland::xwm::{Reorder, ResizeEdge, WmWindowProperty, XwmId};
-use smithay::xwayland::{
-    X11Surface, X11Wm, XWayland, XWaylandClientData, XWaylandEvent, XwmHandler,
-};
+use smithay::xwayland::{X11Surface, X11Wm, XWayland, XWaylandClientData, XwmHandler};
 
 use super::views::{Role, has_buffer, window_size};
-use super::{Agent, AgentError};
+use super::{Agent, AgentError, resources};
 
 /// How often Xwayland is started at most: one that ends again and again is of no use.
 const STARTS_MAX: u32 = 8;
@@ -44,6 +45,14 @@ fn is_served(display: u32) -> bool {
     let hidden = SocketAddr::from_abstract_name(&path);
     UnixStream::connect(&path).is_ok()
         || hidden.is_ok_and(|hidden| UnixStream::connect_addr(&hidden).is_ok())
+}
+
+/// Whether nobody can write into a pipe any more that has been read.
+fn has_hung_up(pipe: &impl AsFd) -> bool {
+    let mut fds = [PollFd::new(pipe, PollFlags::IN)];
+    let polled = poll(&mut fds, Some(&Timespec::default()));
+    let [fd] = &fds;
+    polled.is_ok() && fd.revents().contains(PollFlags::HUP)
 }
 
 fn make_socket_folder() -> io::Result<()> {
@@ -103,25 +112,15 @@ impl Agent {
                 return Ok(());
             }
         };
-        let mut ready = Some(ready);
-        let inserted = self.events.insert_source(server, move |event, (), agent| {
-            let display = match event {
-                XWaylandEvent::Ready {
-                    x11_socket,
-                    display_number,
-                } => match X11Wm::start_wm(agent.events.clone(), x11_socket, client.clone()) {
-                    Ok(wm) => {
-                        tracing::info!("X applications are served at :{display_number}");
-                        agent.x.wm = Some(wm);
-                        agent.x.display = Some(display_number);
-                        Some(display_number)
-                    }
-                    Err(error) => {
-                        tracing::error!("Xwayland cannot be managed: {error}");
-                        None
-                    }
-                },
-                XWaylandEvent::Error => {
+        // Not by the source that it is itself: that one never ends where Xwayland ends too soon.
+        let said = server.poll_fd().try_clone_to_owned();
+        let said = Generic::new(said.map_err(AgentError::X)?, Interest::READ, Mode::Level);
+        let (mut server, mut ready) = (server, Some(ready));
+        let inserted = self.events.insert_source(said, move |_, said, agent| {
+            let display = match server.take_socket() {
+                Ok(Some(socket)) => agent.manage_x(socket, server.display_number(), &client),
+                Ok(None) if !has_hung_up(said) => return Ok(PostAction::Continue),
+                _ => {
                     tracing::error!("Xwayland ended before it served");
                     None
                 }
@@ -129,9 +128,30 @@ impl Agent {
             if let Some(ready) = ready.take() {
                 ready(display);
             }
+            Ok(PostAction::Disable)
         });
         self.x.source = Some(inserted.map_err(|e| AgentError::Loop(e.error))?);
         Ok(())
+    }
+
+    /// Becomes the window manager of an Xwayland that serves; its display, if that went well.
+    fn manage_x(&mut self, socket: UnixStream, number: u32, client: &Client) -> Option<u32> {
+        match X11Wm::start_wm(self.events.clone(), socket, client.clone()) {
+            Ok(wm) => {
+                tracing::info!("X applications are served at :{number}");
+                if let Err(error) = resources::tell(number, self.scale) {
+                    let error = chain(&error);
+                    tracing::warn!("X applications are not told the scale: {error}");
+                }
+                self.x.wm = Some(wm);
+                self.x.display = Some(number);
+                Some(number)
+            }
+            Err(error) => {
+                tracing::error!("Xwayland cannot be managed: {error}");
+                None
+            }
+        }
     }
 
     /// Starts a server at the number that applications know, or else at the first that is free.
@@ -143,7 +163,8 @@ impl Agent {
             // The kernel gives an abstract name to one server only, so that none gets a display
             // whose last server still runs: it will take away the socket of that name when it ends.
             let abstract_socket = true;
-            let (log, errors) = (Stdio::null(), Stdio::null());
+            // Why it cannot serve, it says there alone.
+            let (log, errors) = (Stdio::null(), Stdio::inherit());
             let spawned = XWayland::spawn(
                 &self.display,
                 number,

@@ -88,3 +88,23 @@ fn a_form_is_pointed_at_where_it_is_seen() {
         daemon.until_gone(id);
     }
 }
+
+#[test]
+fn text_of_an_application_of_x_is_larger() {
+    let sizes = ["1", "2"].map(|scale| {
+        let mut desk = Desk::with_scaled_x(scale);
+        let mut daemon = desk.daemon();
+        desk.start(&["xterm", "-fa", "DejaVu Sans Mono", "-fs", "10", "-e", "sh"]);
+        let id = daemon.new_window("an xterm", &[]);
+        daemon.until_picture("a prompt", id, |picture| picture.colours() > 2);
+        daemon.keep(id, &format!("xterm-at-{scale}"));
+        daemon.window(id).size
+    });
+    let [one, two] = sizes;
+    // Letters twice as wide and high, but for what is rounded; the scroll bar stays.
+    let is_twice = |one: u32, two: u32| two * 10 > one * 17 && two * 10 < one * 23;
+    assert!(
+        is_twice(one.width(), two.width()) && is_twice(one.height(), two.height()),
+        "{sizes:?}"
+    );
+}

@@ -3,7 +3,8 @@
 pub(crate) mod daemon;
 pub(crate) mod keys;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -37,7 +38,14 @@ impl Desk {
     /// Starts an agent for Wayland and X.
     #[track_caller]
     pub(crate) fn with_x() -> Self {
-        let mut desk = Self::with(&["--", "sh", "-c", "echo $DISPLAY > told; mv told display"]);
+        Self::with_scaled_x("1")
+    }
+
+    /// The same whose applications are shown so many times as large.
+    #[track_caller]
+    pub(crate) fn with_scaled_x(scale: &str) -> Self {
+        let tell = "echo $DISPLAY > told; mv told display";
+        let mut desk = Self::with(&["--scale", scale, "--", "sh", "-c", tell]);
         let told = desk.path("display");
         let display = wait_for("Xwayland", || std::fs::read_to_string(&told).ok());
         assert!(!display.trim().is_empty(), "no X:\n{}", desk.agent_log());
@@ -48,9 +56,20 @@ impl Desk {
     /// Starts an agent with these arguments.
     #[track_caller]
     pub(crate) fn with(arguments: &[&str]) -> Self {
+        Self::with_programs(&[], arguments)
+    }
+
+    /// The same where these scripts take the place of the programs of their names.
+    #[track_caller]
+    pub(crate) fn with_programs(scripts: &[(&str, &str)], arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        for name in ["run", "vchan"] {
+        for name in ["run", "vchan", "bin"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for (name, script) in scripts {
+            let path = folder.path().join("bin").join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
         }
         let mut desk = Self {
             folder,
@@ -58,8 +77,12 @@ impl Desk {
             display: None,
         };
         let mut agent = desk.command(env!("CARGO_BIN_EXE_qube-gui-agent"));
+        let mut path = desk.path("bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
         agent
             .args(arguments)
+            .env("PATH", path)
             .env("RUST_LOG", "warn,qube_gui_agent=debug")
             .env("VCHAN_SOCKET_DIR", desk.path("vchan"))
             .env("VCHAN_DOMAIN", QUBE.to_string());
