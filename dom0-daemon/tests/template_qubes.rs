@@ -15,6 +15,7 @@ use bulkhead_api::qube::{QubeInfo, TemplateRoot};
 use bulkhead_model::qube::{Mib, Qube, QubeKind, Volume};
 use bulkheadd::machine::Machine;
 use bulkheadd::runtime::Dependents;
+use bulkheadd::storage::Storage;
 use world::{World, eventually, name, qube};
 
 /// A template qube whose root has as many earlier revisions.
@@ -185,6 +186,13 @@ async fn what_a_killed_template_qube_wrote_waits_for_its_next_clean_stop() {
     kill(&world, "tools").await;
     assert_eq!(finds(&world, "app").await, "one");
     assert_eq!(root(&world, "app"), (Some(1), Some(1), false));
+    assert_eq!(
+        world.storage.warnings().await.unwrap(),
+        [
+            "The root of tools as it was at its last stop is not what its qubes start from: it did \
+          not stop in order. The next stop of tools tries again."
+        ]
+    );
     // One that dies by itself did not stop either.
     must(&world, "tools", "cat /usr/installed").await;
     let first = world.hypervisor_pids().await["tools"];
@@ -196,6 +204,7 @@ async fn what_a_killed_template_qube_wrote_waits_for_its_next_clean_stop() {
     assert_eq!(finds(&world, "other").await, "one");
     assert_eq!(finds(&world, "tools").await, "two", "its own root stays");
     stop(&world, "tools").await;
+    assert!(world.storage.warnings().await.unwrap().is_empty());
     stop(&world, "app").await;
     assert_eq!(finds(&world, "app").await, "two");
 }
@@ -234,6 +243,7 @@ async fn a_root_goes_back_to_an_earlier_revision() {
     kill(&world, "tools").await;
     let back = revert("tools", None).await.unwrap();
     assert_eq!((back.to, back.revision), (2, 4));
+    assert!(world.storage.warnings().await.unwrap().is_empty());
     assert_eq!(finds(&world, "app").await, "two");
     assert_eq!(finds(&world, "tools").await, "two");
     let refused = async |qube, to| revert(qube, to).await.unwrap_err().to_string();

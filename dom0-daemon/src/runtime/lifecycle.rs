@@ -421,6 +421,8 @@ impl Owner {
         if how == Ending::Shutdown && stopped != Stopped::Died {
             // Before anyone is told: who waits for this stop starts others next.
             self.inner.publish_root(&run).await;
+        } else {
+            self.inner.leave_root(&run);
         }
         let spec = self.inner.spec_of(&self.name);
         let restart = match (stopped, spec.as_ref().map(|q| q.restart)) {

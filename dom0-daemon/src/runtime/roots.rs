@@ -92,15 +92,25 @@ impl Inner {
         }
     }
 
+    fn is_template_qube(&self, run: &Run) -> bool {
+        let state = self.state();
+        let spec = state.qubes.get(&run.name).and_then(|e| e.spec.as_ref());
+        spec.is_some_and(is_published)
+    }
+
+    /// Leaves others the root that a template qube had before it ended, which it did not in order.
+    pub(super) fn leave_root(&self, run: &Run) {
+        if self.is_template_qube(run) {
+            tracing::warn!(qube = %run.name, "it did not stop in order, so its root is not published");
+            self.storage
+                .leave_root(&root_of(&run.name), "it did not stop in order");
+        }
+    }
+
     /// Makes what a template qube has written the root that others start from. What fails is
     /// logged and told as a warning: the qube has stopped, and its next stop tries again.
     pub(super) async fn publish_root(&self, run: &Run) {
-        let published = {
-            let state = self.state();
-            let spec = state.qubes.get(&run.name).and_then(|e| e.spec.as_ref());
-            spec.is_some_and(is_published)
-        };
-        if !published {
+        if !self.is_template_qube(run) {
             return;
         }
         // That may take a while, and its domain is gone.

@@ -220,11 +220,16 @@ impl Storage for BlockStorage {
         published
     }
 
+    fn leave_root(&self, id: &VolumeId, why: &str) {
+        self.roots.revisions.note_trouble(&id.qube, why.to_owned());
+    }
+
     async fn revert_root(&self, id: &VolumeId, to: Option<u64>) -> Result<Reverted, StorageError> {
         let root = self.roots.volumes.root(id)?;
         let list = root.map_or(Ok(Vec::new()), |root| self.roots.revisions.list(root))?;
         let to = super::earlier(id, &list, to)?;
         let now = own_root::revert(&self.roots, id, to).await?;
+        self.roots.revisions.note(&id.qube, Ok(()));
         Ok(Reverted { to, now })
     }
 

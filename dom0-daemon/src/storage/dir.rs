@@ -241,6 +241,10 @@ impl Storage for DirStorage {
         .await
     }
 
+    fn leave_root(&self, id: &VolumeId, why: &str) {
+        self.roots.revisions.note_trouble(&id.qube, why.to_owned());
+    }
+
     async fn revert_root(&self, id: &VolumeId, to: Option<u64>) -> Result<Reverted, StorageError> {
         let id = id.clone();
         self.on_roots(move |roots| {
@@ -248,6 +252,7 @@ impl Storage for DirStorage {
             let list = began.map_or(Ok(Vec::new()), |began| roots.revisions.list(began.root))?;
             let to = super::earlier(&id, &list, to)?;
             let now = roots.revert(&id, to)?;
+            roots.revisions.note(&id.qube, Ok(()));
             Ok(Reverted { to, now })
         })
         .await

@@ -293,19 +293,24 @@ impl Revisions {
 
     /// Remembers what came of publishing the root of a qube, for whoever asks how things are.
     pub(super) fn note(&self, qube: &QubeName, published: Result<(), &StorageError>) {
-        let mut troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
         match published {
-            Ok(()) => troubles.remove(qube),
-            Err(error) => {
-                let why = bulkhead_wire::causes::chain(error);
-                troubles.insert(qube.clone(), why)
-            }
-        };
+            Ok(()) => drop(self.troubles().remove(qube)),
+            Err(error) => self.note_trouble(qube, bulkhead_wire::causes::chain(error)),
+        }
+    }
+
+    /// Remembers why the root of a qube is not published.
+    pub(super) fn note_trouble(&self, qube: &QubeName, why: String) {
+        self.troubles().insert(qube.clone(), why);
+    }
+
+    fn troubles(&self) -> MutexGuard<'_, BTreeMap<QubeName, String>> {
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What was remembered, in sentences.
     pub(super) fn warnings(&self) -> Vec<String> {
-        let troubles = self.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let troubles = self.troubles();
         let told = troubles.iter().map(|(qube, why)| {
             format!(
                 "The root of {qube} as it was at its last stop is not what its qubes start from: \
