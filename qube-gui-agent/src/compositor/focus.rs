@@ -120,6 +120,11 @@ impl SeatHandler for Agent {
 impl Agent {
     /// The daemon gives the keyboard to a window, or takes it away from it.
     pub(super) fn focus(&mut self, id: WindowId, here: bool) {
+        let view = self.views.get(&id);
+        if view.is_some_and(|view| matches!(view.role, Role::InputMethod(_))) {
+            // It makes text for a window that has the keyboard.
+            return;
+        }
         let old = self.focused;
         if here {
             self.focused = self.views.contains_key(&id).then_some(id);
@@ -164,7 +169,7 @@ impl Agent {
                     tracing::warn!("a window of X cannot be told of its focus: {error}");
                 }
             }
-            Some(Role::Popup(_)) | None => {}
+            Some(Role::Popup(_) | Role::InputMethod(_)) | None => {}
         }
     }
 
@@ -214,10 +219,7 @@ impl Agent {
         };
         let mut chain = vec![view.surface.clone()];
         let mut role = Some(view.role.clone());
-        while let Some(Role::Popup(popup)) = role {
-            let Some(parent) = popup.get_parent_surface() else {
-                break;
-            };
+        while let Some(parent) = role.and_then(|role| role.parent()) {
             let above = self.window_of(&parent).and_then(|id| self.views.get(&id));
             role = above.map(|view| view.role.clone());
             chain.push(parent);

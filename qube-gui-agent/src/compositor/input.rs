@@ -4,7 +4,7 @@ use bulkhead_wire::gui::{DaemonMessage, Input, KEYMAP_LEN, WindowId};
 use smithay::backend::input::{Axis, AxisSource, ButtonState, KeyState, Keycode};
 use smithay::desktop::WindowSurfaceType;
 use smithay::desktop::utils::under_from_surface_tree;
-use smithay::input::keyboard::{FilterResult, KeyboardTarget, Layout, ModifiersState};
+use smithay::input::keyboard::{Layout, ModifiersState};
 use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Logical, Point, SERIAL_COUNTER};
@@ -122,6 +122,8 @@ impl Agent {
         let Some(keyboard) = self.seat.get_keyboard() else {
             return;
         };
+        // `smithay` tells of the old layout with new modifiers, and forgets it then.
+        self.hold_layout(input.state);
         self.hold_modifiers(input.state);
         self.hold_layout(input.state);
         let code = Keycode::new(keycode);
@@ -142,11 +144,27 @@ impl Agent {
 
     fn send_key(&mut self, code: Keycode, state: KeyState) {
         let (serial, time) = (SERIAL_COUNTER.next_serial(), self.now());
-        if let Some(keyboard) = self.seat.get_keyboard() {
-            let forward = |_: &mut Self, _: &_, _: smithay::input::keyboard::KeysymHandle<'_>| {
-                FilterResult::<()>::Forward
-            };
-            keyboard.input(self, code, state, serial, time, forward);
+        let Some(keyboard) = self.seat.get_keyboard() else {
+            return;
+        };
+        let (composer, modified) = keyboard.input_intercept(self, code, state, |agent, _, _| {
+            agent.composer_of(code, state)
+        });
+        match composer {
+            Some(grab) => {
+                // Linux numbers keys from 0.
+                let key = code.raw().saturating_sub(*KEYS.start());
+                grab.key(serial.into(), time, key, state.into());
+                if modified {
+                    self.tell_modifiers();
+                }
+            }
+            None => {
+                keyboard.input_forward(self, code, state, serial, time, modified);
+                if modified {
+                    self.tell_composer_modifiers();
+                }
+            }
         }
     }
 
@@ -158,12 +176,7 @@ impl Agent {
         let wanted = state & MODIFIERS;
         if mask(keyboard.modifier_state()) & MODIFIERS != wanted {
             keyboard.set_modifier_state(modifiers(wanted));
-            let (focus, state) = (keyboard.current_focus(), keyboard.modifier_state());
-            if let Some(focus) = focus {
-                let serial = SERIAL_COUNTER.next_serial();
-                let seat = self.seat.clone();
-                KeyboardTarget::modifiers(&focus, &seat, self, state, serial);
-            }
+            self.tell_modifiers();
         }
     }
 
@@ -173,15 +186,20 @@ impl Agent {
             return;
         };
         let wanted = Layout(state >> LAYOUT & LAYOUTS);
-        keyboard.with_xkb_state(self, |mut context| {
+        let changed = keyboard.with_xkb_state(self, |mut context| {
             let (active, is_there) = context.xkb().lock().map_or((wanted, false), |xkb| {
                 let mut layouts = xkb.layouts();
                 (xkb.active_layout(), layouts.any(|layout| layout == wanted))
             });
-            if active != wanted && is_there {
+            let changes = active != wanted && is_there;
+            if changes {
                 context.set_layout(wanted);
             }
+            changes
         });
+        if changed {
+            self.tell_composer_modifiers();
+        }
     }
 
     /// Keys that are not pressed any more were released where we did not hear it.

@@ -5,6 +5,7 @@
 //! and sent. Nothing runs by the clock but frames that are due and peers that must be looked at.
 
 mod canvas;
+mod composing;
 mod cursor;
 mod focus;
 mod input;
@@ -34,6 +35,7 @@ use smithay::reexports::calloop::timer::{TimeoutAction, Timer};
 use smithay::reexports::calloop::{
     self, EventLoop, Interest, LoopHandle, Mode as PollMode, PostAction, RegistrationToken,
 };
+use smithay::reexports::wayland_protocols_misc::server_decoration::server::org_kde_kwin_server_decoration_manager::Mode as KdeMode;
 use smithay::reexports::wayland_server::backend::{ClientData, ClientId, DisconnectReason};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::reexports::wayland_server::{Display, DisplayHandle};
@@ -41,6 +43,7 @@ use smithay::utils::{Clock, Monotonic};
 use smithay::wayland::compositor::{CompositorClientState, CompositorState};
 use smithay::wayland::cursor_shape::CursorShapeManagerState;
 use smithay::wayland::fractional_scale::FractionalScaleManagerState;
+use smithay::wayland::input_method::InputMethodManagerState;
 use smithay::wayland::output::OutputManagerState;
 use smithay::wayland::selection::data_device::DataDeviceState;
 use smithay::wayland::selection::primary_selection::PrimarySelectionState;
@@ -50,7 +53,9 @@ use smithay::wayland::shell::xdg::{PopupSurface, XdgShellState};
 use smithay::wayland::shm::ShmState;
 use smithay::wayland::single_pixel_buffer::SinglePixelBufferState;
 use smithay::wayland::socket::ListeningSocketSource;
+use smithay::wayland::text_input::TextInputManagerState;
 use smithay::wayland::viewporter::ViewporterState;
+use smithay::wayland::virtual_keyboard::VirtualKeyboardManagerState;
 use smithay::wayland::xdg_activation::XdgActivationState;
 use smithay::wayland::xwayland_shell::XWaylandShellState;
 use thiserror::Error;
@@ -58,6 +63,7 @@ use thiserror::Error;
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::model::Windows;
 use crate::scale::Scale;
+use composing::Composing;
 use selection::Owner;
 use views::View;
 use x11::XServer;
@@ -79,8 +85,7 @@ const REFRESH: i32 = 60_000;
 const NO_REPEAT: (i32, i32) = (0, 0);
 
 /// The modes of Wayland's decoration protocol of KDE, of which GTK knows no other.
-const DECORATED_BY_US: smithay::reexports::wayland_protocols_misc::server_decoration::server::org_kde_kwin_server_decoration_manager::Mode =
-    smithay::reexports::wayland_protocols_misc::server_decoration::server::org_kde_kwin_server_decoration_manager::Mode::Server;
+const DECORATED_BY_US: KdeMode = KdeMode::Server;
 
 #[derive(Debug, Error)]
 pub(crate) enum AgentError {
@@ -156,6 +161,9 @@ struct Globals {
     xwayland_shell: XWaylandShellState,
     _cursor_shape: CursorShapeManagerState,
     _fractional_scale: FractionalScaleManagerState,
+    _input_method: InputMethodManagerState,
+    _text_input: TextInputManagerState,
+    _virtual_keyboard: VirtualKeyboardManagerState,
     _xdg_decoration: XdgDecorationState,
     _outputs: OutputManagerState,
     _viewporter: ViewporterState,
@@ -174,6 +182,9 @@ impl Globals {
             kde_decoration: KdeDecorationState::new::<Agent>(display, DECORATED_BY_US),
             xwayland_shell: XWaylandShellState::new::<Agent>(display),
             _fractional_scale: FractionalScaleManagerState::new::<Agent>(display),
+            _input_method: InputMethodManagerState::new::<Agent, _>(display, |_| true),
+            _text_input: TextInputManagerState::new::<Agent>(display),
+            _virtual_keyboard: VirtualKeyboardManagerState::new::<Agent, _>(display, |_| true),
             _cursor_shape: CursorShapeManagerState::new::<Agent>(display),
             _xdg_decoration: XdgDecorationState::new::<Agent>(display),
             _outputs: OutputManagerState::new_with_xdg_output::<Agent>(display),
@@ -211,6 +222,7 @@ pub(crate) struct Agent {
     grabs: Vec<PopupSurface>,
     /// Toplevels that want to fill the screen as soon as they are shown.
     fullscreen: Vec<WlSurface>,
+    composing: Composing,
     x: XServer,
     clipboard: Owner,
     /// How often the person has copied.
@@ -256,6 +268,7 @@ impl Agent {
             buttons: BTreeSet::new(),
             grabs: Vec::new(),
             fullscreen: Vec::new(),
+            composing: Composing::default(),
             x: XServer::default(),
             clipboard: Owner::Nobody,
             copies: 0,

@@ -17,6 +17,7 @@ use smithay::wayland::compositor::{
     is_sync_subsurface, with_states,
 };
 use smithay::wayland::fractional_scale::{FractionalScaleHandler, with_fractional_scale};
+use smithay::wayland::input_method::INPUT_POPUP_SURFACE_ROLE;
 use smithay::wayland::output::OutputHandler;
 use smithay::wayland::shell::kde::decoration::{KdeDecorationHandler, KdeDecorationState};
 use smithay::wayland::shell::xdg::decoration::XdgDecorationHandler;
@@ -66,6 +67,7 @@ impl CompositorHandler for Agent {
         match get_role(&root) {
             Some(XDG_TOPLEVEL_ROLE) => self.toplevel_committed(&root),
             Some(XDG_POPUP_ROLE) => self.popup_committed(&root),
+            Some(INPUT_POPUP_SURFACE_ROLE) => self.input_popup_committed(&root),
             None if is_x_surface(&root) => self.x_committed(&root),
             // A cursor, or nothing yet: it is not shown, and nobody shall wait for that.
             _ => self.frame_done(&root),

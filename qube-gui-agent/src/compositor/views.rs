@@ -11,6 +11,7 @@ use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::Sta
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Logical, Point, Rectangle};
 use smithay::wayland::compositor::with_states;
+use smithay::wayland::input_method;
 use smithay::wayland::shell::xdg::{
     PopupSurface, SurfaceCachedState, ToplevelSurface, XdgPopupSurfaceData, XdgToplevelSurfaceData,
 };
@@ -27,7 +28,20 @@ use crate::scale::Scale;
 pub(super) enum Role {
     Toplevel(ToplevelSurface),
     Popup(PopupSurface),
+    /// What an input method shows beside the text that it makes.
+    InputMethod(input_method::PopupSurface),
     X11(X11Surface),
+}
+
+impl Role {
+    /// What a popup belongs to.
+    pub(super) fn parent(&self) -> Option<WlSurface> {
+        match self {
+            Self::Popup(popup) => popup.get_parent_surface(),
+            Self::InputMethod(popup) => popup.get_parent().map(|parent| parent.surface.clone()),
+            Self::Toplevel(_) | Self::X11(_) => None,
+        }
+    }
 }
 
 /// What is shown in a window.
@@ -58,7 +72,7 @@ fn picture(role: &Role, surface: &WlSurface, scale: Scale) -> Rectangle<i32, Log
             });
             said.map_or(all, |said| scale.rectangle(said))
         }
-        Role::X11(_) => all,
+        Role::InputMethod(_) | Role::X11(_) => all,
     }
 }
 
@@ -174,6 +188,16 @@ impl Agent {
                     ..Look::default()
                 }
             }
+            Role::InputMethod(popup) => {
+                let owner = popup.get_parent();
+                Look {
+                    place: self.input_popup_place(popup, size),
+                    size,
+                    placing: Placing::Itself,
+                    owner: owner.and_then(|parent| self.window_of(&parent.surface)),
+                    ..Look::default()
+                }
+            }
             Role::X11(window) => self.x_look(window),
         }
     }
@@ -251,6 +275,10 @@ impl Agent {
                 let place = self.popup_place(&popup);
                 self.windows.set_geometry(id, place, size);
             }
+            Role::InputMethod(popup) => {
+                let place = self.input_popup_place(&popup, size);
+                self.windows.set_geometry(id, place, size);
+            }
             // X tells of it by itself.
             Role::X11(_) => {}
         }
@@ -268,7 +296,7 @@ impl Agent {
                 // Also where it was asked before, and made something else of it.
                 toplevel.send_configure();
             }
-            Role::Toplevel(_) | Role::Popup(_) => {}
+            Role::Toplevel(_) | Role::Popup(_) | Role::InputMethod(_) => {}
             Role::X11(window) => Self::reshape_x(window, to.place, to.size),
         }
         self.move_popups(id);
@@ -282,15 +310,15 @@ impl Agent {
         let popups: Vec<_> = self
             .views
             .iter()
-            .filter_map(|(id, view)| match &view.role {
-                Role::Popup(popup) if popup.get_parent_surface().as_ref() == Some(&surface) => {
-                    Some((*id, popup.clone(), window_size(view.picture())))
-                }
-                _ => None,
-            })
+            .filter(|(_, view)| view.role.parent().as_ref() == Some(&surface))
+            .map(|(id, view)| (*id, view.role.clone(), window_size(view.picture())))
             .collect();
-        for (id, popup, size) in popups {
-            let place = self.popup_place(&popup);
+        for (id, role, size) in popups {
+            let place = match &role {
+                Role::Popup(popup) => self.popup_place(popup),
+                Role::InputMethod(popup) => self.input_popup_place(popup, size),
+                Role::Toplevel(_) | Role::X11(_) => continue,
+            };
             self.windows.set_geometry(id, place, size);
             self.move_popups(id);
         }
@@ -337,7 +365,7 @@ impl Agent {
                     tracing::warn!("a window of X cannot be closed: {error}");
                 }
             }
-            None => {}
+            Some(Role::InputMethod(_)) | None => {}
         }
     }
 

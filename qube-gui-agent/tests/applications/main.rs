@@ -7,6 +7,7 @@
     reason = "what a fixture cannot do ends the test that uses it"
 )]
 
+mod composing;
 mod desk;
 mod gtk;
 mod qt;

@@ -1,6 +1,7 @@
 //! An agent, applications that show windows by it, and a daemon that does what the test says.
 
 pub(crate) mod daemon;
+pub(crate) mod input_method;
 pub(crate) mod keys;
 
 use std::fs::{File, Permissions};
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 
 pub(crate) use bulkhead_testing::wait_for;
 pub(crate) use daemon::Daemon;
+pub(crate) use input_method::InputMethod;
 
 /// The qube's own domain.
 pub(crate) const QUBE: u32 = 42;
@@ -160,6 +162,12 @@ impl Desk {
     /// The number of the agent's process.
     pub(crate) fn agent(&self) -> u32 {
         self.running[0].id()
+    }
+
+    /// An input method that has come to the agent.
+    #[track_caller]
+    pub(crate) fn input_method(&self) -> InputMethod {
+        InputMethod::connect(&self.path("run/wayland-0"))
     }
 
     /// A channel to the agent that no daemon uses.
