@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bulkhead_api::call::AuditRecord;
-use bulkhead_api::clipboard::ClipboardNews;
+use bulkhead_api::clipboard::{ClipboardNews, What};
 
 use crate::{text, words};
 
@@ -41,16 +41,14 @@ pub(crate) struct Notice {
 pub(crate) fn clipboard(news: &ClipboardNews) -> Notice {
     use ClipboardNews as News;
     let name = |qube: &str| text::name(qube);
-    let bytes = |count: u32| match count {
-        1 => "1 byte of text".to_owned(),
-        count => format!("{count} bytes of text"),
-    };
+    let wiped =
+        |what: What, source: &str| capital(&format!("{what} from {} was wiped", name(source)));
     let (title, body) = match news {
         News::Copied(carried) => (
             format!("Copied from {}", name(&carried.source)),
             format!(
                 "{}. Press the paste keys in a window of another qube to put it on its clipboard.",
-                bytes(carried.bytes)
+                capital(&carried.what.of(carried.bytes))
             ),
         ),
         News::NotCopied { source, why } => (
@@ -60,18 +58,23 @@ pub(crate) fn clipboard(news: &ClipboardNews) -> Notice {
         News::Pasted {
             source,
             target,
-            bytes: count,
+            what,
+            bytes,
         } => (
             format!("{} to {}", name(source), name(target)),
             format!(
                 "{} is on the clipboard of {} now.",
-                bytes(*count),
+                capital(&what.of(*bytes)),
                 name(target)
             ),
         ),
-        News::Refused { source, target } => (
+        News::Refused {
+            source,
+            target,
+            what,
+        } => (
             format!("Not pasted into {}", name(target)),
-            format!("Policy does not allow it from {}.", name(source)),
+            format!("Policy does not allow it: {what} from {}.", name(source)),
         ),
         News::NotPasted { target, why } => {
             (format!("Not pasted into {}", name(target)), text::line(why))
@@ -80,20 +83,25 @@ pub(crate) fn clipboard(news: &ClipboardNews) -> Notice {
             format!("Nothing to paste into {}", name(target)),
             "Press the copy keys in a window of another qube first.".to_owned(),
         ),
-        News::Expired { source } => (
-            format!("Text from {} was wiped", name(source)),
-            "Nobody pasted it in time.".to_owned(),
-        ),
-        News::Cleared { source } => (
-            format!("Text from {} was wiped", name(source)),
-            "Nothing is carried now.".to_owned(),
-        ),
+        News::Expired { source, what } => {
+            (wiped(*what, source), "Nobody pasted it in time.".to_owned())
+        }
+        News::Cleared { source, what } => {
+            (wiped(*what, source), "Nothing is carried now.".to_owned())
+        }
     };
     Notice {
         slot: Some("@clipboard".to_owned()),
         title,
         body,
     }
+}
+
+/// Begins a sentence.
+fn capital(text: &str) -> String {
+    let mut rest = text.chars();
+    let first = rest.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(rest).collect()
 }
 
 /// A number of things per [`PERIOD`], counted from the first of them.
@@ -276,6 +284,8 @@ mod tests {
     #[test]
     fn what_becomes_of_what_is_carried_is_told() {
         let work = || "work".to_owned();
+        let (width, height) = (640, 480);
+        let picture = What::Picture { width, height };
         let told = [
             ClipboardNews::NotCopied {
                 source: work(),
@@ -284,15 +294,29 @@ mod tests {
             ClipboardNews::Pasted {
                 source: work(),
                 target: "vault".to_owned(),
+                what: What::Text,
                 bytes: 12,
+            },
+            ClipboardNews::Pasted {
+                source: work(),
+                target: "vault".to_owned(),
+                what: picture,
+                bytes: 1_228_800,
             },
             ClipboardNews::Refused {
                 source: work(),
                 target: "<b>".to_owned(),
+                what: What::Text,
             },
             ClipboardNews::NothingToPaste { target: work() },
-            ClipboardNews::Expired { source: work() },
-            ClipboardNews::Cleared { source: work() },
+            ClipboardNews::Expired {
+                source: work(),
+                what: picture,
+            },
+            ClipboardNews::Cleared {
+                source: work(),
+                what: What::Text,
+            },
         ];
         let told = told.iter().map(|news| {
             let notice = clipboard(news);
@@ -302,9 +326,10 @@ mod tests {
         insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @r"
         Nothing copied from work: its clipboard is empty
         work to vault: 12 bytes of text is on the clipboard of vault now.
-        Not pasted into <b>: Policy does not allow it from work.
+        work to vault: Picture of 640 by 480 (1228800 bytes) is on the clipboard of vault now.
+        Not pasted into <b>: Policy does not allow it: text from work.
         Nothing to paste into work: Press the copy keys in a window of another qube first.
-        Text from work was wiped: Nobody pasted it in time.
+        Picture of 640 by 480 from work was wiped: Nobody pasted it in time.
         Text from work was wiped: Nothing is carried now.
         ");
     }

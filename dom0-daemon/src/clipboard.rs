@@ -10,11 +10,10 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use bulkhead_api::clipboard::{Carried, ClipboardNews};
+use bulkhead_api::clipboard::{Carried, ClipboardNews, What};
 use bulkhead_api::event::Event;
 use bulkhead_policy::{Allow, Decision, OnAsk, Query, Reply};
-use bulkhead_wire::gui::CLIPBOARD_MAX;
-use bulkhead_wire::proxy::{NotCopied, ToProxy};
+use bulkhead_wire::proxy::{NotCopied, Payload, ToProxy};
 use rustix::fs::SealFlags;
 
 use crate::calls::{Verdict, Wish};
@@ -66,6 +65,7 @@ struct State {
 #[derive(Debug)]
 struct Held {
     shown: Carried,
+    what: Payload,
     file: OwnedFd,
     _timer: Timer,
 }
@@ -104,14 +104,22 @@ impl State {
     }
 }
 
-/// Checks that `fds` is one file in memory of that length which nobody can change.
-fn sealed(fds: Vec<OwnedFd>, length: u32) -> Result<OwnedFd, String> {
+/// As clients know it.
+fn shown(what: Payload) -> What {
+    match what {
+        Payload::Text => What::Text,
+        Payload::Picture { width, height } => What::Picture { width, height },
+    }
+}
+
+/// Checks that `fds` is one file in memory, as long as what is in it has to be, which nobody can
+/// change.
+fn sealed(fds: Vec<OwnedFd>, length: u32, what: Payload) -> Result<OwnedFd, String> {
     let Ok([file]) = <[OwnedFd; 1]>::try_from(fds) else {
         return Err("a copy without one file".to_owned());
     };
-    let fits = usize::try_from(length).is_ok_and(|length| (1..=CLIPBOARD_MAX).contains(&length));
-    if !fits {
-        return Err(format!("a copy of {length} bytes"));
+    if !usize::try_from(length).is_ok_and(|length| what.fits(length)) {
+        return Err(format!("a copy of {length} bytes: {}", shown(what)));
     }
     let wanted = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK;
     let seals = rustix::fs::fcntl_get_seals(&file).map_err(|_| "a file that has no seals")?;
@@ -132,7 +140,7 @@ impl Inner {
         self.events.send(Event::ClipboardChanged(news));
     }
 
-    /// The person copies from a qube, which has yet to say what: it must not be the text before it
+    /// The person copies from a qube, which has yet to say what: it must not be what came before it
     /// that is pasted meanwhile.
     ///
     /// # Errors
@@ -153,10 +161,10 @@ impl Inner {
         &self,
         run: &Run,
         pressed: Pressed,
-        length: u32,
+        (length, what): (u32, Payload),
         fds: Vec<OwnedFd>,
     ) -> Result<(), String> {
-        let file = sealed(fds, length)?;
+        let file = sealed(fds, length, what)?;
         let Some(own) = self.own() else { return Ok(()) };
         let lasts = self.config.clipboard_timeout;
         let copied = crate::audit::now_ms() / 1000;
@@ -171,18 +179,20 @@ impl Inner {
                 tokio::time::sleep(lasts).await;
                 own.clipboard_expired(number);
             });
-            let shown = Carried {
+            let carried = Carried {
                 source: run.name.to_string(),
+                what: shown(what),
                 bytes: length,
                 copied,
                 expires: copied + lasts.as_secs(),
             };
             state.held = Some(Held {
-                shown: shown.clone(),
+                shown: carried.clone(),
+                what,
                 file,
                 _timer: Timer::of(&timer),
             });
-            shown
+            carried
         };
         self.clipboard_news(ClipboardNews::Copied(carried));
         Ok(())
@@ -211,6 +221,7 @@ impl Inner {
                 NotCopied::Empty => "its clipboard is empty",
                 NotCopied::TooLarge => "it is more than the qube may have carried",
                 NotCopied::NoAnswer => "the qube did not answer",
+                NotCopied::Malformed => "what the qube sent is not what it announced",
             }
             .to_owned(),
         });
@@ -220,8 +231,8 @@ impl Inner {
     fn clipboard_expired(&self, number: u64) {
         let gone = self.clipboard.state().take(number);
         if let Some(held) = gone {
-            let source = held.shown.source;
-            self.clipboard_news(ClipboardNews::Expired { source });
+            let (source, what) = (held.shown.source, held.shown.what);
+            self.clipboard_news(ClipboardNews::Expired { source, what });
         }
     }
 
@@ -249,8 +260,12 @@ impl Inner {
         // The answer may be the person's, and they may take their time.
         tokio::spawn(async move {
             if carried.source != target && !inner.may_paste(&carried.source, &target).await {
-                let source = carried.source;
-                return inner.clipboard_news(ClipboardNews::Refused { source, target });
+                let (source, what) = (carried.source, carried.what);
+                return inner.clipboard_news(ClipboardNews::Refused {
+                    source,
+                    target,
+                    what,
+                });
             }
             match run.upgrade() {
                 Some(run) if !run.is_gone() => inner.clipboard_give(&run, number),
@@ -308,23 +323,35 @@ impl Inner {
 
     /// Hands over what was copied as that number, if it is still there.
     fn clipboard_give(&self, run: &Run, number: u64) {
-        let held = self.clipboard.state().take(number);
+        let windows = run.windows.get();
         let target = run.name.to_string();
-        let Some(held) = held else {
-            return self.clipboard_news(ClipboardNews::NothingToPaste { target });
-        };
-        let (length, source) = (held.shown.bytes, held.shown.source);
-        let paste = ToProxy::Paste { length };
-        let sent = run.windows.get();
-        let sent = sent.map(|windows| windows.send(&paste, vec![held.file]));
         let not_pasted = |why: String| ClipboardNews::NotPasted {
             target: target.clone(),
             why,
         };
+        let takes = |held: &Held| {
+            held.what == Payload::Text || windows.is_some_and(|windows| windows.takes_pictures())
+        };
+        let mut state = self.clipboard.state();
+        if state.held.as_ref().is_some_and(|held| !takes(held)) {
+            // It can still be pasted elsewhere.
+            drop(state);
+            let why = "the qube does not take pictures".to_owned();
+            return self.clipboard_news(not_pasted(why));
+        }
+        let held = state.take(number);
+        drop(state);
+        let Some(held) = held else {
+            return self.clipboard_news(ClipboardNews::NothingToPaste { target });
+        };
+        let (length, what, source) = (held.shown.bytes, held.what, held.shown.source);
+        let paste = ToProxy::Paste { length, what };
+        let sent = windows.map(|windows| windows.send(&paste, vec![held.file]));
         self.clipboard_news(match sent {
             Some(Ok(())) => ClipboardNews::Pasted {
                 source,
                 target,
+                what: shown(what),
                 bytes: length,
             },
             Some(Err(error)) => not_pasted(error.to_string()),
@@ -343,8 +370,9 @@ impl Runtime {
     /// Carries nothing any more; what was carried.
     pub fn clear_clipboard(&self) -> Option<Carried> {
         let gone = self.inner.clipboard.state().held.take()?;
-        let source = gone.shown.source.clone();
-        self.inner.clipboard_news(ClipboardNews::Cleared { source });
+        let (source, what) = (gone.shown.source.clone(), gone.shown.what);
+        self.inner
+            .clipboard_news(ClipboardNews::Cleared { source, what });
         Some(gone.shown)
     }
 }
@@ -353,6 +381,7 @@ impl Runtime {
 mod tests {
     use std::io::Write;
 
+    use bulkhead_wire::gui::CLIPBOARD_MAX;
     use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
 
     use super::*;
@@ -372,9 +401,10 @@ mod tests {
     #[test]
     fn only_one_sealed_file_of_the_length_that_was_told_is_carried() {
         let largest = u32::try_from(CLIPBOARD_MAX).unwrap();
-        sealed(vec![file(1, SEALS)], 1).unwrap();
-        sealed(vec![file(CLIPBOARD_MAX, SEALS)], largest).unwrap();
-        let refused = |fds, length| sealed(fds, length).unwrap_err();
+        let text = Payload::Text;
+        sealed(vec![file(1, SEALS)], 1, text).unwrap();
+        sealed(vec![file(CLIPBOARD_MAX, SEALS)], largest, text).unwrap();
+        let refused = |fds, length| sealed(fds, length, text).unwrap_err();
         let errors = [
             refused(vec![], 1),
             refused(vec![file(1, SEALS), file(1, SEALS)], 1),
@@ -389,13 +419,36 @@ mod tests {
         insta::assert_snapshot!(errors.join("\n"), @"
         a copy without one file
         a copy without one file
-        a copy of 0 bytes
-        a copy of 256001 bytes
+        a copy of 0 bytes: text
+        a copy of 256001 bytes: text
         a file of 2 bytes as 1
         a file that can be changed
         a file that can be changed
         a file that has no seals
         a file that has no seals
+        ");
+    }
+
+    #[test]
+    fn a_picture_has_as_many_bytes_as_its_pixels() {
+        let picture_of = |length: usize, width, height| {
+            let picture = Payload::Picture { width, height };
+            let said = u32::try_from(length).unwrap();
+            sealed(vec![file(length, SEALS)], said, picture)
+        };
+        picture_of(24, 2, 3).unwrap();
+        let errors = [
+            picture_of(24, 3, 3).unwrap_err(),
+            picture_of(20, 2, 3).unwrap_err(),
+            picture_of(4, 0, 1).unwrap_err(),
+            // As many pixels as wrap to none.
+            picture_of(4, 1 << 31, 2).unwrap_err(),
+        ];
+        insta::assert_snapshot!(errors.join("\n"), @"
+        a copy of 24 bytes: picture of 3 by 3
+        a copy of 20 bytes: picture of 2 by 3
+        a copy of 4 bytes: picture of 0 by 1
+        a copy of 4 bytes: picture of 2147483648 by 2
         ");
     }
 

@@ -5,7 +5,8 @@
 use bulkhead_fuzz::stepped;
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
 use bulkhead_wire::gui::text::Letters;
-use bulkhead_wire::gui::{AgentMessage, GuiError, PAGE_LEN, Screen};
+use bulkhead_wire::gui::picture::{PICTURE_MAX, PICTURE_PART_MAX};
+use bulkhead_wire::gui::{AgentMessage, GuiError, PAGE_LEN, Screen, Version};
 use libfuzzer_sys::fuzz_target;
 
 const SCREEN: Screen = Screen {
@@ -17,7 +18,7 @@ const SCREEN: Screen = Screen {
 type End = (Vec<AgentEvent>, Result<(), GuiError>, Vec<u8>);
 
 fn run(data: &[u8], step: usize) -> End {
-    let (mut end, mut events, mut output) = (DaemonEnd::new(SCREEN), Vec::new(), Vec::new());
+    let (mut end, mut events, mut output) = (DaemonEnd::new(Version::NEWEST, SCREEN), Vec::new(), Vec::new());
     let ended = data.chunks(step).try_for_each(|mut part| {
         while let Some(event) = end.receive(&mut part, &mut output)? {
             events.push(event);
@@ -37,6 +38,8 @@ fn check(message: &AgentMessage) {
             assert!(!title.shown(Letters::Utf8).contains(char::is_control));
         }
         AgentMessage::Configure { size, .. } => assert!(!size.is_empty()),
+        AgentMessage::Picture(Some(size)) => assert!((4..=PICTURE_MAX).contains(&size.bytes())),
+        AgentMessage::PicturePart(bytes) => assert!(bytes.len() <= PICTURE_PART_MAX),
         _ => {}
     }
 }

@@ -4,13 +4,14 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use bulkhead_wire::causes::chain;
+use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::{CLIPBOARD_MAX, Version};
-use bulkhead_wire::proxy::{FromProxy, NotCopied, ToProxy};
+use bulkhead_wire::proxy::{FromProxy, NotCopied, Payload, ToProxy};
 
-use crate::clipboard::{Allowed, Answer, Clipboard};
+use crate::clipboard::{Allowed, Answer, Clipboard, PartAnswer};
 use crate::line::{Heard, Line, LineError};
 use crate::log::Log;
-use crate::sealed;
+use crate::sealed::{self, Growing, Sealed};
 use crate::typed::Wish;
 
 /// What the daemon wants, or that it has gone.
@@ -18,8 +19,16 @@ use crate::typed::Wish;
 pub(crate) enum FromDaemon {
     Nothing,
     /// The agent is to have this on its clipboard.
-    Paste(Vec<u8>),
+    Paste(Pasted),
     Gone,
+}
+
+/// What a person pastes.
+#[derive(Debug)]
+pub(crate) enum Pasted {
+    Text(Vec<u8>),
+    /// A picture, and the file of its bytes.
+    Picture(PictureSize, Sealed<OwnedFd>),
 }
 
 /// A clipboard, and the line to a daemon if there is one.
@@ -27,20 +36,24 @@ pub(crate) enum FromDaemon {
 pub(crate) struct Carrier {
     pub(crate) line: Option<Line>,
     clipboard: Clipboard,
+    /// What has come of a picture that is asked for.
+    picture: Option<Growing>,
 }
 
 impl Carrier {
-    /// For a qube that may have so many bytes carried.
-    pub(crate) fn new(line: Option<Line>, clipboard_max: usize) -> Self {
+    /// For a qube that may have so many bytes of text carried, and so many of a picture.
+    pub(crate) fn new(line: Option<Line>, clipboard_max: usize, picture_max: usize) -> Self {
         Self {
             line,
-            clipboard: Clipboard::new(clipboard_max),
+            clipboard: Clipboard::new(clipboard_max, picture_max),
+            picture: None,
         }
     }
 
     pub(crate) fn connected(&mut self, version: Version) -> Result<(), LineError> {
+        let pictures = version.has_pictures();
         let version = (1, version.minor().into());
-        self.say(&FromProxy::AgentConnected { version }, None)
+        self.say(&FromProxy::AgentConnected { version, pictures }, None)
     }
 
     fn say(&mut self, message: &FromProxy, file: Option<OwnedFd>) -> Result<(), LineError> {
@@ -92,26 +105,85 @@ impl Carrier {
         text: Option<Vec<u8>>,
         log: &mut Log,
     ) -> Result<(), LineError> {
-        match self.clipboard.answered(text) {
+        let answer = self.clipboard.answered(text);
+        self.take(answer, log)
+    }
+
+    fn take(&mut self, answer: Answer, log: &mut Log) -> Result<(), LineError> {
+        match answer {
             Answer::Unasked => {
                 log.of_agent("a clipboard that nobody asked for");
                 Ok(())
             }
+            Answer::Arrives => {
+                self.picture = Some(Growing::new().map_err(LineError::File)?);
+                Ok(())
+            }
             Answer::Copied { time, bytes } => {
                 let file = sealed::make(&bytes).map_err(LineError::File)?;
-                // It is at most as long as may be carried.
-                let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-                self.say(&FromProxy::Copied { length, time }, Some(file))
+                self.copied(time, Payload::Text, bytes.len(), file)
             }
-            Answer::NotCopied { time, why } => self.say(&FromProxy::NotCopied { time, why }, None),
+            Answer::NotCopied { time, why } => self.not_copied(time, why),
+        }
+    }
+
+    fn copied(
+        &mut self,
+        time: u32,
+        what: Payload,
+        length: usize,
+        file: OwnedFd,
+    ) -> Result<(), LineError> {
+        // It is at most as long as may be carried.
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        self.say(&FromProxy::Copied { length, what, time }, Some(file))
+    }
+
+    fn not_copied(&mut self, time: u32, why: NotCopied) -> Result<(), LineError> {
+        self.picture = None;
+        self.say(&FromProxy::NotCopied { time, why }, None)
+    }
+
+    /// The agent says that there is a picture on its clipboard.
+    pub(crate) fn announced(
+        &mut self,
+        size: Option<PictureSize>,
+        now: Duration,
+        log: &mut Log,
+    ) -> Result<(), LineError> {
+        let answer = self.clipboard.picture(size, now);
+        self.take(answer, log)
+    }
+
+    /// Some of a picture's bytes have come. Those that nobody waits for are passed over: an agent
+    /// sends them on where it is told of no end.
+    pub(crate) fn part(&mut self, bytes: &[u8], log: &mut Log) -> Result<(), LineError> {
+        let answer = self.clipboard.part(bytes);
+        if let (PartAnswer::More | PartAnswer::Whole { .. }, Some(file)) =
+            (answer, &mut self.picture)
+        {
+            file.append(bytes).map_err(LineError::File)?;
+        }
+        match answer {
+            PartAnswer::Unasked | PartAnswer::More => Ok(()),
+            PartAnswer::Whole { time, size } => {
+                let Some(file) = self.picture.take() else {
+                    return Ok(());
+                };
+                let file = file.seal().map_err(LineError::File)?;
+                self.copied(time, size.into(), size.bytes(), file)
+            }
+            PartAnswer::TooMuch { time } => {
+                log.of_agent("a picture that is not as large as it was announced");
+                self.not_copied(time, NotCopied::Malformed)
+            }
         }
     }
 
     /// Tells the daemon what is overdue, and hears what it wants.
     pub(crate) fn turn(&mut self, now: Duration, log: &Log) -> Result<FromDaemon, LineError> {
         if let Some(time) = self.clipboard.overdue(now) {
-            let why = NotCopied::NoAnswer;
-            self.say(&FromProxy::NotCopied { time, why }, None)?;
+            self.not_copied(time, NotCopied::NoAnswer)?;
         }
         let Some(line) = &mut self.line else {
             return Ok(FromDaemon::Nothing);
@@ -120,13 +192,15 @@ impl Carrier {
         Ok(match line.hear()? {
             Heard::Nothing => FromDaemon::Nothing,
             Heard::Gone => FromDaemon::Gone,
-            Heard::Said(ToProxy::Paste { length }, files) => match pasted(length, &files) {
-                Ok(bytes) => FromDaemon::Paste(bytes),
-                Err(why) => {
-                    log.say(&format!("nothing is pasted: {why}"));
-                    FromDaemon::Nothing
+            Heard::Said(ToProxy::Paste { length, what }, files) => {
+                match pasted(length, what, files) {
+                    Ok(pasted) => FromDaemon::Paste(pasted),
+                    Err(why) => {
+                        log.say(&format!("nothing is pasted: {why}"));
+                        FromDaemon::Nothing
+                    }
                 }
-            },
+            }
         })
     }
 
@@ -137,13 +211,24 @@ impl Carrier {
 }
 
 /// What is in the file that came, which another proxy has made.
-fn pasted(length: u32, files: &[OwnedFd]) -> Result<Vec<u8>, String> {
-    let [file] = files else {
-        return Err(format!("it came with {} files", files.len()));
-    };
+fn pasted(length: u32, what: Payload, files: Vec<OwnedFd>) -> Result<Pasted, String> {
+    let [file] = <[OwnedFd; 1]>::try_from(files)
+        .map_err(|files| format!("it came with {} files", files.len()))?;
     let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if length > CLIPBOARD_MAX {
-        return Err(format!("{length} bytes are more than {CLIPBOARD_MAX}"));
+    match what {
+        Payload::Text if length > CLIPBOARD_MAX => {
+            Err(format!("{length} bytes are more than {CLIPBOARD_MAX}"))
+        }
+        Payload::Text => {
+            let text = sealed::read(file, length).map_err(|e| chain(&e))?;
+            Ok(Pasted::Text(text))
+        }
+        Payload::Picture { width, height } => {
+            let size = PictureSize::new(width, height).filter(|size| size.bytes() == length);
+            let size = size
+                .ok_or_else(|| format!("{length} bytes are no picture of {width} by {height}"))?;
+            let file = sealed::check(file, length).map_err(|e| chain(&e))?;
+            Ok(Pasted::Picture(size, file))
+        }
     }
-    sealed::read(file, length).map_err(|e| chain(&e))
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! person: copy ──> agent is asked ──> it answers ────> carried, or why not
-//!                        └─────────> ANSWER_TIME ───> no answer
+//!                        ├─────────> ANSWER_TIME ───> no answer
+//!                        └─> a picture, its parts ──> carried, or why not
 //! person: paste ─> daemon is asked ─> it allows ────> the agent gets it
 //! ```
 //!
@@ -11,10 +12,14 @@
 use std::time::Duration;
 
 use bulkhead_wire::bucket::Bucket;
+use bulkhead_wire::gui::picture::{Arriving, PictureSize};
 use bulkhead_wire::proxy::NotCopied;
 
 /// How long an agent may take to say what it has: its program may have to be asked.
 pub const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// How long all of a picture may take: of the largest, some two megabytes a second.
+pub const PICTURE_TIME: Duration = Duration::from_secs(30);
 
 /// Keystrokes a second, for long: what a person can mean.
 const KEYSTROKES_PER_SECOND: u32 = 4;
@@ -27,6 +32,8 @@ pub const KEYSTROKES_BURST: u32 = 10;
 pub enum Answer {
     /// Nobody asked for it.
     Unasked,
+    /// A picture is to be carried, once its bytes have come.
+    Arrives,
     /// It is to be carried.
     Copied {
         /// When the person pressed the keys.
@@ -43,6 +50,27 @@ pub enum Answer {
     },
 }
 
+/// What became of some of a picture's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartAnswer {
+    /// Nobody waits for them.
+    Unasked,
+    /// They are its next.
+    More,
+    /// They are its last.
+    Whole {
+        /// When the person pressed the keys.
+        time: u32,
+        /// Of the picture.
+        size: PictureSize,
+    },
+    /// They are more than it has: it cannot be carried.
+    TooMuch {
+        /// When the person pressed the keys.
+        time: u32,
+    },
+}
+
 /// Whether a keystroke counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Allowed {
@@ -54,27 +82,30 @@ pub enum Allowed {
     Still,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Asked {
     time: u32,
     until: Duration,
+    picture: Option<Arriving>,
 }
 
 /// The clipboard of one qube.
 #[derive(Debug)]
 pub struct Clipboard {
     max: usize,
+    picture_max: usize,
     asked: Option<Asked>,
     bucket: Bucket,
     too_many: bool,
 }
 
 impl Clipboard {
-    /// Of a qube that may have so many bytes carried.
+    /// Of a qube that may have so many bytes of text carried, and so many of a picture.
     #[must_use]
-    pub fn new(max: usize) -> Self {
+    pub fn new(max: usize, picture_max: usize) -> Self {
         Self {
             max,
+            picture_max,
             asked: None,
             bucket: Bucket::new(KEYSTROKES_PER_SECOND, KEYSTROKES_BURST),
             too_many: false,
@@ -96,15 +127,23 @@ impl Clipboard {
 
     /// The person copies; says whether the agent is to be asked, which it may be already.
     pub fn copy(&mut self, time: u32, now: Duration) -> bool {
-        let is_first = self.asked.is_none();
-        let until = self.asked.map_or(now + ANSWER_TIME, |asked| asked.until);
-        self.asked = Some(Asked { time, until });
-        is_first
+        if let Some(asked) = &mut self.asked {
+            asked.time = time;
+            return false;
+        }
+        let (until, picture) = (now + ANSWER_TIME, None);
+        self.asked = Some(Asked {
+            time,
+            until,
+            picture,
+        });
+        true
     }
 
     /// The agent says what is on its clipboard; nothing where that is too much for any.
     pub fn answered(&mut self, text: Option<Vec<u8>>) -> Answer {
-        let Some(Asked { time, .. }) = self.asked.take() else {
+        let asked = self.asked.take_if(|asked| asked.picture.is_none());
+        let Some(Asked { time, .. }) = asked else {
             return Answer::Unasked;
         };
         let why = match text {
@@ -113,6 +152,44 @@ impl Clipboard {
             Some(_) | None => NotCopied::TooLarge,
         };
         Answer::NotCopied { time, why }
+    }
+
+    /// The agent says that there is a picture on its clipboard; none where it is too large for any.
+    pub fn picture(&mut self, size: Option<PictureSize>, now: Duration) -> Answer {
+        let Some(asked) = self.asked.as_mut().filter(|asked| asked.picture.is_none()) else {
+            return Answer::Unasked;
+        };
+        match size.filter(|size| size.bytes() <= self.picture_max) {
+            Some(size) => {
+                asked.until = now + PICTURE_TIME;
+                asked.picture = Some(Arriving::new(size));
+                Answer::Arrives
+            }
+            None => {
+                let (time, why) = (asked.time, NotCopied::TooLarge);
+                self.asked = None;
+                Answer::NotCopied { time, why }
+            }
+        }
+    }
+
+    /// Some of the picture's bytes have come.
+    pub fn part(&mut self, bytes: &[u8]) -> PartAnswer {
+        let asked = self.asked.as_mut();
+        let arriving = asked.and_then(|asked| Some((asked.time, asked.picture.as_mut()?)));
+        let Some((time, picture)) = arriving else {
+            return PartAnswer::Unasked;
+        };
+        let answer = match picture.part(bytes) {
+            Ok(false) => return PartAnswer::More,
+            Ok(true) => PartAnswer::Whole {
+                time,
+                size: picture.size(),
+            },
+            Err(_) => PartAnswer::TooMuch { time },
+        };
+        self.asked = None;
+        answer
     }
 
     /// When the person pressed the keys, once an answer to that is overdue.
@@ -125,7 +202,8 @@ impl Clipboard {
     /// How long until an answer is overdue.
     #[must_use]
     pub fn patience(&self, now: Duration) -> Option<Duration> {
-        self.asked.map(|asked| asked.until.saturating_sub(now))
+        let asked = self.asked.as_ref();
+        asked.map(|asked| asked.until.saturating_sub(now))
     }
 }
 
@@ -134,10 +212,11 @@ mod tests {
     use super::*;
 
     const MAX: usize = 300;
+    const PICTURE_MAX: usize = 6 * 4;
     const NOW: Duration = Duration::from_secs(100);
 
     fn copied(len: usize) -> Answer {
-        let mut it = Clipboard::new(MAX);
+        let mut it = Clipboard::new(MAX, PICTURE_MAX);
         assert!(it.copy(7, NOW));
         let answer = it.answered(Some(vec![1; len]));
         assert_eq!(it.answered(Some(vec![1; len])), Answer::Unasked);
@@ -152,7 +231,7 @@ mod tests {
     fn a_clipboard_is_taken_once_for_each_time_that_it_is_asked_for() {
         let bytes = |len| vec![1; len];
         assert_eq!(
-            Clipboard::new(MAX).answered(Some(bytes(1))),
+            Clipboard::new(MAX, PICTURE_MAX).answered(Some(bytes(1))),
             Answer::Unasked
         );
         for len in [1, MAX] {
@@ -162,14 +241,62 @@ mod tests {
         }
         assert_eq!(copied(0), not(NotCopied::Empty));
         assert_eq!(copied(MAX + 1), not(NotCopied::TooLarge));
-        let mut it = Clipboard::new(MAX);
+        let mut it = Clipboard::new(MAX, PICTURE_MAX);
         it.copy(7, NOW);
         assert_eq!(it.answered(None), not(NotCopied::TooLarge));
     }
 
+    fn size(width: u32, height: u32) -> Option<PictureSize> {
+        PictureSize::new(width, height)
+    }
+
+    #[test]
+    fn a_picture_is_taken_part_by_part_while_it_is_asked_for() {
+        let mut it = Clipboard::new(MAX, PICTURE_MAX);
+        assert_eq!(it.picture(size(1, 1), NOW), Answer::Unasked);
+        assert_eq!(it.part(&[1]), PartAnswer::Unasked);
+        it.copy(7, NOW);
+        assert_eq!(it.part(&[1]), PartAnswer::Unasked);
+        assert_eq!(it.picture(size(2, 3), NOW), Answer::Arrives);
+        assert_eq!(it.part(&[1; 20]), PartAnswer::More);
+        // It has answered: nothing else is taken of it, and it is not asked again.
+        assert_eq!(it.picture(size(1, 1), NOW), Answer::Unasked);
+        assert_eq!(it.answered(Some(vec![1])), Answer::Unasked);
+        assert!(!it.copy(8, NOW));
+        let (time, size) = (8, size(2, 3).expect("a size"));
+        assert_eq!(it.part(&[1; 4]), PartAnswer::Whole { time, size });
+        assert_eq!(it.part(&[1]), PartAnswer::Unasked);
+    }
+
+    #[test]
+    fn a_picture_that_is_not_as_announced_is_not_taken() {
+        let mut it = Clipboard::new(MAX, PICTURE_MAX);
+        for wrong in [size(7, 1), size(1, 7), None] {
+            it.copy(7, NOW);
+            assert_eq!(it.picture(wrong, NOW), not(NotCopied::TooLarge));
+            assert_eq!(it.part(&[1]), PartAnswer::Unasked);
+        }
+        it.copy(7, NOW);
+        it.picture(size(1, 1), NOW);
+        assert_eq!(it.part(&[1; 5]), PartAnswer::TooMuch { time: 7 });
+        assert_eq!(it.part(&[1; 4]), PartAnswer::Unasked);
+        // One that stops coming.
+        it.copy(9, NOW);
+        it.picture(size(1, 1), NOW + ANSWER_TIME / 2);
+        it.part(&[1; 3]);
+        let end = NOW + ANSWER_TIME / 2 + PICTURE_TIME;
+        assert_eq!(it.overdue(NOW + PICTURE_TIME), None);
+        assert_eq!(it.patience(NOW + PICTURE_TIME), Some(ANSWER_TIME / 2));
+        assert_eq!(it.overdue(end), Some(9));
+        assert_eq!(it.part(&[1]), PartAnswer::Unasked);
+        let mut none = Clipboard::new(MAX, 0);
+        none.copy(7, NOW);
+        assert_eq!(none.picture(size(1, 1), NOW), not(NotCopied::TooLarge));
+    }
+
     #[test]
     fn an_answer_is_overdue_from_the_first_request_on() {
-        let mut it = Clipboard::new(MAX);
+        let mut it = Clipboard::new(MAX, PICTURE_MAX);
         assert_eq!((it.patience(NOW), it.overdue(NOW)), (None, None));
         assert!(it.copy(7, NOW));
         let later = NOW + ANSWER_TIME / 2;
@@ -189,7 +316,7 @@ mod tests {
 
     #[test]
     fn one_keystroke_more_than_a_person_can_mean_does_not_count() {
-        let mut it = Clipboard::new(MAX);
+        let mut it = Clipboard::new(MAX, PICTURE_MAX);
         for _ in 0..KEYSTROKES_BURST {
             assert_eq!(it.keystroke(NOW), Allowed::Yes);
         }

@@ -26,6 +26,7 @@ pub mod keystroke;
 pub mod line;
 pub mod log;
 mod outbox;
+mod pasting;
 pub mod proxy;
 pub mod sealed;
 pub mod start;

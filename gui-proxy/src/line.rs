@@ -157,6 +157,7 @@ mod tests {
     use bulkhead_vchan::seqpacket::pair;
 
     use super::*;
+    use bulkhead_wire::proxy::Payload;
 
     const SAID: FromProxy = FromProxy::PasteAsked { time: 7 };
 
@@ -218,11 +219,17 @@ mod tests {
             assert!(line.hear().is_err(), "{wrong:?}");
         }
         let (mut line, daemon) = line();
-        let packet = encode(&ToProxy::Paste { length: 300_000 }).expect("a packet");
+        // As long as can be.
+        let (length, side) = (u32::MAX, u32::MAX);
+        let what = Payload::Picture {
+            width: side,
+            height: side,
+        };
+        let packet = encode(&ToProxy::Paste { length, what }).expect("a packet");
         send_packet(&daemon, &packet, &[daemon.as_fd()]).expect("a socket");
         match line.hear() {
-            Ok(Heard::Said(ToProxy::Paste { length }, files)) => {
-                assert_eq!((length, files.len()), (300_000, 1));
+            Ok(Heard::Said(said, files)) => {
+                assert_eq!((said, files.len()), (ToProxy::Paste { length, what }, 1));
             }
             other => panic!("{other:?}"),
         }

@@ -10,23 +10,27 @@ use bulkhead_vchan::{AnyChannel, Channel, Viewer};
 use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
-use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, WindowId};
+use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, Version, WindowId};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::carry::{Carrier, FromDaemon};
+use crate::carry::{Carrier, FromDaemon, Pasted};
 use crate::damage::Damage;
 use crate::display::{Change, Display, Event, Image};
 use crate::keystroke::Keystroke;
 use crate::line::{Line, LineError};
 use crate::log::Log;
 use crate::outbox::{OUTBOX_MAX, Outbox};
+use crate::pasting::Pasting;
 use crate::typed::{Chord, Chords};
 use crate::windows::{Content, Denied, ICONS_MAX, WindowError, Windows};
 
 /// Bytes that are read before the display has its turn.
 const READ_MAX: usize = 64 * 1024;
+
+/// Parts of a picture that are said to the agent before the display has its turn.
+const PARTS_AT_ONCE: usize = 8;
 
 /// Changes of windows a second, for long: several animations of menus at once. Who makes more is
 /// not listened to until they are paid for.
@@ -80,8 +84,10 @@ pub struct Settings {
     pub copy: Keystroke,
     /// Pastes to the qube's clipboard.
     pub paste: Keystroke,
-    /// Bytes that the qube may have carried from its clipboard.
+    /// Bytes of text that the qube may have carried from its clipboard.
     pub clipboard_max: usize,
+    /// Bytes of a picture that it may have carried.
+    pub picture_max: usize,
 }
 
 /// Who has left, and ended it in order.
@@ -108,6 +114,8 @@ pub struct Proxy<D: Display> {
     copy: Keystroke,
     paste: Keystroke,
     outbox: Outbox,
+    /// A picture of which the agent has not heard all.
+    pasting: Option<Pasting>,
     bucket: Bucket,
     violations: u32,
     log: Log,
@@ -132,17 +140,18 @@ impl<D: Display> Proxy<D> {
         channel.expect_memory();
         Self {
             channel,
-            end: DaemonEnd::new(display.screen()),
+            end: DaemonEnd::new(Version::NEWEST, display.screen()),
             viewer,
             windows: Windows::new(display.frame(), display.work()),
             images: BTreeMap::new(),
             image_pages: BTreeMap::new(),
             damage: Damage::default(),
             display,
-            carrier: Carrier::new(daemon, settings.clipboard_max),
+            carrier: Carrier::new(daemon, settings.clipboard_max, settings.picture_max),
             copy: settings.copy,
             paste: settings.paste,
             outbox: Outbox::default(),
+            pasting: None,
             bucket: Bucket::new(CHANGES_PER_SECOND, CHANGES_BURST),
             violations: 0,
             log,
@@ -199,7 +208,8 @@ impl<D: Display> Proxy<D> {
         let now = self.now();
         let patience = [self.channel.patience(), self.carrier.patience(now)];
         let patience = patience.into_iter().flatten().min();
-        let wait = match (listens && self.more, owed) {
+        let feeds = self.pasting.is_some() && self.outbox.is_empty();
+        let wait = match (feeds || listens && self.more, owed) {
             (true, _) => Some(Duration::ZERO),
             (false, Duration::ZERO) => patience,
             (false, owed) => Some(patience.map_or(owed, |patience| patience.min(owed))),
@@ -267,7 +277,11 @@ impl<D: Display> Proxy<D> {
             match event {
                 AgentEvent::Ready(version) => {
                     let minor = version.minor();
-                    self.log.say(&format!("the agent speaks 1.{minor}"));
+                    let more = match version.has_pictures() {
+                        true => ", and knows pictures",
+                        false => "",
+                    };
+                    self.log.say(&format!("the agent speaks 1.{minor}{more}"));
                     self.carrier.connected(version)?;
                 }
                 AgentEvent::Message(id, message) => {
@@ -314,8 +328,8 @@ impl<D: Display> Proxy<D> {
         let now = self.now();
         match self.carrier.turn(now, &self.log)? {
             FromDaemon::Nothing => {}
-            FromDaemon::Paste(text) => {
-                self.give(text);
+            FromDaemon::Paste(pasted) => {
+                self.give(pasted);
                 let written = self.outbox.write_to(&mut self.channel);
                 written.map_err(ProxyError::Channel)?;
             }
@@ -324,18 +338,54 @@ impl<D: Display> Proxy<D> {
         Ok(true)
     }
 
-    /// Puts a text on the agent's clipboard.
-    fn give(&mut self, text: Vec<u8>) {
-        if !self.outbox.takes_paste() {
+    /// Puts something on the agent's clipboard.
+    fn give(&mut self, pasted: Pasted) {
+        if !self.outbox.takes_paste() || self.pasting.is_some() {
             self.log.say("nothing is pasted: the agent does not read");
             return;
         }
-        let message = DaemonMessage::Clipboard(text);
         let (outbox, end) = (&mut self.outbox, &self.end);
-        if !outbox.paste(|out| end.send(WindowId(0), &message, out)) {
-            self.log
-                .say("nothing is pasted: it is more than the agent can take");
+        match pasted {
+            Pasted::Text(text) => {
+                let message = DaemonMessage::Clipboard(text);
+                if !outbox.paste(|out| end.send(WindowId(0), &message, out)) {
+                    self.log
+                        .say("nothing is pasted: it is more than the agent can take");
+                }
+            }
+            Pasted::Picture(size, file) => {
+                let message = DaemonMessage::Picture(Some(size));
+                if end.send(WindowId(0), &message, outbox.end()) {
+                    self.pasting = Some(Pasting::new(file));
+                } else {
+                    self.log
+                        .say("nothing is pasted: the agent does not know pictures");
+                }
+            }
         }
+    }
+
+    /// Says more of a picture to an agent that has heard all so far.
+    fn feed(&mut self) -> Done<D> {
+        for _ in 0..PARTS_AT_ONCE {
+            let Some(pasting) = self.pasting.as_mut().filter(|_| self.outbox.is_empty()) else {
+                break;
+            };
+            match pasting.next() {
+                Ok(Some(part)) => {
+                    let message = DaemonMessage::PicturePart(part);
+                    self.end.send(WindowId(0), &message, self.outbox.end());
+                }
+                Ok(None) => self.pasting = None,
+                Err(e) => {
+                    self.log.say(&format!("a paste ends: {}", chain(&e)));
+                    self.pasting = None;
+                }
+            }
+            let written = self.outbox.write_to(&mut self.channel);
+            written.map_err(ProxyError::Channel)?;
+        }
+        Ok(())
     }
 
     fn content(&mut self, id: WindowId, content: Content) -> Done<D> {
@@ -344,6 +394,11 @@ impl<D: Display> Proxy<D> {
             Content::Damage(key, part) => self.damage.add(key, part),
             Content::Release => self.release(id),
             Content::Clipboard(text) => self.carrier.answered(text, &mut self.log)?,
+            Content::Picture(size) => {
+                let now = self.now();
+                self.carrier.announced(size, now, &mut self.log)?;
+            }
+            Content::PicturePart(bytes) => self.carrier.part(&bytes, &mut self.log)?,
         }
         Ok(())
     }
@@ -431,7 +486,8 @@ impl<D: Display> Proxy<D> {
         self.paint()?;
         self.display.flush().map_err(ProxyError::Display)?;
         let written = self.outbox.write_to(&mut self.channel);
-        written.map_err(ProxyError::Channel)
+        written.map_err(ProxyError::Channel)?;
+        self.feed()
     }
 
     fn paint(&mut self) -> Done<D> {

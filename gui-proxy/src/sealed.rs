@@ -30,27 +30,65 @@ pub enum SealedError {
     Read(#[source] io::Error),
 }
 
+/// A file that is not whole yet.
+#[derive(Debug)]
+pub struct Growing(OwnedFd);
+
+impl Growing {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn new() -> io::Result<Self> {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        Ok(Self(memfd_create("clipboard", flags)?))
+    }
+
+    /// Puts these bytes behind those that are there.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&self.0, rest)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// The file, which nobody can change any more.
+    ///
+    /// # Errors
+    /// What the kernel said.
+    pub fn seal(self) -> io::Result<OwnedFd> {
+        fcntl_add_seals(&self.0, SEALS | SealFlags::SEAL)?;
+        Ok(self.0)
+    }
+}
+
 /// A file of these bytes.
 ///
 /// # Errors
 /// What the kernel said.
 pub fn make(bytes: &[u8]) -> io::Result<OwnedFd> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = memfd_create("clipboard", flags)?;
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let written = rustix::io::write(&file, rest)?;
-        rest = rest.get(written..).unwrap_or_default();
-    }
-    fcntl_add_seals(&file, SEALS | SealFlags::SEAL)?;
-    Ok(file)
+    let mut file = Growing::new()?;
+    file.append(bytes)?;
+    file.seal()
 }
 
-/// The bytes of a file, which has to have so many.
+/// A file that nobody can change any more.
+#[derive(Debug)]
+pub struct Sealed<F> {
+    file: F,
+    length: usize,
+}
+
+/// Checks that a file has so many bytes, and for ever.
 ///
 /// # Errors
 /// [`SealedError`].
-pub fn read(file: impl AsFd, length: usize) -> Result<Vec<u8>, SealedError> {
+pub fn check<F: AsFd>(file: F, length: usize) -> Result<Sealed<F>, SealedError> {
     // Only files of memory have seals.
     let seals = fcntl_get_seals(&file).map_err(|_| SealedError::NotSealed)?;
     if !seals.contains(SEALS) {
@@ -61,16 +99,39 @@ pub fn read(file: impl AsFd, length: usize) -> Result<Vec<u8>, SealedError> {
     if u64::try_from(length) != Ok(is) {
         return Err(SealedError::Length { is, said: length });
     }
-    let mut bytes = vec![0; length];
-    let mut done = 0;
-    while done < length {
-        let rest = bytes.get_mut(done..).unwrap_or_default();
-        match rustix::io::pread(&file, rest, done as u64).map_err(failed)? {
-            0 => return Err(SealedError::Read(io::ErrorKind::UnexpectedEof.into())),
-            read => done += read,
-        }
+    Ok(Sealed { file, length })
+}
+
+impl<F: AsFd> Sealed<F> {
+    /// Bytes that it has.
+    pub fn length(&self) -> usize {
+        self.length
     }
-    Ok(bytes)
+
+    /// So many bytes from `from` on, or those up to its end.
+    ///
+    /// # Errors
+    /// [`SealedError::Read`].
+    pub fn part(&self, from: usize, most: usize) -> Result<Vec<u8>, SealedError> {
+        let mut bytes = vec![0; self.length.saturating_sub(from).min(most)];
+        let mut done = 0;
+        while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let read = rustix::io::pread(&self.file, rest, (from + done) as u64);
+            match read.map_err(|e| SealedError::Read(e.into()))? {
+                0 => return Err(SealedError::Read(io::ErrorKind::UnexpectedEof.into())),
+                read => done += read,
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+/// The bytes of a file, which has to have so many.
+///
+/// # Errors
+/// [`SealedError`].
+pub fn read(file: impl AsFd, length: usize) -> Result<Vec<u8>, SealedError> {
+    check(file, length)?.part(0, length)
 }
 
 #[cfg(test)]
@@ -90,6 +151,20 @@ mod tests {
             assert_eq!(read(&file, len).expect("bytes"), bytes);
             assert!(file.write_all(b"x").is_err() && file.set_len(0).is_err());
         }
+    }
+
+    #[test]
+    fn a_file_is_made_and_read_in_parts() {
+        let mut growing = Growing::new().expect("a file");
+        for part in [&b"one"[..], b"", b"two"] {
+            growing.append(part).expect("room");
+        }
+        let sealed = check(growing.seal().expect("seals"), 6).expect("a file");
+        let part = |from| sealed.part(from, 4).expect("bytes");
+        assert_eq!(
+            [part(0), part(4), part(6), part(9)],
+            [&b"onet"[..], b"wo", b"", b""]
+        );
     }
 
     #[test]

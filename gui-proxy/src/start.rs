@@ -8,6 +8,7 @@ use bulkhead_sandbox::confine::{ConfineError, Confinement, MemoryFiles, confine}
 use bulkhead_sandbox::inherit::{InheritError, close_uninvited, take_inherited};
 use bulkhead_vchan::xen::handed::REQUESTS_OF_HANDED;
 use bulkhead_vchan::{DomId, Port, Transport, TransportError};
+use bulkhead_wire::gui::picture::PICTURE_MAX;
 use bulkhead_wire::gui::{CLIPBOARD_MAX, PORT};
 use bulkhead_wire::proxy::FromProxy;
 use clap::Parser;
@@ -53,6 +54,9 @@ pub struct Arguments {
     /// Bytes that may be copied from the qube's clipboard, 256 to 256000
     #[arg(long, value_name = "BYTES", default_value_t = 64_000, value_parser = clipboard_max)]
     clipboard_max: usize,
+    /// Bytes of a picture that may be copied from the qube's clipboard, up to 67108864; 0 is none
+    #[arg(long, value_name = "BYTES", default_value_t = PICTURE_USUAL, value_parser = picture_max)]
+    picture_max: usize,
     /// Keys that copy from the qube's clipboard
     #[arg(long, value_name = "KEYS", default_value = "Ctrl-Shift-c")]
     copy_keys: Keystroke,
@@ -94,6 +98,14 @@ fn clipboard_max(text: &str) -> Result<usize, String> {
     let bytes = text.parse().ok();
     let bytes = bytes.filter(|bytes| (CLIPBOARD_LEAST..=CLIPBOARD_MAX).contains(bytes));
     bytes.ok_or_else(|| format!("not a number from {CLIPBOARD_LEAST} to {CLIPBOARD_MAX}"))
+}
+
+/// Bytes of a picture that may be copied where nothing is said: 2048 by 2048 pixels.
+const PICTURE_USUAL: usize = 16 * 1024 * 1024;
+
+fn picture_max(text: &str) -> Result<usize, String> {
+    let bytes = text.parse().ok().filter(|bytes| *bytes <= PICTURE_MAX);
+    bytes.ok_or_else(|| format!("not a number up to {PICTURE_MAX}"))
 }
 
 /// Why a proxy did not start, or ended.
@@ -163,6 +175,7 @@ pub fn run(arguments: Arguments) -> Result<(), GuiError> {
         copy: arguments.copy_keys,
         paste: arguments.paste_keys,
         clipboard_max: arguments.clipboard_max,
+        picture_max: arguments.picture_max,
     };
     let proxy = Proxy::new((channel, viewer), daemon, settings, display, log());
     let left = proxy.serve()?;
@@ -183,7 +196,7 @@ fn confinement(transport: &Transport, server: DomId) -> Confinement {
             Transport::Sockets(_) | Transport::Neither(_) => &[],
         },
         memory_files: MemoryFiles::Made {
-            bytes_max: CLIPBOARD_MAX as u64,
+            bytes_max: PICTURE_MAX as u64,
         },
     }
 }
@@ -214,6 +227,9 @@ mod tests {
         for bytes in ["256", "256000"] {
             assert!(parse(&[("--clipboard-max", bytes)]).is_ok(), "{bytes}");
         }
+        for bytes in ["0", "67108864"] {
+            assert!(parse(&[("--picture-max", bytes)]).is_ok(), "{bytes}");
+        }
         let wrong = parse(&[("--copy-keys", "Hyper-c")]).expect_err("no modifier");
         assert!(
             wrong.to_string().contains("'Hyper' is no modifier"),
@@ -239,6 +255,8 @@ mod tests {
             ("--clipboard-max", "255"),
             ("--clipboard-max", "256001"),
             ("--clipboard-max", "-1"),
+            ("--picture-max", "67108865"),
+            ("--picture-max", "-1"),
             ("--copy-keys", "Ctrl-Shift"),
             ("--paste-keys", "v"),
             ("--fd", "x"),

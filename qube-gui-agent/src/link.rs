@@ -177,7 +177,7 @@ impl Link {
             Ok(channel) => {
                 self.turn += 1;
                 let mut output = Vec::new();
-                let end = AgentEnd::new(Version::NEWEST, &mut output);
+                let end = AgentEnd::new(Version::PLAIN, &mut output);
                 State::Connected(Box::new(Connected {
                     channel,
                     end,

@@ -32,16 +32,16 @@ fn carried(held: &Carried) -> String {
         .expires
         .saturating_sub(now.map_or(0, |now| now.as_secs()));
     format!(
-        "{} bytes of text from {}; wiped in {left} s unless they are pasted",
-        held.bytes,
+        "{} from {}; wiped in {left} s unless pasted",
+        held.what.of(held.bytes),
         line(&held.source)
     )
 }
 
 fn wiped(held: &Carried) -> String {
     format!(
-        "{} bytes of text from {} are wiped",
-        held.bytes,
+        "Wiped: {} from {}",
+        held.what.of(held.bytes),
         line(&held.source)
     )
 }

@@ -4,11 +4,53 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Something that can be pasted. It is text; nobody in dom0 reads it.
+/// What can be pasted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum What {
+    /// Text.
+    Text,
+    /// A picture, as a plain bitmap.
+    Picture {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
+}
+
+impl What {
+    /// It and its size, as people read it.
+    #[must_use]
+    pub fn of(self, bytes: u32) -> String {
+        let bytes = match bytes {
+            1 => "1 byte".to_owned(),
+            bytes => format!("{bytes} bytes"),
+        };
+        match self {
+            Self::Text => format!("{bytes} of text"),
+            Self::Picture { .. } => format!("{self} ({bytes})"),
+        }
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text => write!(f, "text"),
+            Self::Picture { width, height } => write!(f, "picture of {width} by {height}"),
+        }
+    }
+}
+
+/// Something that can be pasted. Nobody in dom0 looks into it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
     /// The qube it was copied from.
     pub source: String,
+    /// What it is.
+    #[serde(flatten)]
+    pub what: What,
     /// How much it is.
     pub bytes: u32,
     /// When, in seconds since the epoch.
@@ -36,6 +78,9 @@ pub enum ClipboardNews {
         source: String,
         /// Into which.
         target: String,
+        /// What it was.
+        #[serde(flatten)]
+        what: What,
         /// How much it was.
         bytes: u32,
     },
@@ -45,8 +90,12 @@ pub enum ClipboardNews {
         source: String,
         /// Into which.
         target: String,
+        /// What it is.
+        #[serde(flatten)]
+        what: What,
     },
-    /// It could not be handed to that qube, and is carried no more.
+    /// It could not be handed to that qube. It is carried no more, unless it is a picture and the
+    /// qube takes none.
     NotPasted {
         /// Into which qube.
         target: String,
@@ -62,11 +111,17 @@ pub enum ClipboardNews {
     Expired {
         /// The qube it was copied from.
         source: String,
+        /// What it was.
+        #[serde(flatten)]
+        what: What,
     },
     /// It was wiped by order.
     Cleared {
         /// The qube it was copied from.
         source: String,
+        /// What it was.
+        #[serde(flatten)]
+        what: What,
     },
 }
 
@@ -74,44 +129,79 @@ impl fmt::Display for ClipboardNews {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Copied(carried) => {
-                write!(
-                    f,
-                    "{} of text copied from {}",
-                    size(carried.bytes),
-                    carried.source
-                )
+                let what = carried.what.of(carried.bytes);
+                write!(f, "{what} copied from {}", carried.source)
             }
             Self::NotCopied { source, why } => write!(f, "nothing copied from {source}: {why}"),
             Self::Pasted {
                 source,
                 target,
+                what,
                 bytes,
             } => {
-                let size = size(*bytes);
-                write!(
-                    f,
-                    "{size} of text from {source} put on the clipboard of {target}"
-                )
+                let what = what.of(*bytes);
+                write!(f, "{what} from {source} put on the clipboard of {target}")
             }
-            Self::Refused { source, target } => {
-                write!(f, "text from {source} may not be pasted into {target}")
-            }
+            Self::Refused {
+                source,
+                target,
+                what,
+            } => write!(f, "{what} from {source} may not be pasted into {target}"),
             Self::NotPasted { target, why } => write!(f, "nothing pasted into {target}: {why}"),
             Self::NothingToPaste { target } => {
                 write!(f, "nothing to paste into {target}: copy something first")
             }
-            Self::Expired { source } => {
-                write!(f, "text from {source} was wiped: nobody pasted it")
+            Self::Expired { source, what } => {
+                write!(f, "{what} from {source} was wiped: nobody pasted it")
             }
-            Self::Cleared { source } => write!(f, "text from {source} was wiped"),
+            Self::Cleared { source, what } => write!(f, "{what} from {source} was wiped"),
         }
     }
 }
 
-/// As people read it.
-fn size(bytes: u32) -> String {
-    match bytes {
-        1 => "1 byte".to_owned(),
-        bytes => format!("{bytes} bytes"),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_carried_is_said_in_words_and_json() {
+        let (width, height) = (640, 480);
+        let picture = What::Picture { width, height };
+        let source = || "work".to_owned();
+        let told = [
+            ClipboardNews::Copied(Carried {
+                source: source(),
+                what: picture,
+                bytes: 1_228_800,
+                copied: 1,
+                expires: 61,
+            }),
+            ClipboardNews::Pasted {
+                source: source(),
+                target: "vault".to_owned(),
+                what: What::Text,
+                bytes: 1,
+            },
+            ClipboardNews::Expired {
+                source: source(),
+                what: picture,
+            },
+        ];
+        let words: Vec<_> = told.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            words,
+            [
+                "picture of 640 by 480 (1228800 bytes) copied from work",
+                "1 byte of text from work put on the clipboard of vault",
+                "picture of 640 by 480 from work was wiped: nobody pasted it",
+            ]
+        );
+        for news in told {
+            let json = crate::to_json(&news).expect("json");
+            assert_eq!(
+                crate::from_json::<ClipboardNews>(&json).expect("news"),
+                news
+            );
+        }
     }
 }

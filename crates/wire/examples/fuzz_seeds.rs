@@ -11,6 +11,7 @@ use bulkhead_wire::end::{Carrier, End};
 use bulkhead_wire::filecopy::offer::{self, Offer};
 use bulkhead_wire::filecopy::{Dialect, Encoder, Entry, Kind as Item, Stamp};
 use bulkhead_wire::gui::geometry::{Part, Place, Size};
+use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
 use bulkhead_wire::gui::{self, AgentMessage, DaemonMessage, WindowId};
 use bulkhead_wire::qrexec::announced::Announced;
@@ -416,12 +417,15 @@ fn gui_agent() -> Seeds {
         AgentMessage::Damage(Part::all(size)),
         AgentMessage::Cursor(gui::Cursor::Font(52)),
         AgentMessage::Clipboard(Some(b"copied".to_vec())),
+        AgentMessage::Picture(PictureSize::new(1, 2)),
+        AgentMessage::PicturePart(b"redgreen".to_vec()),
         AgentMessage::Dock,
         AgentMessage::Unmap,
         AgentMessage::Destroy,
     ];
     let mut seeds = Seeds::new();
-    for version in [0, 4, 8].into_iter().filter_map(gui::Version::new) {
+    let plain = [0, 4, 8].into_iter().filter_map(gui::Version::new);
+    for version in plain.chain([gui::Version::NEWEST]) {
         let mut said = vec![16];
         said.extend_from_slice(&version.encode());
         for message in &agent {
@@ -478,6 +482,8 @@ fn gui_daemon() -> Vec<u8> {
         },
         DaemonMessage::ClipboardRequest,
         DaemonMessage::Clipboard(b"pasted".to_vec()),
+        DaemonMessage::Picture(PictureSize::new(1, 2)),
+        DaemonMessage::PicturePart(b"redgreen".to_vec()),
         DaemonMessage::DumpAck,
         DaemonMessage::Map {
             transient_for: None,

@@ -9,13 +9,54 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::gui::CLIPBOARD_MAX;
+use crate::gui::picture::PictureSize;
+
+/// What is in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payload {
+    /// Text, at most [`CLIPBOARD_MAX`] bytes.
+    Text,
+    /// A picture ([`crate::gui::picture`]).
+    Picture {
+        /// In pixels.
+        width: u32,
+        /// In pixels.
+        height: u32,
+    },
+}
+
+impl Payload {
+    /// Whether a file of so many bytes can be that.
+    #[must_use]
+    pub fn fits(self, length: usize) -> bool {
+        match self {
+            Self::Text => (1..=CLIPBOARD_MAX).contains(&length),
+            Self::Picture { width, height } => {
+                PictureSize::new(width, height).is_some_and(|size| size.bytes() == length)
+            }
+        }
+    }
+}
+
+impl From<PictureSize> for Payload {
+    fn from(size: PictureSize) -> Self {
+        Self::Picture {
+            width: size.width(),
+            height: size.height(),
+        }
+    }
+}
+
 /// From `bulkheadd` to a proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToProxy {
     /// Policy allows what was asked for by [`FromProxy::PasteAsked`]. Carries the sealed file.
     Paste {
-        /// Bytes in it, at most [`CLIPBOARD_MAX`](crate::gui::CLIPBOARD_MAX).
+        /// Bytes in it.
         length: u32,
+        /// What they are, which has to fit.
+        what: Payload,
     },
 }
 
@@ -31,6 +72,8 @@ pub enum FromProxy {
     AgentConnected {
         /// Major and minor number of the version.
         version: (u32, u32),
+        /// Whether it takes pictures.
+        pictures: bool,
     },
     /// The person wants what the qube has on its clipboard, and its agent was asked for it: what was
     /// carried before is not any more. One of the next two follows.
@@ -40,8 +83,10 @@ pub enum FromProxy {
     },
     /// What the qube has on its clipboard. Carries the sealed file, of one byte or more.
     Copied {
-        /// Bytes in it, at most [`CLIPBOARD_MAX`](crate::gui::CLIPBOARD_MAX).
+        /// Bytes in it.
         length: u32,
+        /// What they are, which has to fit.
+        what: Payload,
         /// When the person pressed the keys.
         time: u32,
     },
@@ -68,4 +113,23 @@ pub enum NotCopied {
     TooLarge,
     /// The agent did not answer in time.
     NoAnswer,
+    /// It sent more than it had announced.
+    Malformed,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_as_long_as_what_is_in_it() {
+        let fits = |what: Payload, lengths: [usize; 3]| lengths.map(|length| what.fits(length));
+        let text = [0, CLIPBOARD_MAX, CLIPBOARD_MAX + 1];
+        assert_eq!(fits(Payload::Text, text), [false, true, false]);
+        let picture = |width, height| Payload::Picture { width, height };
+        assert_eq!(fits(picture(2, 3), [23, 24, 25]), [false, true, false]);
+        assert_eq!(fits(picture(0, 3), [0, 4, 12]), [false; 3]);
+        // It would wrap to nothing.
+        assert_eq!(fits(picture(1 << 31, 2), [0, 4, 1 << 34]), [false; 3]);
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use bulkhead_api::call::AuditRecord;
-use bulkhead_api::clipboard::{Carried, ClipboardNews};
+use bulkhead_api::clipboard::{Carried, ClipboardNews, What};
 use tokio::runtime::Runtime;
 use zbus::{Connection, interface};
 
@@ -151,6 +151,7 @@ fn the_sessions_display_is_offered_and_what_is_carried_between_clipboards_told()
     let news = |number| {
         stage.fake.carried(&ClipboardNews::Copied(Carried {
             source: "work".into(),
+            what: What::Text,
             bytes: number,
             copied: 0,
             expires: 60,

@@ -17,9 +17,11 @@ const LABELS: [&str; 8] = [
     "red", "orange", "yellow", "green", "gray", "blue", "purple", "black",
 ];
 
-/// Options of proxies, by the features that set them. Source: wire page on windows, section 9.
-const OPTIONS: [(&str, &str); 3] = [
+/// Options of proxies, by the features that set them; that of pictures is ours. Source: wire page on
+/// windows, section 9.
+const OPTIONS: [(&str, &str); 4] = [
     ("gui-max-clipboard-size", "--clipboard-max"),
+    ("gui-max-clipboard-picture-size", "--picture-max"),
     ("gui-secure-copy-sequence", "--copy-keys"),
     ("gui-secure-paste-sequence", "--paste-keys"),
 ];
@@ -93,13 +95,16 @@ impl WindowsEvents for Ear {
                 let confinement = printable(&confinement);
                 tracing::debug!(qube = %run.name, confinement, "its windows can be shown");
             }
-            FromProxy::AgentConnected { version } => {
+            FromProxy::AgentConnected { version, pictures } => {
                 let (major, minor) = version;
+                if let Some(windows) = run.windows.get() {
+                    windows.set_takes_pictures(pictures);
+                }
                 tracing::info!(qube = %run.name, version = format!("{major}.{minor}"), "shows windows");
             }
             FromProxy::CopyAsked { time } => return inner.clipboard_asked(pressed(time)),
-            FromProxy::Copied { length, time } => {
-                return inner.clipboard_copied(&run, pressed(time), length, fds);
+            FromProxy::Copied { length, what, time } => {
+                return inner.clipboard_copied(&run, pressed(time), (length, what), fds);
             }
             FromProxy::NotCopied { time, why } => {
                 return inner.clipboard_not_copied(&run, pressed(time), why);
@@ -214,7 +219,7 @@ mod tests {
             .collect();
         assert_eq!(
             said(&work),
-            "--color 00cc00 --label 9 --clipboard-max 5 --copy-keys 5 --paste-keys 5"
+            "--color 00cc00 --label 9 --clipboard-max 5 --picture-max 5 --copy-keys 5 --paste-keys 5"
         );
         work.label = "gone".to_owned();
         assert!(said(&work).starts_with("--color 000000 --label 0"));

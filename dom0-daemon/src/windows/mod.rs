@@ -16,6 +16,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -97,6 +98,7 @@ pub(crate) struct Windows {
     link: Mutex<Option<Arc<Link>>>,
     offers: watch::Sender<u64>,
     task: Mutex<Option<tokio::task::AbortHandle>>,
+    takes_pictures: AtomicBool,
 }
 
 /// The socket at which the agent of `domid` offers windows.
@@ -111,7 +113,17 @@ impl Windows {
             link: Mutex::default(),
             offers: watch::Sender::new(0),
             task: Mutex::default(),
+            takes_pictures: AtomicBool::new(false),
         })
+    }
+
+    /// Whether the qube's agent, as it said last, takes pictures on its clipboard.
+    pub(crate) fn takes_pictures(&self) -> bool {
+        self.takes_pictures.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_takes_pictures(&self, takes: bool) {
+        self.takes_pictures.store(takes, Ordering::Relaxed);
     }
 
     /// Shows windows whenever they can be, until the value is dropped. Offers are told to it already,

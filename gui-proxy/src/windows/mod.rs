@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use bulkhead_wire::gui::geometry::{HEIGHT_MAX, Part, Place, Size, WIDTH_MAX};
+use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::text::Letters;
 use bulkhead_wire::gui::{
     AgentMessage, Crossing, Cursor, DaemonMessage, Dump, Flags, Hints, Input, Kind, WindowId,
@@ -69,6 +70,10 @@ pub enum Content {
     Release,
     /// A clipboard came.
     Clipboard(Option<Vec<u8>>),
+    /// A picture is announced.
+    Picture(Option<PictureSize>),
+    /// Some of its bytes came.
+    PicturePart(Vec<u8>),
 }
 
 /// What was done against a qube's wish, for the log.
@@ -206,6 +211,8 @@ impl Windows {
     ) -> Result<Option<Content>, WindowError> {
         let message = match message {
             AgentMessage::Clipboard(text) => return Ok(Some(Content::Clipboard(text))),
+            AgentMessage::Picture(size) => return Ok(Some(Content::Picture(size))),
+            AgentMessage::PicturePart(bytes) => return Ok(Some(Content::PicturePart(bytes))),
             AgentMessage::Create {
                 place,
                 size,

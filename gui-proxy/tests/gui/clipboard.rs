@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_gui::sealed;
 use bulkhead_wire::gui::{AgentMessage, CLIPBOARD_MAX, CLIPBOARD_MAX_OLD, DaemonMessage, Version};
-use bulkhead_wire::proxy::{FromProxy, NotCopied, ToProxy};
+use bulkhead_wire::proxy::{FromProxy, NotCopied, Payload, ToProxy};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use x11rb::protocol::xproto::ConnectionExt as _;
 
@@ -18,18 +18,18 @@ use crate::windows::pattern;
 
 /// Keys, as X numbers them.
 pub(crate) const CTRL: u8 = 37;
-const A: u8 = 38;
+pub(crate) const A: u8 = 38;
 pub(crate) const SHIFT: u8 = 50;
 pub(crate) const C: u8 = 54;
 pub(crate) const V: u8 = 55;
 const ALT: u8 = 64;
 
 /// A qube with a window that has the keyboard, and its daemon.
-struct Desk {
+pub(crate) struct Desk {
     // It ends last.
-    agent: Agent,
-    daemon: Daemon,
-    proxy: Proxy,
+    pub(crate) agent: Agent,
+    pub(crate) daemon: Daemon,
+    pub(crate) proxy: Proxy,
     screen: Screen,
     _session: Session,
 }
@@ -39,12 +39,12 @@ const WINDOW: u32 = 5;
 
 impl Desk {
     #[track_caller]
-    fn start(more: &[&str]) -> Self {
+    pub(crate) fn start(more: &[&str]) -> Self {
         Self::start_old(Version::NEWEST, more)
     }
 
     #[track_caller]
-    fn start_old(version: Version, more: &[&str]) -> Self {
+    pub(crate) fn start_old(version: Version, more: &[&str]) -> Self {
         let session = Session::start();
         let screen = Screen::of(&session);
         let (proxy, mut agent, daemon) = Daemon::start_old(&session, "work", version, more);
@@ -59,13 +59,13 @@ impl Desk {
     }
 
     /// Presses keys one after the other, and releases them in the other order.
-    fn stroke(&self, keys: &[u8]) {
+    pub(crate) fn stroke(&self, keys: &[u8]) {
         stroke(&self.screen, keys);
     }
 
     /// Waits until the agent is asked.
     #[track_caller]
-    fn must_be_asked(&mut self) {
+    pub(crate) fn must_be_asked(&mut self) {
         let id = self.agent.until("a request", |id, message| {
             (*message == DaemonMessage::ClipboardRequest).then_some(id)
         });
@@ -84,7 +84,7 @@ impl Desk {
         assert!(files.is_empty());
     }
 
-    fn answer(&mut self, text: Vec<u8>) {
+    pub(crate) fn answer(&mut self, text: Vec<u8>) {
         self.agent.say(0, AgentMessage::Clipboard(Some(text)));
     }
 
@@ -106,7 +106,7 @@ impl Desk {
     }
 
     #[track_caller]
-    fn must_ask_to_paste(&self) {
+    pub(crate) fn must_ask_to_paste(&self) {
         let (said, files) = self.daemon.hears();
         assert!(
             matches!(said, FromProxy::PasteAsked { time: 1.. }),
@@ -114,6 +114,12 @@ impl Desk {
         );
         assert!(files.is_empty());
     }
+}
+
+/// A paste of so many bytes of text.
+fn text_of(length: u32) -> ToProxy {
+    let what = Payload::Text;
+    ToProxy::Paste { length, what }
 }
 
 fn show(agent: &mut Agent, screen: &Screen) {
@@ -166,7 +172,11 @@ fn what_is_copied_is_carried_in_a_file_that_nobody_can_change() {
     desk.answer(text.to_vec());
     let (said, mut files) = desk.daemon.hears();
     match said {
-        FromProxy::Copied { length, time: 1.. } => assert_eq!(length as usize, text.len()),
+        FromProxy::Copied {
+            length,
+            what: Payload::Text,
+            time: 1..,
+        } => assert_eq!(length as usize, text.len()),
         other => panic!("{other:?}"),
     }
     let file = files.pop().expect("a file");
@@ -191,7 +201,7 @@ fn what_the_daemon_allows_is_pasted() {
     for text in [&b"x"[..], &[7; CLIPBOARD_MAX]] {
         let length = u32::try_from(text.len()).expect("a length");
         let file = sealed::make(text).expect("a file");
-        desk.daemon.say(&ToProxy::Paste { length }, &[file.as_fd()]);
+        desk.daemon.say(&text_of(length), &[file.as_fd()]);
         desk.must_get(text);
     }
 }
@@ -204,7 +214,7 @@ fn a_copy_and_a_paste_of_all_that_can_be_do_not_wait_for_each_other() {
     let text = vec![7; CLIPBOARD_MAX];
     let length = u32::try_from(text.len()).expect("a length");
     let file = sealed::make(&text).expect("a file");
-    desk.daemon.say(&ToProxy::Paste { length }, &[file.as_fd()]);
+    desk.daemon.say(&text_of(length), &[file.as_fd()]);
     // The agent reads nothing until it is heard.
     desk.answer(text.clone());
     let (said, files) = desk.daemon.hears();
@@ -305,11 +315,10 @@ fn files_that_are_not_what_was_announced_are_not_pasted() {
         (over, &[long.as_fd()], "256001 bytes are more than 256000"),
     ];
     for (length, files, why) in wrong {
-        desk.daemon.say(&ToProxy::Paste { length }, files);
+        desk.daemon.say(&text_of(length), files);
         desk.proxy.must_say(&format!("nothing is pasted: {why}"));
     }
-    desk.daemon
-        .say(&ToProxy::Paste { length: 5 }, &[file.as_fd()]);
+    desk.daemon.say(&text_of(5), &[file.as_fd()]);
     desk.must_get(text);
 }
 
@@ -320,7 +329,7 @@ fn an_older_agent_gets_no_more_than_it_can_take() {
     for length in [CLIPBOARD_MAX_OLD + 1, CLIPBOARD_MAX_OLD] {
         let file = sealed::make(&vec![7; length]).expect("a file");
         let length = u32::try_from(length).expect("a length");
-        desk.daemon.say(&ToProxy::Paste { length }, &[file.as_fd()]);
+        desk.daemon.say(&text_of(length), &[file.as_fd()]);
     }
     desk.proxy.must_say("it is more than the agent can take");
     desk.must_get(&[7; CLIPBOARD_MAX_OLD]);

@@ -41,8 +41,10 @@ impl Daemon {
             }
             other => panic!("{other:?}"),
         }
+        let pictures = version.has_pictures();
         let version = (1, version.minor().into());
-        assert_eq!(it.hears().0, FromProxy::AgentConnected { version });
+        let connected = FromProxy::AgentConnected { version, pictures };
+        assert_eq!(it.hears().0, connected);
         (proxy, agent, it)
     }
 

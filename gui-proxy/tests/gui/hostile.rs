@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_vchan::Channel;
 use bulkhead_wire::gui::geometry::{Part, Place, Size};
+use bulkhead_wire::gui::picture::{PICTURE_PART_MAX, PictureSize};
 use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
 use bulkhead_wire::gui::{
     AgentMessage, Cursor, DaemonMessage, Dump, Flags, Hints, PAGE_LEN, WindowClass,
@@ -91,6 +92,19 @@ fn wrong_lengths_and_kinds_end_it() {
             raw(135, 1, 28, &[0; 7]),
             "sent a message MfnDump, which is not served",
         ),
+        (
+            raw(0x4200, 0, 9, &[1; 3]),
+            "sent a message Picture with 9 bytes",
+        ),
+        (
+            raw(0x4201, 0, 0, &[]),
+            "sent a message PicturePart with 0 bytes",
+        ),
+        (
+            raw(0x4201, 0, 32_769, &[]),
+            "sent a message PicturePart with 32769 bytes",
+        ),
+        (raw(0x4202, 0, 0, &[]), "unknown type 16898"),
         (raw(138, 1, 255, &[]), "unknown type 138"),
         (raw(124, 1, 20, &[0; 5]), "unknown type 124"),
         (raw(0, 0, 0, &[]), "unknown type 0"),
@@ -396,6 +410,10 @@ fn a_clipboard_that_nobody_asked_for_is_dropped() {
     survives(|_, _, proxy, agent| {
         agent.say(0, AgentMessage::Clipboard(Some(vec![b'x'; 256_000])));
         agent.say(0, AgentMessage::Clipboard(None));
+        agent.say(0, AgentMessage::Picture(PictureSize::new(4096, 4096)));
+        for _ in 0..300 {
+            agent.say(0, AgentMessage::PicturePart(vec![7; PICTURE_PART_MAX]));
+        }
         proxy.must_say("a clipboard that nobody asked for");
     });
 }

@@ -251,7 +251,7 @@ fn text_is_carried_to_where_policy_allows_and_once() {
     // By order.
     machine.copies("work", 7);
     let told = machine.daemon.must(&["clipboard", "clear"]);
-    assert_eq!(told, "7 bytes of text from work are wiped\n");
+    assert_eq!(told, "Wiped: 7 bytes of text from work\n");
     assert_eq!(
         machine.daemon.must(&["clipboard", "clear"]),
         "Nothing is carried.\n"

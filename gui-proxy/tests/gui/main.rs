@@ -14,6 +14,7 @@ mod hostile;
 mod input;
 mod machine;
 mod managed;
+mod pictures;
 mod screen;
 mod session;
 mod tray;

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::geometry::{Part, Place, Size};
+use super::picture::PictureSize;
 use super::text::{UntrustedClass, UntrustedTitle};
 use super::{CLASS_LEN, CLIPBOARD_MAX, Framed, Kind, PAGE_LEN, Version, WindowId, fields, frame};
 
@@ -40,6 +41,11 @@ pub enum AgentMessage {
     Damage(Part),
     /// The clipboard; none where there is more than [`CLIPBOARD_MAX`] bytes of it.
     Clipboard(Option<Vec<u8>>),
+    /// There is a picture on the clipboard, of this size; none where it is too large.
+    Picture(Option<PictureSize>),
+    /// Some of its bytes, of which there are [`PICTURE_PART_MAX`](super::picture::PICTURE_PART_MAX)
+    /// at most.
+    PicturePart(Vec<u8>),
     /// A window's title.
     Title(Box<UntrustedTitle>),
     /// A window is an icon of the tray.
@@ -255,6 +261,11 @@ pub(super) fn parse(framed: Framed) -> Result<Parsed, Malformed> {
         }
         Kind::WindowDump => AgentMessage::Dump(dump(body)?).into(),
         Kind::Cursor => cursor(fields::read(body)),
+        Kind::Picture => {
+            let [width, height] = fields::read(body);
+            AgentMessage::Picture(PictureSize::new(width, height)).into()
+        }
+        Kind::PicturePart => AgentMessage::PicturePart(framed.body).into(),
         // What is left is the clipboard; daemons' kinds are refused by their headers.
         _ => {
             let fits = framed.body.len() <= CLIPBOARD_MAX;
@@ -397,6 +408,8 @@ impl AgentMessage {
             Self::Configure { .. } => Kind::Configure,
             Self::Damage(_) => Kind::ShmImage,
             Self::Clipboard(_) => Kind::ClipboardData,
+            Self::Picture(_) => Kind::Picture,
+            Self::PicturePart(_) => Kind::PicturePart,
             Self::Title(_) => Kind::WmName,
             Self::Dock => Kind::Dock,
             Self::Hints(_) => Kind::WindowHints,
@@ -446,6 +459,8 @@ impl AgentMessage {
                     None => {}
                 }
             }
+            Self::Picture(size) => fields::write(&mut body, &picture(*size)),
+            Self::PicturePart(bytes) => body.extend_from_slice(bytes),
             Self::Title(title) => body.extend_from_slice(title.bytes()),
             Self::Hints(hints) => fields::write(&mut body, &hints.encode()),
             Self::Flags { set, unset } => fields::write(&mut body, &[set.bits(), unset.bits()]),
@@ -464,6 +479,11 @@ impl AgentMessage {
         }
         frame::encode(out, version, self.kind(), window, &body);
     }
+}
+
+/// Fields of a picture's size; none is what no picture has.
+pub(super) fn picture(size: Option<PictureSize>) -> [u32; 2] {
+    size.map_or([0, 0], |size| [size.width(), size.height()])
 }
 
 pub(super) fn rectangle(body: &mut Vec<u8>, place: Place, size: Size) {

@@ -34,16 +34,18 @@ enum State {
 /// One connection. Holds at most one message.
 #[derive(Debug)]
 pub struct DaemonEnd {
+    own: Version,
     screen: Screen,
     state: State,
     wrong_lengths: u64,
 }
 
 impl DaemonEnd {
-    /// A connection on which nothing has been read.
+    /// A connection on which nothing has been read, of a daemon that speaks `own`.
     #[must_use]
-    pub fn new(screen: Screen) -> Self {
+    pub fn new(own: Version, screen: Screen) -> Self {
         Self {
+            own,
             screen,
             state: State::Version {
                 have: 0,
@@ -107,7 +109,7 @@ impl DaemonEnd {
                 if !fill(bytes, have, input) {
                     return Ok(None);
                 }
-                let version = Version::agreed(*bytes)?;
+                let version = Version::agreed(*bytes, self.own)?;
                 if version >= Version::CHOSEN {
                     output.extend_from_slice(&version.encode());
                     output.extend_from_slice(&self.screen.encode());

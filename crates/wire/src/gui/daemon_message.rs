@@ -1,7 +1,8 @@
 //! What a daemon says.
 
-use super::agent_message::rectangle;
+use super::agent_message::{picture, rectangle};
 use super::geometry::{Place, Size};
+use super::picture::PictureSize;
 use super::{CLIPBOARD_MAX, Flags, Framed, Kind, Version, WindowId, fields, frame};
 
 /// Bytes of a map of pressed keys: a bit for each of X's 256.
@@ -70,6 +71,11 @@ pub enum DaemonMessage {
     ClipboardRequest,
     /// The person pastes this.
     Clipboard(Vec<u8>),
+    /// The person pastes a picture of this size; none for one that cannot be.
+    Picture(Option<PictureSize>),
+    /// Some of its bytes, of which there are [`PICTURE_PART_MAX`](super::picture::PICTURE_PART_MAX)
+    /// at most.
+    PicturePart(Vec<u8>),
     /// Which keys are pressed: bit `n % 8` of byte `n / 8` for key `n`.
     Keymap([u8; KEYMAP_LEN]),
     /// Flags that a window has got or lost.
@@ -203,6 +209,11 @@ pub(super) fn parse(framed: Framed) -> DaemonMessage {
             }
         }
         Kind::WindowDumpAck => DaemonMessage::DumpAck,
+        Kind::Picture => {
+            let [width, height] = fields::read(body);
+            DaemonMessage::Picture(PictureSize::new(width, height))
+        }
+        Kind::PicturePart => DaemonMessage::PicturePart(framed.body),
         // What is left is the clipboard; agents' kinds are passed over by their headers.
         _ => DaemonMessage::Clipboard(framed.body),
     }
@@ -232,6 +243,8 @@ impl DaemonMessage {
             Self::Close => Kind::Close,
             Self::ClipboardRequest => Kind::ClipboardRequest,
             Self::Clipboard(_) => Kind::ClipboardData,
+            Self::Picture(_) => Kind::Picture,
+            Self::PicturePart(_) => Kind::PicturePart,
             Self::Keymap(_) => Kind::KeymapNotify,
             Self::Flags { .. } => Kind::WindowFlags,
             Self::DumpAck => Kind::WindowDumpAck,
@@ -244,6 +257,7 @@ impl DaemonMessage {
         match self {
             Self::Destroy => version >= Version::DESTROY_ANSWERED,
             Self::DumpAck => version >= Version::DUMPS_ANSWERED,
+            Self::Picture(_) | Self::PicturePart(_) => self.kind().is_known_to(version),
             Self::Clipboard(text) => {
                 text.len() <= version.clipboard_max() && text.len() <= CLIPBOARD_MAX
             }
@@ -294,6 +308,8 @@ impl DaemonMessage {
                 fields::write(&mut body, &[(*override_redirect).into()]);
             }
             Self::Clipboard(text) => body.extend_from_slice(text),
+            Self::Picture(size) => fields::write(&mut body, &picture(*size)),
+            Self::PicturePart(bytes) => body.extend_from_slice(bytes),
             Self::Keymap(keys) => body.extend_from_slice(keys),
             Self::Flags { set, unset } => fields::write(&mut body, &[set.bits(), unset.bits()]),
         }

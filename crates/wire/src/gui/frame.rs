@@ -1,6 +1,7 @@
 //! Headers, and cutting a byte stream into whole messages.
 
 use super::kind::Body;
+use super::picture::PICTURE_PART_MAX;
 use super::{GuiError, Kind, PAGES_MAX, Version, WindowId, fields};
 use crate::qrexec::{fill, take};
 
@@ -126,7 +127,8 @@ impl Framer {
 
     fn judge(&self, untrusted: [u8; HEADER_LEN]) -> Result<Wanted, GuiError> {
         let [number, window, len] = fields::read(&untrusted);
-        let kind = Kind::from_number(number).filter(|kind| match self.peer {
+        let known = Kind::from_number(number).filter(|kind| kind.is_known_to(self.version));
+        let kind = known.filter(|kind| match self.peer {
             Peer::Agent => kind.from_agent(),
             Peer::Daemon => kind.from_daemon(),
         });
@@ -161,6 +163,9 @@ impl Framer {
             Body::Clipboard if announced <= self.version.clipboard_max() => {
                 Ok((announced, Length::Right))
             }
+            Body::Part if (1..=PICTURE_PART_MAX).contains(&announced) => {
+                Ok((announced, Length::Right))
+            }
             Body::Pages(before) => {
                 let pages = announced.checked_sub(before).filter(|rest| rest % 4 == 0);
                 match pages {
@@ -168,7 +173,7 @@ impl Framer {
                     _ => Err(wrong),
                 }
             }
-            Body::Exact(_) | Body::Clipboard => Err(wrong),
+            Body::Exact(_) | Body::Clipboard | Body::Part => Err(wrong),
         }
     }
 }

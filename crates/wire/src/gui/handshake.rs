@@ -13,9 +13,15 @@ pub const XCONF_LEN: usize = 16;
 /// The only major version there is.
 const MAJOR: u32 = 1;
 
+/// What we add to the minor number where we know of pictures; Qubes is far from counting there.
+const PICTURES: u16 = 0x100;
+
 /// A version, which is 1 and this.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version(u16);
+pub struct Version {
+    minor: u16,
+    pictures: bool,
+}
 
 /// No common version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -33,46 +39,67 @@ pub enum VersionError {
 
 impl Version {
     /// The first.
-    pub const OLDEST: Self = Self(0);
+    pub const OLDEST: Self = Self::of(0);
     /// The clipboard has its length where other messages have theirs; dumps are grants.
-    pub const DUMPS: Self = Self(2);
+    pub const DUMPS: Self = Self::of(2);
     /// The daemon says which version it chose.
-    pub const CHOSEN: Self = Self(4);
+    pub const CHOSEN: Self = Self::of(4);
     /// The daemon answers [`super::Kind::Destroy`].
-    pub const DESTROY_ANSWERED: Self = Self(5);
+    pub const DESTROY_ANSWERED: Self = Self::of(5);
     /// A wrong length ends the connection.
-    pub const LENGTHS: Self = Self(6);
+    pub const LENGTHS: Self = Self::of(6);
     /// The daemon answers dumps.
-    pub const DUMPS_ANSWERED: Self = Self(7);
+    pub const DUMPS_ANSWERED: Self = Self::of(7);
     /// Larger clipboards.
-    pub const CLIPBOARDS: Self = Self(8);
-    /// Ours.
-    pub const NEWEST: Self = Self(8);
+    pub const CLIPBOARDS: Self = Self::of(8);
+    /// The newest of Qubes.
+    pub const PLAIN: Self = Self::of(8);
+    /// Ours: the newest of Qubes, and pictures ([`super::picture`]).
+    pub const NEWEST: Self = Self {
+        pictures: true,
+        ..Self::PLAIN
+    };
 
-    /// A version up to our own.
+    const fn of(minor: u16) -> Self {
+        let pictures = false;
+        Self { minor, pictures }
+    }
+
+    /// A version of Qubes that we know.
     #[must_use]
     pub fn new(minor: u16) -> Option<Self> {
-        (minor <= Self::NEWEST.0).then_some(Self(minor))
+        (minor <= Self::PLAIN.minor).then_some(Self::of(minor))
     }
 
     /// Behind the `1.`.
     #[must_use]
     pub const fn minor(self) -> u16 {
-        self.0
+        self.minor
+    }
+
+    /// Whether there are messages about pictures.
+    #[must_use]
+    pub const fn has_pictures(self) -> bool {
+        self.pictures
     }
 
     /// On the wire.
     #[must_use]
     pub const fn encode(self) -> [u8; VERSION_LEN] {
-        ((MAJOR << 16) | self.0 as u32).to_le_bytes()
+        let added = if self.pictures { PICTURES } else { 0 };
+        ((MAJOR << 16) | (self.minor | added) as u32).to_le_bytes()
     }
 
-    /// What a daemon makes of what an agent speaks.
+    /// What a daemon that speaks `own` makes of what an agent speaks.
     ///
     /// # Errors
     /// For another protocol.
-    pub fn agreed(untrusted: [u8; VERSION_LEN]) -> Result<Self, VersionError> {
-        Ok(Self(minor(untrusted)?.min(Self::NEWEST.0)))
+    pub fn agreed(untrusted: [u8; VERSION_LEN], own: Self) -> Result<Self, VersionError> {
+        let offered = minor(untrusted)?;
+        Ok(Self {
+            minor: offered.min(own.minor),
+            pictures: own.pictures && offered >= PICTURES,
+        })
     }
 
     /// What an agent that offered `own` makes of what the daemon chose.
@@ -81,9 +108,10 @@ impl Version {
     /// For a version from before daemons chose, and for one that was not offered.
     pub fn chosen(untrusted: [u8; VERSION_LEN], own: Self) -> Result<Self, VersionError> {
         match minor(untrusted)? {
-            old if old < Self::CHOSEN.0 => Err(VersionError::TooOld(old)),
-            new if new > own.0 => Err(VersionError::TooNew(new)),
-            chosen => Ok(Self(chosen)),
+            old if old < Self::CHOSEN.minor => Err(VersionError::TooOld(old)),
+            chosen if chosen <= own.minor => Ok(Self::of(chosen)),
+            ours if own.pictures && ours == own.minor | PICTURES => Ok(own),
+            new => Err(VersionError::TooNew(new)),
         }
     }
 
@@ -155,14 +183,39 @@ mod tests {
     #[test]
     fn the_lesser_minor_counts() {
         for (theirs, agreed) in [(0, 0), (3, 3), (8, 8), (9, 8), (0xffff, 8)] {
-            let version = Version::agreed(word(1, theirs)).unwrap();
+            let version = Version::agreed(word(1, theirs), Version::PLAIN).unwrap();
             assert_eq!(version.minor(), agreed);
             assert_eq!(version.encode(), word(1, agreed.into()));
         }
         for major in [0, 2, 0xffff] {
-            let refused = Version::agreed(word(major, 8));
+            let refused = Version::agreed(word(major, 8), Version::NEWEST);
             assert_eq!(refused, Err(VersionError::Major(major)));
         }
+    }
+
+    #[test]
+    fn pictures_are_there_where_both_ends_say_so() {
+        assert_eq!(Version::NEWEST.encode(), word(1, 264));
+        let agreed = |theirs, own| Version::agreed(word(1, theirs), own);
+        for plain in [0, 7, 8, 9, 255] {
+            let version = agreed(plain, Version::NEWEST).unwrap();
+            assert!(!version.has_pictures(), "{plain}");
+        }
+        for theirs in [256, 264, 0xffff] {
+            assert_eq!(agreed(theirs, Version::NEWEST), Ok(Version::NEWEST));
+            assert_eq!(agreed(theirs, Version::PLAIN), Ok(Version::PLAIN));
+        }
+        let chosen = |minor, own| Version::chosen(word(1, minor), own);
+        assert_eq!(chosen(264, Version::NEWEST), Ok(Version::NEWEST));
+        assert_eq!(chosen(8, Version::NEWEST), Ok(Version::PLAIN));
+        for new in [9, 256, 263, 265, 520] {
+            assert_eq!(
+                chosen(new, Version::NEWEST),
+                Err(VersionError::TooNew(new as u16))
+            );
+        }
+        let refused = Err(VersionError::TooNew(264));
+        assert_eq!(chosen(264, Version::PLAIN), refused);
     }
 
     #[test]

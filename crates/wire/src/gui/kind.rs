@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::Version;
+
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -54,6 +56,10 @@ pub enum Kind {
     Cursor = 148,
     /// The pages of the dump before are not looked at any more.
     WindowDumpAck = 149,
+    /// Size of a picture on the clipboard; ours ([`super::picture`]).
+    Picture = 0x4200,
+    /// Some of its bytes; ours.
+    PicturePart = 0x4201,
 }
 
 /// How long the body of a message is.
@@ -63,13 +69,15 @@ pub(super) enum Body {
     Exact(usize),
     /// As the header says, within the limit of the clipboard.
     Clipboard,
+    /// As the header says, from one byte up to a part of a picture.
+    Part,
     /// As the header says: so many bytes, then numbers of pages.
     Pages(usize),
 }
 
 impl Kind {
     /// All kinds there are.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::Keypress,
         Self::Button,
         Self::Motion,
@@ -94,6 +102,8 @@ impl Kind {
         Self::WindowDump,
         Self::Cursor,
         Self::WindowDumpAck,
+        Self::Picture,
+        Self::PicturePart,
     ];
 
     /// The number on the wire.
@@ -130,6 +140,8 @@ impl Kind {
                 | Self::WmClass
                 | Self::WindowDump
                 | Self::Cursor
+                | Self::Picture
+                | Self::PicturePart
         )
     }
 
@@ -152,7 +164,14 @@ impl Kind {
                 | Self::KeymapNotify
                 | Self::WindowFlags
                 | Self::WindowDumpAck
+                | Self::Picture
+                | Self::PicturePart
         )
+    }
+
+    /// Whether a peer of this version can say it.
+    pub(super) fn is_known_to(self, version: Version) -> bool {
+        !matches!(self, Self::Picture | Self::PicturePart) || version.has_pictures()
     }
 
     /// How long its body is.
@@ -163,7 +182,7 @@ impl Kind {
             Self::Crossing => 28,
             Self::Focus => 12,
             Self::Create => 24,
-            Self::Map | Self::WindowFlags => 8,
+            Self::Map | Self::WindowFlags | Self::Picture => 8,
             Self::Destroy
             | Self::Unmap
             | Self::Close
@@ -175,6 +194,7 @@ impl Kind {
             Self::WindowHints => 36,
             Self::Cursor => 4,
             Self::ClipboardData => return Body::Clipboard,
+            Self::PicturePart => return Body::Part,
             Self::MfnDump => return Body::Pages(28),
             Self::WindowDump => return Body::Pages(16),
         })

@@ -12,7 +12,7 @@
 //!
 //! [`daemon_end`] and [`agent_end`] are the two state machines over bytes. What the agent sent is a
 //! plain type here only once everything about it was checked that its bytes alone can tell; what
-//! depends on windows is the owner's business.
+//! depends on windows is the owner's business. [`picture`] is what we have added.
 
 use thiserror::Error;
 
@@ -25,6 +25,7 @@ mod frame;
 pub mod geometry;
 mod handshake;
 mod kind;
+pub mod picture;
 #[cfg(test)]
 mod tests;
 pub mod text;

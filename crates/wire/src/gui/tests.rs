@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::agent_end::{AgentEnd, DaemonEvent};
 use super::daemon_end::{AgentEvent, DaemonEnd};
 use super::geometry::{HEIGHT_MAX, Part, Place, Size, WIDTH_MAX};
+use super::picture::{PICTURE_PART_MAX, PictureSize};
 use super::text::{UntrustedClass, UntrustedTitle};
 use super::*;
 
@@ -18,7 +19,7 @@ const W: WindowId = WindowId(7);
 
 /// A daemon's end that speaks 1.`minor`.
 fn daemon(minor: u16) -> DaemonEnd {
-    let mut end = DaemonEnd::new(SCREEN);
+    let mut end = DaemonEnd::new(Version::NEWEST, SCREEN);
     let version = Version::new(minor).unwrap();
     let ready = end.receive(&mut &version.encode()[..], &mut Vec::new());
     assert_eq!(ready, Ok(Some(AgentEvent::Ready(version))));
@@ -85,6 +86,14 @@ fn hints() -> impl Strategy<Value = Hints> {
     )
 }
 
+fn picture_size() -> impl Strategy<Value = Option<PictureSize>> {
+    (0..5000_u32, 0..5000_u32).prop_map(|(width, height)| PictureSize::new(width, height))
+}
+
+fn picture_part() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<u8>(), 1..200)
+}
+
 fn agent_message() -> impl Strategy<Value = AgentMessage> {
     let dump = (1..60_u32, 1..60_u32).prop_flat_map(|(width, height)| {
         let size = Size::near(width, height);
@@ -117,6 +126,8 @@ fn agent_message() -> impl Strategy<Value = AgentMessage> {
         })),
         proptest::collection::vec(any::<u8>(), 0..200)
             .prop_map(|text| AgentMessage::Clipboard(Some(text))),
+        picture_size().prop_map(AgentMessage::Picture),
+        picture_part().prop_map(AgentMessage::PicturePart),
         text().prop_map(|title: UntrustedTitle| AgentMessage::Title(Box::new(title))),
         Just(AgentMessage::Dock),
         hints().prop_map(AgentMessage::Hints),
@@ -185,6 +196,8 @@ fn daemon_message() -> impl Strategy<Value = DaemonMessage> {
         Just(DaemonMessage::Close),
         Just(DaemonMessage::ClipboardRequest),
         proptest::collection::vec(any::<u8>(), 0..200).prop_map(DaemonMessage::Clipboard),
+        picture_size().prop_map(DaemonMessage::Picture),
+        picture_part().prop_map(DaemonMessage::PicturePart),
         any::<[u8; KEYMAP_LEN]>().prop_map(DaemonMessage::Keymap),
         (flags(), flags()).prop_map(|(set, unset)| DaemonMessage::Flags { set, unset }),
         Just(DaemonMessage::DumpAck),
@@ -194,16 +207,17 @@ fn daemon_message() -> impl Strategy<Value = DaemonMessage> {
 proptest! {
     #[test]
     fn an_agent_says_and_a_daemon_reads_the_same_in_any_parts(
-        messages in proptest::collection::vec((any::<u32>(), agent_message()), 0..12),
+        mut messages in proptest::collection::vec((any::<u32>(), agent_message()), 0..12),
         step in 1..300_usize,
-        minor in 0..=8_u16,
+        minor in 0..=9_u16,
     ) {
-        let version = Version::new(minor).unwrap();
+        let version = Version::new(minor).unwrap_or(Version::NEWEST);
+        messages.retain(|(_, message)| message.kind().is_known_to(version));
         let mut bytes = version.encode().to_vec();
         for (window, message) in &messages {
             message.encode(version, WindowId(*window), &mut bytes);
         }
-        let (mut end, mut answer, mut read) = (DaemonEnd::new(SCREEN), Vec::new(), Vec::new());
+        let (mut end, mut answer, mut read) = (DaemonEnd::new(Version::NEWEST, SCREEN), Vec::new(), Vec::new());
         for mut part in bytes.chunks(step) {
             while let Some(event) = end.receive(&mut part, &mut answer).unwrap() {
                 read.push(event);
@@ -232,7 +246,7 @@ proptest! {
     ) {
         let (mut first, mut bytes) = (Vec::new(), Vec::new());
         let mut agent = AgentEnd::new(Version::NEWEST, &mut first);
-        let mut daemon = DaemonEnd::new(SCREEN);
+        let mut daemon = DaemonEnd::new(Version::NEWEST, SCREEN);
         daemon.receive(&mut &first[..], &mut bytes).unwrap();
         for (window, message) in &messages {
             prop_assert!(daemon.send(WindowId(*window), message, &mut bytes));
@@ -276,6 +290,54 @@ fn a_number_that_no_agent_sends_ends_the_connection() {
     }
     let refused = said(8, Kind::MfnDump, &[0; 28]);
     assert_eq!(refused, Err(GuiError::Refused(Kind::MfnDump)));
+}
+
+#[test]
+fn pictures_are_for_those_who_know_of_them() {
+    let small = PictureSize::new(2, 3);
+    let mut first = Vec::new();
+    AgentMessage::Picture(small).encode(Version::NEWEST, W, &mut first);
+    assert_eq!(first, raw(0x4200, W.0, 8, &numbers(&[2, 3])));
+    // An agent that did not say so, and one that was not told so.
+    for (own, offered) in [
+        (Version::NEWEST, Version::PLAIN),
+        (Version::PLAIN, Version::NEWEST),
+    ] {
+        let mut end = DaemonEnd::new(own, SCREEN);
+        let ready = end.receive(&mut &offered.encode()[..], &mut Vec::new());
+        assert_eq!(ready, Ok(Some(AgentEvent::Ready(Version::PLAIN))));
+        assert!(!end.send(W, &DaemonMessage::Picture(small), &mut Vec::new()));
+        assert!(!end.send(W, &DaemonMessage::PicturePart(vec![1]), &mut Vec::new()));
+        let refused = end.receive(&mut &first[..], &mut Vec::new());
+        assert_eq!(refused, Err(GuiError::UnknownKind(0x4200)));
+    }
+    let said = |kind: Kind, len, body: &[u8]| {
+        let mut end = DaemonEnd::new(Version::NEWEST, SCREEN);
+        let offered = Version::NEWEST.encode();
+        end.receive(&mut &offered[..], &mut Vec::new()).unwrap();
+        end.receive(
+            &mut &raw(kind.number(), W.0, len, body)[..],
+            &mut Vec::new(),
+        )
+    };
+    let size = |width, height| message(said(Kind::Picture, 8, &numbers(&[width, height])));
+    assert_eq!(size(2, 3), AgentMessage::Picture(small));
+    for (width, height) in [(0, 0), (4097, 4096), (-1, -1), (1, 16385)] {
+        assert_eq!(size(width, height), AgentMessage::Picture(None));
+    }
+    let whole = vec![7; PICTURE_PART_MAX];
+    let most = u32::try_from(PICTURE_PART_MAX).unwrap();
+    let part = message(said(Kind::PicturePart, most, &whole));
+    assert_eq!(part, AgentMessage::PicturePart(whole));
+    for (kind, len) in [
+        (Kind::Picture, 7),
+        (Kind::Picture, 9),
+        (Kind::PicturePart, 0),
+        (Kind::PicturePart, most + 1),
+        (Kind::PicturePart, u32::MAX),
+    ] {
+        assert_eq!(said(kind, len, b""), Err(GuiError::Length { kind, len }));
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use bulkhead_wire::gui::geometry::{Part, Place, Size};
 use bulkhead_wire::gui::text::Letters;
 use bulkhead_wire::gui::{
     AgentMessage, Crossing, Cursor, DaemonMessage, Flags, Hints, Input, Kind, PORT, Screen,
-    WindowId,
+    Version, WindowId,
 };
 use rustix::event::{PollFd, Timespec, poll};
 
@@ -82,7 +82,7 @@ impl Daemon {
         channel.expect_memory();
         let mut daemon = Self {
             channel,
-            end: DaemonEnd::new(SCREEN),
+            end: DaemonEnd::new(Version::PLAIN, SCREEN),
             viewer: transport.viewer(qube).unwrap(),
             output: Vec::new(),
             windows: BTreeMap::new(),
@@ -268,6 +268,9 @@ impl Daemon {
                 let memory = memory.expect("the agent's memory can be mapped");
                 self.known(id, &message).picture = Some((dump.size, memory));
                 self.say(id, &DaemonMessage::DumpAck);
+            }
+            AgentMessage::Picture(_) | AgentMessage::PicturePart(_) => {
+                panic!("no picture was asked for")
             }
             AgentMessage::Dock => panic!("no icon of a tray is made here"),
         }
