@@ -130,6 +130,28 @@ impl Link {
         matches!(&self.state, State::Connected(connected) if connected.output.len() > BACKLOG_MAX)
     }
 
+    /// Whether the channel has no room for all that was said.
+    pub(crate) fn has_waiting(&self) -> bool {
+        matches!(&self.state, State::Connected(connected) if !connected.output.is_empty())
+    }
+
+    /// Whether the daemon knows of pictures.
+    pub(crate) fn has_pictures(&self) -> bool {
+        let State::Connected(connected) = &self.state else {
+            return false;
+        };
+        let version = connected.end.version();
+        version.is_some_and(Version::has_pictures)
+    }
+
+    /// Sends what the channel has room for. Why it does not is told by [`Self::go_on`].
+    pub(crate) fn flush(&mut self) {
+        if let State::Connected(connected) = &mut self.state {
+            let flushed = connected.flush();
+            connected.failed = connected.failed.take().or(flushed.err());
+        }
+    }
+
     /// Puts messages behind those that wait; [`Self::go_on`] sends them. A picture that the daemon
     /// cannot be given ends the connection: it would go on with the one before.
     pub(crate) fn send(&mut self, said: &[(WindowId, Said<SharedMemory>)]) {
@@ -177,7 +199,7 @@ impl Link {
             Ok(channel) => {
                 self.turn += 1;
                 let mut output = Vec::new();
-                let end = AgentEnd::new(Version::PLAIN, &mut output);
+                let end = AgentEnd::new(Version::NEWEST, &mut output);
                 State::Connected(Box::new(Connected {
                     channel,
                     end,

@@ -12,8 +12,10 @@ mod compositor;
 mod link;
 mod model;
 mod options;
+mod picture;
 mod scale;
 mod session;
+mod x_selection;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;

@@ -18,7 +18,10 @@ const SYSTEM: &str = r#"(
     defaults: (template: "host", netvm: None, default_dispvm: None),
     qubes: {
         "work": (label: "mine", features: {"gui": true}),
-        "personal": (label: "yellow", features: {"gui": true}),
+        "personal": (label: "yellow", features: {
+            "gui": true,
+            "gui-max-clipboard-picture-size": "1228799",
+        }),
         "vault": (label: "black", features: {"gui": true}),
         "hidden": (label: "red"),
     },
@@ -291,6 +294,102 @@ fn a_paste_is_asked_about_where_the_description_says_so_and_wiped_in_time() {
     let _session = machine.shows();
     machine.stroke("[work] ", &COPY);
     machine.must_log("text from work was wiped: nobody pasted it");
+    machine.must_carry(None);
+}
+
+const WIDTH: u32 = 640;
+const HEIGHT: u32 = 480;
+
+/// Squares of many colours, some of which let others through.
+fn pixels() -> Vec<u8> {
+    let byte = |n: u32| u8::try_from(n % 256).expect("a byte");
+    let pixel = |x: u32, y: u32| [byte(11 * x), byte(13 * y), byte(x * y), byte(255 - x)];
+    let all = (0..HEIGHT).flat_map(|y| (0..WIDTH).map(move |x| (x / 80, y / 80)));
+    all.flat_map(|(x, y)| pixel(x, y)).collect()
+}
+
+fn png(pixels: &[u8]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, WIDTH, HEIGHT);
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.set_depth(png::BitDepth::Eight);
+    // It has to fit into a command.
+    encoder.set_compression(png::Compression::Best);
+    let mut writer = encoder.write_header().expect("a header");
+    writer.write_image_data(pixels).expect("a picture");
+    drop(writer);
+    file
+}
+
+/// The pixels of a file, if it is one.
+fn pixels_of(file: &[u8]) -> Option<(u32, u32, Vec<u8>)> {
+    let mut reader = png::Decoder::new(file).read_info().ok()?;
+    let mut pixels = vec![0; reader.output_buffer_size()];
+    let info = reader.next_frame(&mut pixels).ok()?;
+    assert_eq!(info.color_type, png::ColorType::Rgba);
+    Some((info.width, info.height, pixels))
+}
+
+impl Machine {
+    /// Puts a picture on a qube's clipboard.
+    fn holds_picture(&self, qube: &str, file: &[u8]) {
+        let bytes: String = file.iter().map(|byte| format!("\\{byte:03o}")).collect();
+        let command =
+            format!("printf '{bytes}' | xclip -selection clipboard -t image/png >/dev/null 2>&1");
+        self.runs(qube, &command);
+    }
+
+    /// The file that applications of a qube are given.
+    fn held_picture(&self, qube: &str) -> Vec<u8> {
+        let command = "timeout 5 xclip -selection clipboard -t image/png -out 2>/dev/null \
+                       | od -An -v -tu1";
+        let told = self.runs(qube, command);
+        let bytes = told
+            .split_whitespace()
+            .map(|byte| byte.parse().expect("a byte"));
+        bytes.collect()
+    }
+}
+
+#[test]
+fn a_picture_is_carried_pixel_by_pixel_and_told_as_one() {
+    let machine = Machine::start();
+    let _session = machine.shows();
+    for qube in ["work", "personal", "vault"] {
+        machine.opens(qube, "xclock");
+        machine.window(&format!("[{qube}] "));
+    }
+    let all = pixels();
+    let bytes = 1_228_800;
+    machine.holds_picture("work", &png(&all));
+    machine.copies("work", bytes);
+    let told = machine.daemon.must(&["clipboard", "status"]);
+    let expected = "picture of 640 by 480 (1228800 bytes) from work; wiped in ";
+    assert!(told.starts_with(expected), "{told}");
+    let told = machine.daemon.json(&["clipboard", "status", "--json"]);
+    assert_eq!(told["kind"], "picture");
+    assert_eq!(
+        (&told["width"], &told["height"]),
+        (&640.into(), &480.into())
+    );
+
+    // The rules are those for text.
+    machine.stroke("[vault] ", &PASTE);
+    machine.must_log("picture of 640 by 480 from work may not be pasted into vault");
+    machine.must_carry(Some(bytes));
+    machine.stroke("[personal] ", &PASTE);
+    machine.must_carry(None);
+    machine.must_log(
+        "picture of 640 by 480 (1228800 bytes) from work put on the clipboard of personal",
+    );
+    let got = wait_for("the picture", || {
+        pixels_of(&machine.held_picture("personal"))
+    });
+    assert!(got == (WIDTH, HEIGHT, all), "{} by {}", got.0, got.1);
+
+    // It has one byte more than may leave this qube.
+    machine.stroke("[personal] ", &COPY);
+    machine.must_log("nothing copied from personal: it is more than the qube may have carried");
     machine.must_carry(None);
 }
 

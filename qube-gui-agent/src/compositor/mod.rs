@@ -9,6 +9,7 @@ mod composing;
 mod cursor;
 mod focus;
 mod input;
+mod pictures;
 mod resources;
 mod selection;
 mod shell;
@@ -64,6 +65,7 @@ use crate::link::{Link, LinkError, LinkEvent};
 use crate::model::Windows;
 use crate::scale::Scale;
 use composing::Composing;
+use pictures::Pictures;
 use selection::Owner;
 use views::View;
 use x11::XServer;
@@ -225,6 +227,7 @@ pub(crate) struct Agent {
     composing: Composing,
     x: XServer,
     clipboard: Owner,
+    pictures: Pictures,
     /// How often the person has copied.
     copies: u64,
     /// When pictures may be painted again.
@@ -271,6 +274,7 @@ impl Agent {
             composing: Composing::default(),
             x: XServer::default(),
             clipboard: Owner::Nobody,
+            pictures: Pictures::default(),
             copies: 0,
             next_frame: Instant::now(),
             frame_timer: false,
@@ -313,6 +317,7 @@ impl Agent {
                 self.heard(event);
             }
         }
+        self.send_parts();
         self.poll_link()
     }
 
@@ -330,6 +335,7 @@ impl Agent {
                     None => tracing::info!("the GUI daemon left"),
                 }
                 self.windows.daemon_left();
+                self.pictures.forget();
                 self.release_input();
             }
         }
@@ -343,6 +349,8 @@ impl Agent {
             DaemonMessage::Close => self.ask_to_close(window),
             DaemonMessage::ClipboardRequest => self.copy(window),
             DaemonMessage::Clipboard(text) => self.paste(text),
+            DaemonMessage::Picture(size) => self.picture_begins(size),
+            DaemonMessage::PicturePart(part) => self.picture_goes_on(&part),
             DaemonMessage::Flags { .. } | DaemonMessage::Map { .. } => self.show_flags(window),
             other => self.input(window, &other),
         }

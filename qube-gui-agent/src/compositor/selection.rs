@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use bulkhead_wire::gui::{CLIPBOARD_MAX, WindowId};
+use image::ImageFormat;
 use rustix::pipe::{PipeFlags, pipe_with};
 use smithay::input::Seat;
 use smithay::reexports::calloop::generic::Generic;
@@ -25,6 +26,7 @@ use smithay::wayland::selection::primary_selection::{
 use smithay::wayland::selection::{SelectionHandler, SelectionSource, SelectionTarget};
 
 use super::Agent;
+use crate::picture::{self, Bitmap};
 
 /// What plain text is called, the best name first.
 const TEXT: [&str; 5] = [
@@ -57,7 +59,35 @@ pub(super) enum Owner {
     /// An application of X, which can give these.
     X(Vec<String>),
     /// The person, from another qube.
-    Daemon(Arc<[u8]>),
+    Daemon(Pasted),
+}
+
+/// What a person pasted from another qube.
+#[derive(Debug, Clone)]
+pub(super) enum Pasted {
+    Text(Arc<[u8]>),
+    /// A picture, and the file that applications are given.
+    Picture {
+        bitmap: Arc<Bitmap>,
+        file: Arc<[u8]>,
+    },
+}
+
+impl Pasted {
+    /// What applications are given.
+    fn bytes(&self) -> &Arc<[u8]> {
+        match self {
+            Self::Text(bytes) | Self::Picture { file: bytes, .. } => bytes,
+        }
+    }
+
+    /// What that is called.
+    fn kinds(&self) -> Vec<String> {
+        match self {
+            Self::Text(_) => TEXT.map(str::to_owned).to_vec(),
+            Self::Picture { .. } => vec![picture::PNG.to_owned()],
+        }
+    }
 }
 
 /// The best name that text goes by among `kinds`.
@@ -66,25 +96,55 @@ fn text_kind(kinds: &[String]) -> Option<&str> {
         .find(|text| kinds.iter().any(|kind| kind == text))
 }
 
+/// The best name that a picture goes by among `kinds`, and what it is.
+fn picture_kind(kinds: &[String]) -> Option<(&'static str, ImageFormat)> {
+    let mut known = picture::KINDS.into_iter();
+    known.find(|(name, _)| kinds.iter().any(|kind| kind == name))
+}
+
+/// What a clipboard is read as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Text,
+    Picture(ImageFormat),
+}
+
+/// The best that can be carried of what goes by `kinds`, and its name: text where there is any.
+fn wanted(kinds: &[String], pictures: bool) -> Option<(String, Wanted)> {
+    if let Some(kind) = text_kind(kinds) {
+        return Some((kind.to_owned(), Wanted::Text));
+    }
+    let (kind, format) = picture_kind(kinds).filter(|_| pictures)?;
+    Some((kind.to_owned(), Wanted::Picture(format)))
+}
+
 /// What is read of a clipboard so far.
-#[derive(Debug, Default)]
-struct Reading(Vec<u8>);
+#[derive(Debug)]
+struct Reading {
+    bytes: Vec<u8>,
+    max: usize,
+}
 
 impl Reading {
+    fn new(max: usize) -> Self {
+        let bytes = Vec::new();
+        Self { bytes, max }
+    }
+
     /// Takes what is there; true when that was all, or too much.
     fn go_on(&mut self, from: &mut impl Read) -> bool {
         let mut buffer = vec![0; READ_LEN];
-        while self.0.len() <= CLIPBOARD_MAX {
+        while self.bytes.len() <= self.max {
             match from.read(&mut buffer) {
                 Ok(0) => return true,
                 Ok(n) => self
-                    .0
+                    .bytes
                     .extend_from_slice(buffer.get(..n).unwrap_or_default()),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return false,
                 Err(e) if e.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::warn!("the clipboard cannot be read: {error}");
-                    self.0.clear();
+                    self.bytes.clear();
                     return true;
                 }
             }
@@ -94,40 +154,62 @@ impl Reading {
 
     /// None for too much.
     fn finish(self) -> Option<Vec<u8>> {
-        (self.0.len() <= CLIPBOARD_MAX).then_some(self.0)
+        (self.bytes.len() <= self.max).then_some(self.bytes)
     }
 }
 
 impl Agent {
-    /// The person copies: the daemon is to have the text in the clipboard, and nothing if there is
-    /// none.
+    /// The person copies: the daemon is to have the text in the clipboard, or else the picture, and
+    /// nothing if there is neither.
     pub(super) fn copy(&mut self, id: WindowId) {
         // Only the last request counts.
         self.copies += 1;
+        self.pictures.stop_sending();
+        let pictures = self.link.has_pictures();
         let wanted = match &self.clipboard {
             Owner::Nobody => None,
-            Owner::Daemon(text) => {
+            Owner::Daemon(Pasted::Text(text)) => {
                 let text = text.to_vec();
                 return self.windows.copied(id, Some(text));
             }
-            Owner::Wayland(kinds) | Owner::X(kinds) => text_kind(kinds).map(str::to_owned),
+            Owner::Daemon(Pasted::Picture { bitmap, .. }) if pictures => {
+                let bitmap = Arc::clone(bitmap);
+                return self.send_picture(id, bitmap);
+            }
+            Owner::Daemon(Pasted::Picture { .. }) => None,
+            Owner::X(kinds) => match wanted(kinds, pictures) {
+                Some((kind, Wanted::Picture(format))) => {
+                    return self.copy_picture_of_x((id, self.copies), kind, format);
+                }
+                text => text,
+            },
+            Owner::Wayland(kinds) => wanted(kinds, pictures),
         };
-        let Some(kind) = wanted else {
+        let Some((kind, wanted)) = wanted else {
             return self.windows.copied(id, Some(Vec::new()));
         };
-        let read = self.read_clipboard(id, kind);
+        let read = self.read_clipboard(id, kind, wanted);
         if let Err(error) = read {
             tracing::warn!("the clipboard cannot be read: {error}");
             self.windows.copied(id, Some(Vec::new()));
         }
     }
 
-    fn read_clipboard(&mut self, id: WindowId, kind: String) -> std::io::Result<()> {
+    fn read_clipboard(
+        &mut self,
+        id: WindowId,
+        kind: String,
+        wanted: Wanted,
+    ) -> std::io::Result<()> {
         let (ours, theirs) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         // Who writes may count on waiting.
         rustix::fs::fcntl_setfl(&theirs, rustix::fs::OFlags::empty())?;
         self.give(SelectionTarget::Clipboard, kind, theirs)?;
-        let (copy, mut reading) = (self.copies, Some(Reading::default()));
+        let max = match wanted {
+            Wanted::Text => CLIPBOARD_MAX,
+            Wanted::Picture(_) => picture::FILE_MAX,
+        };
+        let (copy, mut reading) = (self.copies, Some(Reading::new(max)));
         let source = Generic::new(std::fs::File::from(ours), Interest::READ, Mode::Level);
         let inserted = self.events.insert_source(source, move |_, file, agent| {
             if agent.copies != copy {
@@ -141,7 +223,12 @@ impl Agent {
                 return Ok(PostAction::Continue);
             }
             if let Some(reading) = reading.take() {
-                agent.windows.copied(id, reading.finish());
+                match (wanted, reading.finish()) {
+                    (Wanted::Text, text) => agent.windows.copied(id, text),
+                    (Wanted::Picture(format), file) => {
+                        agent.copy_picture((id, copy), format, file);
+                    }
+                }
             }
             Ok(PostAction::Remove)
         });
@@ -152,11 +239,16 @@ impl Agent {
 
     /// The person pastes from another qube.
     pub(super) fn paste(&mut self, text: Vec<u8>) {
-        let text: Arc<[u8]> = text.into();
-        self.clipboard = Owner::Daemon(Arc::clone(&text));
-        let kinds = TEXT.map(str::to_owned).to_vec();
+        self.pictures.is_overtaken();
+        self.offer_pasted(Pasted::Text(text.into()));
+    }
+
+    /// Has applications know of what was pasted.
+    pub(super) fn offer_pasted(&mut self, pasted: Pasted) {
+        let (kinds, bytes) = (pasted.kinds(), Arc::clone(pasted.bytes()));
+        self.clipboard = Owner::Daemon(pasted);
         let (display, seat) = (self.display.clone(), self.seat.clone());
-        set_data_device_selection(&display, &seat, kinds.clone(), Foreign::Daemon(text));
+        set_data_device_selection(&display, &seat, kinds.clone(), Foreign::Daemon(bytes));
         self.offer_to_x(SelectionTarget::Clipboard, Some(kinds));
     }
 
@@ -198,8 +290,8 @@ impl Agent {
     /// An application of X wants to read what it was offered.
     pub(super) fn give_to_x(&mut self, which: SelectionTarget, kind: String, to: OwnedFd) {
         match (&self.clipboard, which) {
-            (Owner::Daemon(text), SelectionTarget::Clipboard) => {
-                self.write_out(Arc::clone(text), to);
+            (Owner::Daemon(pasted), SelectionTarget::Clipboard) => {
+                self.write_out(Arc::clone(pasted.bytes()), to);
             }
             _ => {
                 if let Err(error) = self.give(which, kind, to) {
@@ -348,9 +440,24 @@ mod tests {
     }
 
     #[test]
+    fn text_is_wanted_more_than_pictures() {
+        let kinds = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
+        let best = |names: &[&str], pictures| {
+            let wanted = wanted(&kinds(names), pictures);
+            wanted.map(|(kind, _)| kind)
+        };
+        let both = ["image/png", "text/html", "text/plain"];
+        assert_eq!(best(&both, true).as_deref(), Some("text/plain"));
+        let pictures = ["image/bmp", "image/jpeg", "image/png"];
+        assert_eq!(best(&pictures, true).as_deref(), Some("image/png"));
+        assert_eq!(best(&pictures, false), None);
+        assert_eq!(best(&["image/jpeg"], true), None);
+    }
+
+    #[test]
     fn a_clipboard_is_read_up_to_its_limit() {
         let read = |len: usize| {
-            let mut reading = Reading::default();
+            let mut reading = Reading::new(CLIPBOARD_MAX);
             assert!(reading.go_on(&mut &vec![b'x'; len][..]));
             reading.finish().map(|text| text.len())
         };

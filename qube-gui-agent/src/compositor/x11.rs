@@ -78,6 +78,11 @@ pub(super) struct XServer {
 }
 
 impl XServer {
+    /// The number of its display, while it serves.
+    pub(super) fn display(&self) -> Option<u32> {
+        self.display.filter(|_| self.wm.is_some())
+    }
+
     pub(super) fn wm(&mut self) -> Option<&mut X11Wm> {
         self.wm.as_mut()
     }

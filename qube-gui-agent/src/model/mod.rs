@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use bulkhead_wire::gui::geometry::{Part, Place, Size};
+use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
 use bulkhead_wire::gui::{
     AgentMessage, Cursor, DaemonMessage, Flags, Hints, Version, WindowClass, WindowId,
@@ -276,6 +277,11 @@ impl<C> Windows<C> {
     /// The text that the person has copied in a window; none where it was too much.
     pub(crate) fn copied(&mut self, id: WindowId, text: Option<Vec<u8>>) {
         self.tell(id, AgentMessage::Clipboard(text));
+    }
+
+    /// The size of the picture that the person has copied in a window; none where it is too large.
+    pub(crate) fn copied_picture(&mut self, id: WindowId, size: Option<PictureSize>) {
+        self.tell(id, AgentMessage::Picture(size));
     }
 
     /// Takes note of what the daemon says of windows as such. For [`DaemonMessage::Configure`] says

@@ -175,8 +175,9 @@ fn there_is_one_input_method_and_its_end_is_no_end_of_typing() {
     assert_eq!(daemon.windows.len(), 1);
 
     drop(first);
-    let mut third = desk.input_method();
-    assert!(!third.told.refused);
+    let mut third = wait_for("an input method", || {
+        Some(desk.input_method()).filter(|method| !method.told.refused)
+    });
     until_active(&mut daemon, &mut third, true);
     third.grab();
     daemon.tap(id, keys::key('y').0);

@@ -10,6 +10,7 @@
 mod composing;
 mod desk;
 mod gtk;
+mod pictures;
 mod qt;
 mod reconnect;
 mod scale;

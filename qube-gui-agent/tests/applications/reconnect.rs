@@ -64,7 +64,7 @@ fn a_daemon_that_cannot_be_understood_makes_room_for_another() {
         let mut other = desk.raw_daemon();
         let mut offered = [0; 4];
         other.read_exact(&mut offered).unwrap();
-        assert_eq!(offered, [8, 0, 1, 0]);
+        assert_eq!(offered, [8, 1, 1, 0]);
         other.write_all(&version).unwrap();
         // The agent leaves without another word.
         assert_eq!(other.read(&mut offered).unwrap(), 0);

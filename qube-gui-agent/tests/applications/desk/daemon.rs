@@ -14,6 +14,7 @@ use bulkhead_vchan::transport::{AnyChannel, Transport};
 use bulkhead_vchan::{Channel, DomId, Port, SocketDir};
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
 use bulkhead_wire::gui::geometry::{Part, Place, Size};
+use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::text::Letters;
 use bulkhead_wire::gui::{
     AgentMessage, Crossing, Cursor, DaemonMessage, Flags, Hints, Input, Kind, PORT, Screen,
@@ -64,6 +65,8 @@ pub(crate) struct Daemon {
     pub(crate) kinds: Vec<(WindowId, Kind)>,
     /// What the agent answered to requests for its clipboard.
     pub(crate) clipboards: Vec<Option<Vec<u8>>>,
+    /// Pictures of which it told the size, and what has come of them.
+    pub(crate) pictures: Vec<(Option<PictureSize>, Vec<u8>)>,
     /// Windows that are destroyed, while they are not answered.
     pub(crate) destroyed: Vec<WindowId>,
     /// Whether those are answered at once.
@@ -73,7 +76,7 @@ pub(crate) struct Daemon {
 
 impl Daemon {
     #[track_caller]
-    pub(crate) fn connect(folder: &Path, qube: DomId) -> Self {
+    pub(crate) fn connect(folder: &Path, qube: DomId, own: Version) -> Self {
         let transport = Transport::Sockets(SocketDir::new(folder, DomId::DOM0));
         let deadline = Instant::now() + PATIENCE;
         let mut channel = transport
@@ -82,12 +85,13 @@ impl Daemon {
         channel.expect_memory();
         let mut daemon = Self {
             channel,
-            end: DaemonEnd::new(Version::PLAIN, SCREEN),
+            end: DaemonEnd::new(own, SCREEN),
             viewer: transport.viewer(qube).unwrap(),
             output: Vec::new(),
             windows: BTreeMap::new(),
             kinds: Vec::new(),
             clipboards: Vec::new(),
+            pictures: Vec::new(),
             destroyed: Vec::new(),
             answers_destroy: true,
             held: 0,
@@ -242,6 +246,11 @@ impl Daemon {
                 window.damage.push(part);
             }
             AgentMessage::Clipboard(text) => self.clipboards.push(text),
+            AgentMessage::Picture(size) => self.pictures.push((size, Vec::new())),
+            AgentMessage::PicturePart(ref part) => {
+                let (_, pixels) = self.pictures.last_mut().expect("a part of a picture");
+                pixels.extend_from_slice(part);
+            }
             AgentMessage::Title(ref title) => {
                 let title = title.shown(Letters::Utf8);
                 self.known(id, &message).title = title;
@@ -268,9 +277,6 @@ impl Daemon {
                 let memory = memory.expect("the agent's memory can be mapped");
                 self.known(id, &message).picture = Some((dump.size, memory));
                 self.say(id, &DaemonMessage::DumpAck);
-            }
-            AgentMessage::Picture(_) | AgentMessage::PicturePart(_) => {
-                panic!("no picture was asked for")
             }
             AgentMessage::Dock => panic!("no icon of a tray is made here"),
         }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use bulkhead_vchan::{DomId, Port, socket_name};
-use bulkhead_wire::gui::PORT;
+use bulkhead_wire::gui::{PORT, Version};
 use tempfile::TempDir;
 
 pub(crate) use bulkhead_testing::wait_for;
@@ -182,7 +182,13 @@ impl Desk {
     /// A daemon that has come to the agent.
     #[track_caller]
     pub(crate) fn daemon(&self) -> Daemon {
-        Daemon::connect(&self.path("vchan"), DomId::new(QUBE).unwrap())
+        self.daemon_speaking(Version::NEWEST)
+    }
+
+    /// One that speaks this version.
+    #[track_caller]
+    pub(crate) fn daemon_speaking(&self, own: Version) -> Daemon {
+        Daemon::connect(&self.path("vchan"), DomId::new(QUBE).unwrap(), own)
     }
 }
 
