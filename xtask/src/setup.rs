@@ -47,6 +47,8 @@ const DESKTOP: &[Package] = &[
 
 /// Applications that the tests of the compositor in a qube show; the demo does without.
 const GUEST: &[Package] = &[
+    ("fcitx5", "an input method, for tests"),
+    ("fcitx5-pinyin", "an input method for Chinese, for tests"),
     ("featherpad", "an application of Qt, for tests"),
     ("foot", "a Wayland terminal, for tests"),
     ("gir1.2-gtk-4.0", "an application of GTK, for tests"),

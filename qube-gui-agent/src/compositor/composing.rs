@@ -200,6 +200,7 @@ impl Agent {
             Some(Err(error)) => tracing::warn!("an input method has no keymap: {error}"),
             None => tracing::warn!("an input method has no keymap"),
         }
+        tracing::debug!("an input method wants keys");
         self.composing.held.clear();
         self.composing.grab = Some(grab);
         self.tell_composer_modifiers();

@@ -73,6 +73,57 @@ fn keys_become_what_an_input_method_makes_of_them_and_nothing_else() {
     assert_eq!(entered(&desk), "漢字");
 }
 
+/// A group of input methods that has one for Chinese.
+const PROFILE: &str = "[Groups/0]
+Name=Default
+Default Layout=us
+DefaultIM=pinyin
+[Groups/0/Items/0]
+Name=pinyin
+[GroupOrder]
+0=Default
+";
+
+#[test]
+fn fcitx_makes_chinese_of_latin_letters() {
+    let mut desk = Desk::new();
+    let mut daemon = desk.daemon();
+    let config = desk.path(".config/fcitx5");
+    std::fs::create_dir_all(&config).unwrap();
+    std::fs::write(config.join("profile"), PROFILE).unwrap();
+    desk.start(&["/usr/bin/python3", FORM]);
+    let id = daemon.new_window("a form", &[]);
+    daemon.focus(id, true);
+    let bus = desk.path("bus");
+    let address = format!("unix:path={}", bus.display());
+    let listen = format!("--address={address}");
+    desk.start(&["dbus-daemon", "--session", "--nofork", &listen]);
+    wait_for("a bus", || bus.exists().then_some(()));
+    let address = format!("DBUS_SESSION_BUS_ADDRESS={address}");
+    desk.start(&["env", &address, "fcitx5", "--disable=kimpanel"]);
+    let log = || desk.agent_log().contains("an input method wants keys");
+    daemon.until("fcitx", |_| log().then_some(()));
+
+    daemon.type_text(id, "nihao");
+    // It says in a small one first what it is.
+    let shown = daemon.until("candidates", |daemon| {
+        let mut popups = daemon.windows.iter().filter(|(popup, _)| **popup != id);
+        let wide = popups.find(|(_, window)| window.size.width() > 100);
+        wide.map(|(popup, _)| *popup)
+    });
+    daemon.until_picture("candidates", shown, |picture| {
+        picture.size.width() > 100 && picture.colours() > 10
+    });
+    daemon.keep(id, "fcitx");
+    daemon.keep(shown, "fcitx-candidates");
+    let window = daemon.window(shown);
+    assert!(window.override_redirect && window.mapped == Some(Some(id)));
+    daemon.type_text(id, " ");
+    daemon.until_gone(shown);
+    daemon.tap(id, keys::RETURN);
+    assert_eq!(entered(&desk), "你好");
+}
+
 #[test]
 fn candidates_are_shown_where_text_is_and_while_it_is_wanted() {
     let mut desk = Desk::new();
