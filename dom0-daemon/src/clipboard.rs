@@ -97,6 +97,11 @@ impl State {
         Ok(true)
     }
 
+    /// Whether what was copied as that number is still there.
+    fn holds(&self, number: u64) -> bool {
+        self.number == number && self.held.is_some()
+    }
+
     /// What was copied as that number, if it is still there.
     fn take(&mut self, number: u64) -> Option<Held> {
         let is_it = self.number == number;
@@ -146,11 +151,21 @@ impl Inner {
     /// # Errors
     /// Why no proxy that is well says this.
     pub(crate) fn clipboard_asked(&self, pressed: Pressed) -> Result<(), String> {
-        let mut state = self.clipboard.state();
-        if state.press(pressed, Instant::now())? {
-            state.held = None;
-        }
+        let gone = {
+            let mut state = self.clipboard.state();
+            let counts = state.press(pressed, Instant::now())?;
+            state.held.take_if(|_| counts)
+        };
+        self.clipboard_gone(gone.as_ref());
         Ok(())
+    }
+
+    /// What was carried is carried no more: nobody is asked about it either.
+    fn clipboard_gone(&self, gone: Option<&Held>) {
+        if gone.is_some() {
+            let why = "what was to be pasted is carried no more";
+            self.calls.withdraw_wishes(self, why);
+        }
     }
 
     /// The person copied from a qube.
@@ -168,7 +183,7 @@ impl Inner {
         let Some(own) = self.own() else { return Ok(()) };
         let lasts = self.config.clipboard_timeout;
         let copied = crate::audit::now_ms() / 1000;
-        let carried = {
+        let (carried, gone) = {
             let mut state = self.clipboard.state();
             if !state.press(pressed, Instant::now())? {
                 return Ok(());
@@ -186,14 +201,15 @@ impl Inner {
                 copied,
                 expires: copied + lasts.as_secs(),
             };
-            state.held = Some(Held {
+            let held = Held {
                 shown: carried.clone(),
                 what,
                 file,
                 _timer: Timer::of(&timer),
-            });
-            carried
+            };
+            (carried, state.held.replace(held))
         };
+        self.clipboard_gone(gone.as_ref());
         self.clipboard_news(ClipboardNews::Copied(carried));
         Ok(())
     }
@@ -208,13 +224,14 @@ impl Inner {
         pressed: Pressed,
         why: NotCopied,
     ) -> Result<(), String> {
-        {
+        let gone = {
             let mut state = self.clipboard.state();
             if !state.press(pressed, Instant::now())? {
                 return Ok(());
             }
-            state.held = None;
-        }
+            state.held.take()
+        };
+        self.clipboard_gone(gone.as_ref());
         self.clipboard_news(ClipboardNews::NotCopied {
             source: run.name.to_string(),
             why: match why {
@@ -231,6 +248,7 @@ impl Inner {
     fn clipboard_expired(&self, number: u64) {
         let gone = self.clipboard.state().take(number);
         if let Some(held) = gone {
+            self.clipboard_gone(Some(&held));
             let (source, what) = (held.shown.source, held.shown.what);
             self.clipboard_news(ClipboardNews::Expired { source, what });
         }
@@ -261,6 +279,10 @@ impl Inner {
         tokio::spawn(async move {
             if carried.source != target && !inner.may_paste(&carried.source, &target).await {
                 let (source, what) = (carried.source, carried.what);
+                if !inner.clipboard.state().holds(number) {
+                    // That it is carried no more was told.
+                    return;
+                }
                 return inner.clipboard_news(ClipboardNews::Refused {
                     source,
                     target,
@@ -370,6 +392,7 @@ impl Runtime {
     /// Carries nothing any more; what was carried.
     pub fn clear_clipboard(&self) -> Option<Carried> {
         let gone = self.inner.clipboard.state().held.take()?;
+        self.inner.clipboard_gone(Some(&gone));
         let (source, what) = (gone.shown.source.clone(), gone.shown.what);
         self.inner
             .clipboard_news(ClipboardNews::Cleared { source, what });

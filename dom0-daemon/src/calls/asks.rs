@@ -193,15 +193,15 @@ impl Asks {
         }
     }
 
-    /// Takes back what the person has wished before: they wish for something else now.
-    fn withdraw_wishes(&self, inner: &Inner) {
+    /// Takes back what the person has wished before, and why.
+    fn withdraw_wishes(&self, inner: &Inner, why: &str) {
         let gone: Vec<_> = {
             let mut open = self.open();
             let is_wish = |open: &Open| open.wish == Wish::Persons;
             open.extract_if(.., |_, open| is_wish(open)).collect()
         };
         for (id, open) in gone {
-            let rule = format!("{}: another question took its place", open.ask.rule);
+            let rule = format!("{}: {why}", open.ask.rule);
             open.asker.refuse(inner, Verdict::deny("limit", rule));
             removed(inner, id, "withdrawn");
         }
@@ -248,6 +248,11 @@ impl Inner {
 }
 
 impl Calls {
+    /// Takes back the question about what the person wished for, where it is still open.
+    pub(crate) fn withdraw_wishes(&self, inner: &Inner, why: &str) {
+        self.asks.withdraw_wishes(inner, why);
+    }
+
     /// Asks the person on behalf of a client of the policy's socket; the answer comes later, and
     /// none at all if the daemon ends.
     pub(crate) fn ask_for_client(
@@ -272,7 +277,7 @@ impl Calls {
                 // They have chosen it by what they did.
                 shown.targets.retain(|target| *target == query.target);
                 shown.default_target = shown.targets.first().cloned();
-                self.asks.withdraw_wishes(inner);
+                self.withdraw_wishes(inner, "another question took its place");
                 if shown.targets.is_empty() {
                     let rule = format!("{}: another target", ask.rule);
                     asker.refuse(inner, Verdict::deny("policy", rule));

@@ -285,6 +285,16 @@ fn a_paste_is_asked_about_where_the_description_says_so_and_wiped_in_time() {
     wait_for("the text", || {
         (machine.held("personal") == "text").then_some(())
     });
+    // A question about what is carried no more is none.
+    machine.copies("work", 4);
+    machine.stroke("[personal] ", &PASTE);
+    machine.daemon.wait_for_ask();
+    machine.daemon.must(&["clipboard", "clear"]);
+    let asks = machine.daemon.json(&["ask", "list", "--json"]);
+    assert!(asks.as_array().is_some_and(Vec::is_empty), "{asks}");
+    machine.must_log("is carried no more");
+    let refusals = machine.daemon.log().matches("may not be pasted").count();
+    assert_eq!(refusals, 1, "the one that the person denied");
 
     drop(session);
     machine.daemon.kill();
