@@ -14,6 +14,8 @@ use bulkhead_wire::gui::geometry::{Part, Place, Size};
 use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
 use bulkhead_wire::gui::{self, AgentMessage, DaemonMessage, WindowId};
+use bulkhead_wire::notify::guest_end::GuestEnd;
+use bulkhead_wire::notify::{self, Notification, Urgency};
 use bulkhead_wire::qrexec::announced::Announced;
 use bulkhead_wire::qrexec::control::{AgentLink, DaemonLink};
 use bulkhead_wire::qrexec::frame::message;
@@ -52,6 +54,7 @@ fn main() -> Outcome {
     seeds.extend(xl_packets()?);
     seeds.extend(gui_agent());
     seeds.push(("gui_daemon", gui_daemon()));
+    seeds.extend(notifications()?);
     for (number, (target, bytes)) in seeds.into_iter().enumerate() {
         let corpus = folder.join(target);
         std::fs::create_dir_all(&corpus)?;
@@ -504,4 +507,37 @@ fn gui_daemon() -> Vec<u8> {
         message.encode(gui::Version::NEWEST, WINDOW, &mut said);
     }
     said
+}
+
+fn notifications() -> Outcome<Seeds> {
+    let versions = [notify::Version::PLAIN, notify::Version::WITH_CLOSE];
+    let mut seeds = Seeds::new();
+    for (mode, offered) in (0..).zip(versions) {
+        let (mut guest, mut said) = (GuestEnd::new(), Vec::new());
+        guest.receive(&mut &offered.encode()[..], &mut said)?;
+        let action = |key: &str| notify::Action {
+            key: key.to_owned(),
+            label: "Öffnen".to_owned(),
+        };
+        let notification = Notification {
+            replaces: 3,
+            summary: "<b>Mail</b>".to_owned(),
+            body: "From ann\nto bob".to_owned(),
+            actions: vec![action("default"), action("app.open")],
+            urgency: Some(Urgency::Critical),
+            timeout: -1,
+            resident: true,
+            transient: false,
+            silent: true,
+        };
+        let sequence = 1;
+        let show = notify::Request::Show {
+            sequence,
+            notification,
+        };
+        guest.send(&show, &mut said);
+        guest.send(&notify::Request::Close { id: 3 }, &mut said);
+        seeds.push(("notifications", stream(mode, &said)));
+    }
+    Ok(seeds)
 }
