@@ -10,7 +10,8 @@
 //! with a bound. [`serve`] carries them between descriptors in one thread, after the process has
 //! given up everything but those descriptors.
 //!
-//! The same program is the pump of one call that dom0 serves ([`call`]), confined in the same way.
+//! The same program is the pump of one call that dom0 serves ([`call`]), and reads what a qube wants
+//! notified ([`notifications`]), confined in the same way.
 //!
 //! What a guest does wrong ends its own link and nothing else. What it does too much of waits in
 //! its own socket: the relay stops reading from whoever leaves answers unread or asks faster than
@@ -26,6 +27,7 @@ pub mod database;
 mod ends;
 mod io;
 mod line;
+pub mod notifications;
 mod queue;
 mod start;
 

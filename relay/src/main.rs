@@ -1,4 +1,4 @@
-//! `bulkhead-relay [--call] --fd N`: started by bulkheadd with a socket to it as descriptor N.
+//! `bulkhead-relay [--call|--notifications] --fd N`: started by bulkheadd with a socket to it as descriptor N.
 
 #![forbid(unsafe_code)]
 
@@ -6,16 +6,17 @@ use std::ffi::OsString;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use bulkhead_relay::{Core, call, confinement, receive_setup, serve};
+use bulkhead_relay::{Core, call, confinement, notifications, receive_setup, serve};
 use bulkhead_sandbox::confine::confine;
 use bulkhead_sandbox::inherit::{close_uninvited, take_inherited};
 use bulkhead_vchan::seqpacket::send_packet;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::relay::{FromRelay, encode};
 
-const USAGE: &str = "usage: bulkhead-relay [--call] --fd N
-One for each running qube, and with --call one for each call that dom0 serves; bulkheadd starts it
-with N open on a socket to itself.";
+const USAGE: &str = "usage: bulkhead-relay [--call|--notifications] --fd N
+One for each running qube, with --call one for each call that dom0 serves, and with --notifications
+one for each of those that brings notifications; bulkheadd starts it with N open on a socket to
+itself.";
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     let ended = match &args[..] {
         [flag, fd] if flag == "--fd" => number(fd).map(run),
         [call, flag, fd] if call == "--call" && flag == "--fd" => number(fd).map(run_call),
+        [what, flag, fd] if what == "--notifications" && flag == "--fd" => {
+            number(fd).map(run_notifications)
+        }
         _ => None,
     };
     let Some(ended) = ended else {
@@ -68,4 +72,12 @@ fn run_call(fd: i32) -> Result<(), String> {
     let setup = call::receive_setup(daemon).map_err(|e| chain(&e))?;
     confine(&call::confinement(setup.domid, setup.carrier)).map_err(|e| chain(&e))?;
     call::serve(setup).map_err(|e| chain(&e))
+}
+
+fn run_notifications(fd: i32) -> Result<(), String> {
+    let daemon = take_inherited(fd).map_err(|e| chain(&e))?;
+    close_uninvited().map_err(|e| chain(&e))?;
+    let setup = notifications::receive_setup(daemon).map_err(|e| chain(&e))?;
+    confine(&notifications::confinement(setup.domid)).map_err(|e| chain(&e))?;
+    notifications::serve(setup).map_err(|e| chain(&e))
 }
