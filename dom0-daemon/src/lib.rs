@@ -29,6 +29,7 @@ mod link;
 pub mod lock;
 pub mod machine;
 mod meeting;
+pub mod notifications;
 pub mod observe;
 pub mod ops;
 pub mod plan;

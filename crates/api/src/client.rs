@@ -13,6 +13,7 @@ use zbus::{Message, MessageStream};
 
 use crate::call::Ask;
 use crate::event::{Event, Topic};
+use crate::notification::NotificationOrder;
 use crate::qube::QubeRow;
 use crate::{ApiError, ErrorKind, Manager1Proxy, from_json};
 
@@ -172,6 +173,40 @@ impl Signals {
     }
 }
 
+/// What a connection is to do that shows notifications.
+#[derive(Debug)]
+pub struct NotificationOrders(MessageStream);
+
+impl NotificationOrders {
+    /// Shows notifications by this connection from now on.
+    ///
+    /// # Errors
+    /// Where the daemon refuses or is gone.
+    pub async fn begin(client: &Client) -> Result<Self, ApiError> {
+        let stream = MessageStream::from(&client.connection);
+        client.proxy.show_notifications().await?;
+        Ok(Self(stream))
+    }
+
+    /// The next one. It has to be taken soon: what comes behind it waits, signals included.
+    ///
+    /// # Errors
+    /// Where the daemon is gone, or says what this version cannot read.
+    pub async fn next(&mut self) -> Result<NotificationOrder, ApiError> {
+        loop {
+            let message = match self.0.next().await {
+                Some(message) => message?,
+                None => return Err(hung_up()),
+            };
+            let is_order = message.message_type() == Type::Signal
+                && (message.header().member()).is_some_and(|name| name == "NotificationOrdered");
+            if is_order {
+                return from_json(message.body().deserialize()?);
+            }
+        }
+    }
+}
+
 fn hung_up() -> ApiError {
     ApiError::new(
         ErrorKind::Unreachable,
@@ -179,6 +214,7 @@ fn hung_up() -> ApiError {
     )
     .hint("It was stopped or restarted; run the command again.")
 }
+
 fn decode(message: &Message) -> Result<Option<Incoming>, ApiError> {
     if message.message_type() != Type::Signal {
         return Ok(None);

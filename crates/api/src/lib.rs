@@ -18,6 +18,7 @@ pub mod display;
 mod error;
 pub mod event;
 pub mod host;
+pub mod notification;
 pub mod policy;
 pub mod proxy;
 pub mod qube;

@@ -109,6 +109,14 @@ pub trait Manager1 {
     /// these bytes opens (none where it is open), as long as this connection lasts.
     fn show_windows(&self, display: &str, authority: &[u8]) -> Result<(), ApiError>;
 
+    /// Shows notifications of qubes from now on, as long as this connection lasts: orders come as
+    /// [`notification_ordered`](Self::notification_ordered). Of several sessions, the newest does.
+    fn show_notifications(&self) -> Result<(), ApiError>;
+
+    /// What became of the notification of that number, which this connection was to show
+    /// ([`crate::notification::NotificationNews`]).
+    fn notification_news(&self, number: u64, news_json: &str) -> Result<(), ApiError>;
+
     /// The newest audit records, oldest of them first (list of [`crate::call::AuditRecord`]) for a
     /// [`crate::call::AuditFilter`].
     fn audit_tail(&self, filter_json: &str) -> Result<String, ApiError>;
@@ -176,6 +184,11 @@ pub trait Manager1 {
     /// Something was copied, pasted or wiped ([`crate::clipboard::ClipboardNews`]).
     #[zbus(signal)]
     fn clipboard_changed(&self, news_json: &str) -> zbus::Result<()>;
+
+    /// To the session that shows notifications alone: what it is to do
+    /// ([`crate::notification::NotificationOrder`]).
+    #[zbus(signal)]
+    fn notification_ordered(&self, order_json: &str) -> zbus::Result<()>;
 
     /// This client was too slow and has missed this many signals: it must read everything again.
     #[zbus(signal)]

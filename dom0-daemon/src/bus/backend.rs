@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::os::fd::OwnedFd;
 
 use crate::hypervisor::HostReport;
+use crate::notifications::NotificationOffer;
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
 use crate::runtime::Dependents;
 use crate::windows::DisplayOffer;
@@ -103,6 +104,8 @@ pub trait Backend: Debug + Send + Sync + 'static {
     async fn clear_clipboard(&self) -> Result<Option<Carried>, ApiError>;
     /// Shows windows on a display, as long as what is returned is kept.
     async fn offer_display(&self, name: &str, authority: &[u8]) -> Result<DisplayOffer, ApiError>;
+    /// Shows notifications, as long as what is returned is kept.
+    async fn offer_notifications(&self) -> Result<NotificationOffer, ApiError>;
     /// The newest audit records.
     async fn audit_tail(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, ApiError>;
     /// A qube's console log, or the daemon's own, opened for reading.

@@ -5,16 +5,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bulkhead_api::call::{Answer, CallRequest, DataConnection, RunRequest};
+use bulkhead_api::notification::NotificationOrder;
 use bulkhead_api::qube::{QubeRow, QubeState};
 use bulkhead_api::{API_VERSION, ApiError, ErrorKind, from_json, to_json};
 use bulkhead_model::name::QubeName;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, interface};
 
 use super::backend::Backend;
 use super::events::{Events, Topics, emit};
 use super::served::caller;
+use crate::notifications::NotificationOffer;
 use crate::runtime::Dependents;
 use crate::windows::DisplayOffer;
 
@@ -37,6 +39,8 @@ pub(super) struct Manager {
     signals: Signals,
     /// Where the client shows windows; it ends with the connection.
     display: Mutex<Option<DisplayOffer>>,
+    /// That it shows notifications, likewise.
+    notifications: Mutex<Option<NotificationOffer>>,
 }
 
 impl Manager {
@@ -48,6 +52,7 @@ impl Manager {
             pumping: AtomicBool::new(false),
             signals,
             display: Mutex::default(),
+            notifications: Mutex::default(),
         }
     }
 }
@@ -245,6 +250,43 @@ impl Manager {
         Ok(())
     }
 
+    async fn show_notifications(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> Result<(), ApiError> {
+        if self.signals == Signals::Broadcast {
+            return Err(ApiError::new(
+                ErrorKind::Unsupported,
+                "notifications are shown as long as a connection lasts, and on the system bus it \
+                 has none",
+            ));
+        }
+        let mut offer = self.backend.offer_notifications().await?;
+        if let Some(orders) = offer.orders() {
+            let (connection, emitter) = (connection.clone(), emitter.to_owned());
+            tokio::spawn(pass_on(orders, connection, emitter));
+        }
+        let shows = self.notifications.lock();
+        *shows.unwrap_or_else(PoisonError::into_inner) = Some(offer);
+        Ok(())
+    }
+
+    fn notification_news(&self, number: u64, news_json: &str) -> Result<(), ApiError> {
+        let news = from_json(news_json)?;
+        let shows = self.notifications.lock();
+        match &*shows.unwrap_or_else(PoisonError::into_inner) {
+            Some(offer) => offer.news(number, &news),
+            None => {
+                return Err(ApiError::new(
+                    ErrorKind::Invalid,
+                    "this connection shows no notifications",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     async fn audit_tail(&self, filter_json: String) -> Result<String, ApiError> {
         to_json(&self.backend.audit_tail(from_json(&filter_json)?).await?)
     }
@@ -363,6 +405,12 @@ impl Manager {
     ) -> zbus::Result<()>;
 
     #[zbus(signal)]
+    pub(super) async fn notification_ordered(
+        emitter: &SignalEmitter<'_>,
+        order_json: &str,
+    ) -> zbus::Result<()>;
+
+    #[zbus(signal)]
     pub(super) async fn signals_lost(emitter: &SignalEmitter<'_>, count: u64) -> zbus::Result<()>;
 }
 
@@ -376,6 +424,27 @@ fn may_name_files(named: bool) -> Result<(), ApiError> {
         .hint("`bulkhead check FILE` reads a file with your own rights"));
     }
     Ok(())
+}
+
+/// Carries orders to the one connection that shows notifications, as long as it does.
+async fn pass_on(
+    mut orders: mpsc::Receiver<NotificationOrder>,
+    connection: Connection,
+    emitter: SignalEmitter<'static>,
+) {
+    loop {
+        let order = tokio::select! {
+            () = connection.closed() => return,
+            order = orders.recv() => order,
+        };
+        let Some(order) = order.as_ref().and_then(|order| to_json(order).ok()) else {
+            return;
+        };
+        if let Err(error) = Manager::notification_ordered(&emitter, &order).await {
+            tracing::debug!(%error, "a client is gone before its order");
+            return;
+        }
+    }
 }
 
 /// Carries events to one connection. A client that leaves them unread is hung up on by who accepted

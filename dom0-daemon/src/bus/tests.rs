@@ -25,6 +25,7 @@ use zbus::connection::Builder;
 use super::listener::{CONNECTIONS_MAX, CONNECTIONS_RESERVED, Patience};
 use super::{Backend, Caller, Events, Gate, Listener};
 use crate::hypervisor::HostReport;
+use crate::notifications::{Board, NotificationOffer};
 use crate::ops::{ApplyRequest, GcRequest, PlanRequest, RollbackRequest};
 use crate::runtime::Dependents;
 use crate::windows::{Display, DisplayOffer, Displays};
@@ -36,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 struct Fake {
     asked: Mutex<Vec<String>>,
     displays: Arc<Displays>,
+    notifications: Arc<Board>,
 }
 
 impl Fake {
@@ -185,6 +187,10 @@ impl Backend for Fake {
         let display = Display::new(name, authority)
             .map_err(|error| ApiError::from_error(ErrorKind::Invalid, &error))?;
         Ok(self.displays.offer(display))
+    }
+    async fn offer_notifications(&self) -> Result<NotificationOffer, ApiError> {
+        self.note("offer_notifications");
+        Ok(self.notifications.offer())
     }
     async fn audit_tail(&self, _filter: AuditFilter) -> Result<Vec<AuditRecord>, ApiError> {
         Ok(Vec::new())

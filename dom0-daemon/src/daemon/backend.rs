@@ -21,6 +21,7 @@ use serde_json::Value;
 use super::translate;
 use crate::bus::{Backend, Caller};
 use crate::hypervisor::HostReport;
+use crate::notifications::NotificationOffer;
 use crate::ops::{
     ApplyReport, ApplyRequest, GcRequest, Operations, OperationsError, PlanReply, PlanRequest,
     RollbackRequest,
@@ -237,6 +238,10 @@ impl Backend for Daemon {
     async fn offer_display(&self, name: &str, authority: &[u8]) -> Result<DisplayOffer, ApiError> {
         let offered = self.runtime.offer_display(name, authority);
         offered.map_err(|error| ApiError::from_error(ErrorKind::Invalid, &error))
+    }
+
+    async fn offer_notifications(&self) -> Result<NotificationOffer, ApiError> {
+        Ok(self.runtime.offer_notifications())
     }
 
     async fn audit_tail(&self, filter: AuditFilter) -> Result<Vec<AuditRecord>, ApiError> {

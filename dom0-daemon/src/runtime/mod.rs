@@ -31,6 +31,7 @@ use crate::db::Database;
 use crate::hypervisor::{DomainEvent, Ending, Hypervisor};
 use crate::machine::{MachineError, Reason, Stopped};
 use crate::meeting::Meeting;
+use crate::notifications::Board;
 use crate::policy::Policy;
 use crate::storage::{ImageDigest, Storage};
 use crate::windows::Displays;
@@ -100,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) calls: Calls,
     pub(crate) clipboard: Clipboard,
     pub(crate) displays: Arc<Displays>,
+    pub(crate) notifications: Arc<Board>,
     pub(crate) policy: Policy,
     /// Where qubes are found that are domains of Xen.
     pub(crate) meeting: Option<Arc<Meeting>>,
@@ -391,6 +393,7 @@ impl Runtime {
             calls: Calls::new(),
             clipboard: Clipboard::default(),
             displays: Arc::default(),
+            notifications: Arc::default(),
             policy: Policy::default(),
             meeting,
             own: own.clone(),

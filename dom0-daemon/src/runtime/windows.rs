@@ -9,6 +9,7 @@ use bulkhead_wire::proxy::FromProxy;
 use super::lifecycle::Places;
 use super::{Inner, Run, Runtime};
 use crate::clipboard::Pressed;
+use crate::notifications::NotificationOffer;
 use crate::relays::printable;
 use crate::windows::{Display, DisplayError, DisplayOffer, Windows, WindowsEvents, WindowsSpec};
 
@@ -147,6 +148,11 @@ impl Inner {
 }
 
 impl Runtime {
+    /// A session shows notifications until what is returned is dropped.
+    pub fn offer_notifications(&self) -> NotificationOffer {
+        self.inner.notifications.offer()
+    }
+
     /// Shows windows on the display `name`, which the Xauthority file of these bytes opens, until
     /// what is returned is dropped.
     ///

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use bulkhead_qrexec::lookup::{Folders, LookupError, Service};
 use bulkhead_qrexec::serve::session_call;
 use bulkhead_wire::causes::chain;
+use bulkhead_wire::notify;
 use bulkhead_wire::qrexec::command::ServiceCall;
 use bulkhead_wire::qrexec::config::ServiceConfig;
 use bulkhead_wire::service::{Address, Identity, Order, What};
@@ -20,6 +21,8 @@ pub(super) enum Found {
     Service(Box<Order>),
     /// A service of the daemon's own, of which the folders have none.
     Policy(PolicyService),
+    /// The same: notifications.
+    Notifications,
     /// Nothing that can be used: the caller is told this exit code.
     Nothing {
         /// The code.
@@ -121,17 +124,19 @@ pub(super) fn find(
             ))))
         }
         Err(error) => {
-            let ours = matches!(error, LookupError::NotFound(_));
-            let ours = PolicyService::named(&call.name).filter(|_| ours);
-            Ok(ours.map_or_else(
-                || Found::Nothing {
-                    code: error.exit_code().into(),
-                    why: chain(&error),
-                },
-                Found::Policy,
-            ))
+            let ours = matches!(error, LookupError::NotFound(_)).then(|| own(&call.name));
+            Ok(ours.flatten().unwrap_or_else(|| Found::Nothing {
+                code: error.exit_code().into(),
+                why: chain(&error),
+            }))
         }
     }
+}
+
+/// The daemon's own service of that name.
+fn own(name: &str) -> Option<Found> {
+    let notifications = (name == notify::SERVICE).then_some(Found::Notifications);
+    notifications.or_else(|| PolicyService::named(name).map(Found::Policy))
 }
 
 fn try_find(

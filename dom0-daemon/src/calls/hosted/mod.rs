@@ -18,19 +18,25 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bulkhead_policy::Allow;
 use bulkhead_qrexec::lookup::Folders;
+use bulkhead_wire::notify::decoder::ToDecoder;
+use bulkhead_wire::notify::{CLOSING, Version};
 use bulkhead_wire::qrexec::command::ServiceCall;
 use bulkhead_wire::relay::ToRelay;
 use bulkhead_wire::service::Report;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
+use tokio::process::Child;
 use tokio::sync::mpsc;
 
 use self::find::{Found, Named, find};
 pub use self::limits::{HOSTED_MAX, HOSTED_PER_QUBE};
 use self::limits::{Place, Places};
 pub use self::process::CONNECT_TIMEOUT;
-use self::process::{Caller, FarEnds, Pump, Starter, Streams, Went, log_pipe, see_through};
+use self::process::{
+    Caller, FarEnds, Pump, Starter, Streams, Went, log_pipe, see_through, start_decoder,
+};
 use super::{Connection, Key, Request, Verdict, named};
+use crate::notifications::{self, Decoder, Whose};
 use crate::policy::PolicyService;
 use crate::relays::SharedLines;
 use crate::runtime::{Inner, Run};
@@ -241,30 +247,39 @@ impl Inner {
     ) -> io::Result<()> {
         let (log, errors) = log_pipe()?;
         let streams = match found {
-            Found::Policy(_) => Streams::Sockets,
+            Found::Policy(_) | Found::Notifications => Streams::Sockets,
             Found::Service(_) | Found::Nothing { .. } => Streams::Pipes,
         };
         let (pump, ends) = Pump::start(&self.config, run, streams, &errors)?;
+        let inner = self.own.clone();
         let mut starter = None;
         let mut own = None;
         match found {
             Found::Service(order) => {
                 starter = Some(Starter::start(&self.config, &order, ends, &errors)?);
             }
-            Found::Policy(service) => own = Some((service, ends)),
+            Found::Policy(service) => {
+                let task = serve_policy(inner.clone(), service, call.clone(), ends);
+                own = Some(tokio::spawn(task).abort_handle());
+            }
+            Found::Notifications => {
+                let decoder = start_decoder(&self.config, &errors)?;
+                let setup = ToDecoder::Setup {
+                    domid: run.domid.0,
+                    offered: offered(call),
+                };
+                let whose = self.whose(run);
+                let task = serve_notifications(inner.clone(), whose, decoder, setup, ends);
+                own = Some(tokio::spawn(task).abort_handle());
+            }
             Found::Nothing { code, .. } => ends.report(Report::Failed { code })?,
         }
         let (qube, service) = (run.name.to_string(), call.full_name());
         tokio::spawn(serving.lines.log(qube.clone(), service.clone(), log));
-        let inner = self.own.clone();
-        let policy = own.map(|(service, ends)| {
-            let task = serve_policy(inner.clone(), service, call.clone(), ends);
-            tokio::spawn(task).abort_handle()
-        });
         tokio::spawn(async move {
             let went = see_through(pump, starter, serving.caller).await;
-            if let Some(policy) = policy {
-                policy.abort();
+            if let Some(own) = own {
+                own.abort();
             }
             if went == Went::NobodyCame {
                 tracing::info!(%qube, service, "a caller of dom0 never connected");
@@ -275,6 +290,15 @@ impl Inner {
             drop(serving.place);
         });
         Ok(())
+    }
+
+    fn whose(&self, run: &Run) -> Whose {
+        let row = self.state().row(&run.name);
+        Whose {
+            qube: run.name.to_string(),
+            color: row.map(|row| row.color).unwrap_or_default(),
+            share: self.share_of(run).to_string(),
+        }
     }
 
     /// The call is over here; its port is free once its caller's agent says so too.
@@ -342,4 +366,51 @@ async fn try_serve_policy(
     drop((input, output, errors));
     let code = answer.code.into();
     process::tell(&report, Report::Ended { code })
+}
+
+/// The version of notifications that a caller is offered.
+fn offered(call: &ServiceCall) -> Version {
+    match call.argument.as_deref() {
+        Some(CLOSING) => Version::WITH_CLOSE,
+        _ => Version::PLAIN,
+    }
+}
+
+/// Serves a call that brings notifications.
+async fn serve_notifications(
+    inner: Weak<Inner>,
+    whose: Whose,
+    (child, link): (Child, OwnedFd),
+    setup: ToDecoder,
+    ends: FarEnds,
+) {
+    let Some(board) = inner
+        .upgrade()
+        .map(|inner| Arc::clone(&inner.notifications))
+    else {
+        return;
+    };
+    let FarEnds {
+        stdin,
+        stdout,
+        stderr,
+        report,
+    } = ends;
+    // Nothing is said there.
+    drop(stderr);
+    let decoder = Decoder {
+        child,
+        link,
+        setup,
+        streams: [stdin, stdout],
+    };
+    let qube = whose.qube.clone();
+    let served = async {
+        process::tell(&report, Report::Running)?;
+        let code = notifications::serve(&board, whose, decoder).await?;
+        process::tell(&report, Report::Ended { code })
+    };
+    if let Err(error) = served.await {
+        tracing::info!(%qube, %error, "a call that brings notifications was cut");
+    }
 }

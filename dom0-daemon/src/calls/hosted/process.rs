@@ -115,6 +115,19 @@ impl Pump {
     }
 }
 
+/// Starts the unprivileged process that reads what a qube wants notified; its line to us.
+pub(super) fn start_decoder(
+    config: &RuntimeConfig,
+    errors: &OwnedFd,
+) -> io::Result<(Child, OwnedFd)> {
+    let mut command = Command::new(&config.relay);
+    command
+        .arg("--notifications")
+        .arg("--fd")
+        .kill_on_drop(true);
+    spawn(command, Environment::None, errors)
+}
+
 /// The process that starts the service, as its user, and attends to it.
 #[derive(Debug)]
 pub(super) struct Starter {
