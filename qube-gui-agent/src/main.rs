@@ -5,12 +5,15 @@
 //! of the GUI protocol for the daemon in `DOMAIN`. Applications of Wayland are shown `NUMBER` times
 //! as large as they think. When applications can come, `FILE` tells the
 //! variables by which they find it, and `COMMAND` is started with them.
+//!
+//! `qube-gui-agent --notifications` is the notification service of that session instead.
 
 #![forbid(unsafe_code)]
 
 mod compositor;
 mod link;
 mod model;
+mod notifications;
 mod options;
 mod picture;
 mod scale;
@@ -36,7 +39,12 @@ const NAME: &str = "qube-gui-agent";
 const LOG_FILTER: &str = "warn,qube_gui_agent=info";
 
 fn main() -> ExitCode {
-    let arguments = std::env::args_os().skip(1);
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if arguments == [options::NOTIFICATIONS] {
+        log();
+        eprintln!("{NAME}: {}", notifications::run());
+        return ExitCode::FAILURE;
+    }
     let options = match Options::parse(arguments) {
         Ok(options) => options,
         Err(error) => {

@@ -9,7 +9,11 @@ use thiserror::Error;
 use crate::scale::{Scale, ScaleError};
 
 pub(crate) const USAGE: &str = "usage: qube-gui-agent [--socket NAME] [--daemon DOMAIN] [--no-x] \
-     [--scale NUMBER] [--session FILE] [-- COMMAND [ARGUMENT...]]";
+     [--scale NUMBER] [--session FILE] [-- COMMAND [ARGUMENT...]]
+       qube-gui-agent --notifications";
+
+/// The only argument of the notification service.
+pub(crate) const NOTIFICATIONS: &str = "--notifications";
 
 /// The Wayland socket where none is named.
 const SOCKET: &str = "wayland-0";

@@ -1,4 +1,4 @@
-//! `session`: keeps the compositor and a session bus running for the user of this process. Part of init mode where
+//! `session`: keeps the compositor, a session bus and its notification service running for the user of this process. Part of init mode where
 //! that user is not root; where systemd runs the qube, a unit of its does it.
 
 use std::ffi::{OsStr, OsString};
@@ -36,10 +36,15 @@ const SOCKET: &str = "wayland-0";
 /// Serves the session bus.
 const BUS_PROGRAM: &str = "dbus-daemon";
 
+/// Has the compositor's program serve notifications instead.
+const NOTIFICATIONS: &str = "--notifications";
+
 const STACK: usize = 128 * 1024;
 
 /// Between two looks whether settings are there.
 const LOOK: Duration = Duration::from_millis(50);
+/// Between two looks whether there is a session bus: it may be installed while the qube runs.
+const BUS_LOOK: Duration = Duration::from_secs(1);
 /// Before a program that has ended is started again, for the first time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The same at last; each pause is twice the one before.
@@ -99,7 +104,10 @@ fn keep(stopping: &Arc<AtomicBool>) -> KeepError {
         return KeepError::NoProgram;
     };
     let runtime = runtime_folder(geteuid().as_raw());
-    if let Err(e) = make_private(&runtime).and_then(|()| keep_bus(&runtime, stopping)) {
+    let beside = make_private(&runtime)
+        .and_then(|()| keep_bus(&runtime, stopping))
+        .and_then(|()| keep_notifications(&program, &runtime, stopping));
+    if let Err(e) = beside {
         return e;
     }
     let mut compositor = Program::new(&program);
@@ -112,7 +120,7 @@ fn keep(stopping: &Arc<AtomicBool>) -> KeepError {
     if let Some(scale) = scale {
         compositor.args(["--scale".into(), scale]);
     }
-    again_and_again(&program, &compositor, &file, stopping)
+    again_and_again(&program, &compositor, Some(&file), stopping)
 }
 
 /// Starts the session bus in a thread of its own, unless somebody else serves it already (as the
@@ -133,7 +141,7 @@ fn keep_bus(runtime: &Path, stopping: &Arc<AtomicBool>) -> Result<(), KeepError>
         .env("WAYLAND_DISPLAY", SOCKET);
     let stopping = Arc::clone(stopping);
     let keep = move || {
-        let error = again_and_again(Path::new(BUS_PROGRAM), &bus, &socket, &stopping);
+        let error = again_and_again(Path::new(BUS_PROGRAM), &bus, Some(&socket), &stopping);
         match &error {
             // Applications do without where it is not installed.
             KeepError::Start { source, .. } if source.kind() == io::ErrorKind::NotFound => {}
@@ -151,12 +159,45 @@ fn keep_bus(runtime: &Path, stopping: &Arc<AtomicBool>) -> Result<(), KeepError>
     })
 }
 
+/// Serves notifications in a thread of its own, as soon as there is a session bus.
+fn keep_notifications(
+    path: &Path,
+    runtime: &Path,
+    stopping: &Arc<AtomicBool>,
+) -> Result<(), KeepError> {
+    let path = path.to_owned();
+    let socket = runtime.join(BUS);
+    let mut address = OsString::from("unix:path=");
+    address.push(&socket);
+    let mut program = Program::new(&path);
+    program
+        .args([NOTIFICATIONS])
+        .env("XDG_RUNTIME_DIR", runtime)
+        .env("DBUS_SESSION_BUS_ADDRESS", address);
+    let stopping = Arc::clone(stopping);
+    let name = path.clone();
+    let keep = move || {
+        while !socket.exists() && !stopping.load(Ordering::SeqCst) {
+            std::thread::sleep(BUS_LOOK);
+        }
+        let error = again_and_again(&name, &program, None, &stopping);
+        if !stopping.load(Ordering::SeqCst) {
+            crate::report::log(NAME, &error);
+        }
+    };
+    let thread = std::thread::Builder::new()
+        .name("notifications".into())
+        .stack_size(STACK);
+    let started = thread.spawn(keep).map(drop);
+    started.map_err(|source| KeepError::Start { path, source })
+}
+
 /// Runs a program, and again with a pause when it ends. What it leaves behind at `traces` would
 /// announce it when it is gone.
 fn again_and_again(
     name: &Path,
     program: &Program,
-    traces: &Path,
+    traces: Option<&Path>,
     stopping: &AtomicBool,
 ) -> KeepError {
     let path = name.to_owned();
@@ -164,7 +205,9 @@ fn again_and_again(
     loop {
         let begun = Instant::now();
         let ended = run(program);
-        let _ = std::fs::remove_file(traces);
+        if let Some(traces) = traces {
+            let _ = std::fs::remove_file(traces);
+        }
         let code = match ended {
             Ok(code) => code,
             Err(source) => return KeepError::Start { path, source },

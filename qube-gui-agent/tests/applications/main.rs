@@ -10,6 +10,7 @@
 mod composing;
 mod desk;
 mod gtk;
+mod notifications;
 mod pictures;
 mod qt;
 mod reconnect;
