@@ -15,11 +15,13 @@ use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::{ApiError, ErrorKind, Manager1Proxy, from_json};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use zbus::Connection;
 
 use crate::desk::{News, Order, Why};
 use crate::failure::Failure;
 use crate::notices::{self, Notices};
 use crate::session::{self, Notifier};
+use crate::shown::Showing;
 
 /// Pause before the daemon is looked for again; doubled each time up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -29,6 +31,9 @@ const RETRY_MAX: Duration = Duration::from_secs(3);
 
 /// How long the daemon may take to take an answer: it has only to note it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the notification service may take to close at our end what qubes show.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// News that wait for the windows to be drawn; then the daemon has to wait too.
 const QUEUE: usize = 256;
@@ -58,9 +63,12 @@ pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure
             Err(failure) => return drop(entered_in.send(Err(failure))),
         };
         let _ = entered_in.send(Ok(()));
+        let (alive, mut shown) = mpsc::channel(1);
         let link = Link {
             socket,
             shows_windows,
+            session: session.clone(),
+            alive,
             epoch: 0,
             news: news_in,
             orders: orders_out,
@@ -75,6 +83,8 @@ pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure
             () = told_to_end() => {}
             () = link.run() => {}
         }
+        // What qubes show goes with us; nothing is ever sent there.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, shown.recv()).await;
     };
     std::thread::Builder::new()
         .name("bus".to_owned())
@@ -103,6 +113,10 @@ struct Link {
     socket: PathBuf,
     /// Whether qubes that dom0 shows are shown in this session.
     shows_windows: bool,
+    /// The session bus.
+    session: Connection,
+    /// Kept by who shows notifications of qubes.
+    alive: mpsc::Sender<()>,
     epoch: u64,
     news: mpsc::Sender<News>,
     orders: mpsc::UnboundedReceiver<Order>,
@@ -162,12 +176,23 @@ impl Link {
         };
         self.epoch += 1;
         self.tell(listed).await.ok()?;
+        let mut showing = None;
         if self.shows_windows {
             match display::offer(&client.proxy).await {
                 Ok(_) => {}
                 Err(error) => Failure::from(error).show(),
             }
+            match Showing::begin(client, self.session.clone(), self.alive.clone()).await {
+                Ok(begun) => showing = Some(begun),
+                Err(error) => Failure::from(error).show(),
+            }
         }
+        let served = self.serve_signals(client, &mut signals).await;
+        drop(showing);
+        served
+    }
+
+    async fn serve_signals(&mut self, client: &Client, signals: &mut Signals) -> Option<ApiError> {
         loop {
             let due = self.notices.next().map(|due| self.began + due);
             let wait = async {

@@ -2,7 +2,8 @@
 //! what was decided without them.
 //!
 //! [`desk`] is the model of the prompts and [`notices`] that of the notices; both are pure. [`bus`]
-//! speaks D-Bus on a thread of its own, [`ui`] shows windows on this one.
+//! speaks D-Bus on a thread of its own, where [`shown`] are the notifications of qubes; [`ui`] shows
+//! windows on this one.
 //!
 //! Invariant: it never sees a byte of a qube, only texts that `bulkheadd` has cleaned, and cleans
 //! them again ([`text`]).
@@ -15,6 +16,7 @@ mod desk;
 mod failure;
 mod notices;
 mod session;
+mod shown;
 mod text;
 mod ui;
 mod words;

@@ -14,14 +14,14 @@ use crate::notices::{NOTICES_MAX, Notice};
 pub(crate) const NAME: &str = "org.bulkhead.Desktop1";
 
 /// How long the notification service may take over a notice: one that hangs delays no other part.
-const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Notices that wait while the service is slow; what comes on top is dropped, as the audit log has
 /// it anyway.
 const QUEUE: usize = 2 * NOTICES_MAX as usize;
 
-const SERVICE: &str = "org.freedesktop.Notifications";
-const PATH: &str = "/org/freedesktop/Notifications";
+pub(crate) const SERVICE: &str = "org.freedesktop.Notifications";
+pub(crate) const PATH: &str = "/org/freedesktop/Notifications";
 
 /// Connects to the session bus and becomes the one of this session.
 pub(crate) async fn enter() -> Result<Connection, Failure> {
@@ -128,7 +128,7 @@ async fn show(
 }
 
 /// Takes the meaning from what a service that reads markup would act on.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

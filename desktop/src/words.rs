@@ -66,6 +66,7 @@ const KNOWN: &[Words] = &[
         "It can touch anything on the screen.",
     ),
     words("qubes.InstallUpdatesGUI", "install updates", "in", ""),
+    words("qubes.Notifications", "show notifications", "in", ""),
     words(
         "qubes.NotifyUpdates",
         "say that there are updates",

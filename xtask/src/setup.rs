@@ -43,6 +43,7 @@ const DESKTOP: &[Package] = &[
     ("dbus-daemon", "a session bus, for tests"),
     ("fonts-dejavu-core", "prompts that can be read, in tests"),
     ("libgtk-4-dev", "prompts"),
+    ("libnotify-bin", "notifications of a qube, for tests"),
 ];
 
 /// Applications that the tests of the compositor in a qube show; the demo does without.

@@ -105,10 +105,15 @@ impl Qubes {
         Look {
             title,
             label,
-            colour: rgb(&row.color).unwrap_or(UNKNOWN),
+            colour: color(&row.color),
             shape,
         }
     }
+}
+
+/// The colour of a label as the daemon has it.
+pub(crate) fn color(of_label: &str) -> Rgb {
+    rgb(of_label).unwrap_or(UNKNOWN)
 }
 
 fn unknown(label: &str) -> Look {

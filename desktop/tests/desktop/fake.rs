@@ -226,6 +226,8 @@ impl Manager {
         self.state().display = Some(display);
     }
 
+    fn show_notifications(&self) {}
+
     fn list(&self) -> Result<Vec<QubeRow>, ApiError> {
         Ok(rows())
     }

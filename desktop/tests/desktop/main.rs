@@ -13,6 +13,7 @@ mod atspi;
 mod fake;
 mod input;
 mod notices;
+mod notifications;
 mod prompts;
 mod qubes;
 mod session;
