@@ -33,6 +33,7 @@ const SERVICES: &[&str] = &[
     "qubes.InputMouse",
     "qubes.InputTablet",
     "qubes.InstallUpdatesGUI",
+    "qubes.Notifications",
     "qubes.NotifyTools",
     "qubes.NotifyUpdates",
     "qubes.OpenInVM",
