@@ -67,8 +67,23 @@ impl Screen {
         };
         let mut manager = screen.command("openbox");
         screen.programs.push(manager.arg("--sm-disable").spawn()?);
+        screen.until_managed()?;
         println!("    there is no display, so Xvfb makes {}", screen.display);
         Ok(screen)
+    }
+
+    /// Waits for the window manager: a window that is mapped while it starts may be missed by it.
+    fn until_managed(&self) -> Result<()> {
+        let deadline = Instant::now() + WINDOW_LIMIT;
+        loop {
+            let mut asks = self.command("xdotool");
+            // Only a manager tells.
+            if asks.arg("get_num_desktops").status()?.success() {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "no window manager came");
+            std::thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn command(&self, program: &str) -> Command {
