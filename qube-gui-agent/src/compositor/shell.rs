@@ -26,6 +26,7 @@ use smithay::wayland::shell::xdg::{
     XdgShellHandler, XdgShellState, XdgToplevelSurfaceData,
 };
 use smithay::wayland::shm::{ShmHandler, ShmState};
+use smithay::wayland::xwayland_shell::XWAYLAND_SHELL_ROLE;
 use smithay::wayland::xdg_activation::{
     XdgActivationHandler, XdgActivationState, XdgActivationToken, XdgActivationTokenData,
 };
@@ -68,7 +69,8 @@ impl CompositorHandler for Agent {
             Some(XDG_TOPLEVEL_ROLE) => self.toplevel_committed(&root),
             Some(XDG_POPUP_ROLE) => self.popup_committed(&root),
             Some(INPUT_POPUP_SURFACE_ROLE) => self.input_popup_committed(&root),
-            None if is_x_surface(&root) => self.x_committed(&root),
+            // Newer ones than that of Debian 12 say that they are windows of X.
+            None | Some(XWAYLAND_SHELL_ROLE) if is_x_surface(&root) => self.x_committed(&root),
             // A cursor, or nothing yet: it is not shown, and nobody shall wait for that.
             _ => self.frame_done(&root),
         }
