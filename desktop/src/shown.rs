@@ -4,7 +4,7 @@
 //! colour: neither comes from the qube. Texts are cleaned again here.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bulkhead_api::client::{Client, NotificationOrders};
 use bulkhead_api::notification::{Notification, NotificationNews, NotificationOrder, Urgency};
@@ -12,9 +12,9 @@ use bulkhead_api::{ApiError, Manager1Proxy, to_json};
 use bulkhead_wire::notify::{
     ACTION_KEY_MAX, ACTION_LABEL_MAX, ACTIONS_MAX, BODY_LINES_MAX, BODY_MAX, SUMMARY_MAX,
 };
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use zbus::{Connection, Message, Proxy, Variant};
 
 use crate::desk::look::color;
@@ -22,8 +22,12 @@ use crate::failure::Failure;
 use crate::session::{NOTIFY_TIMEOUT, PATH, SERVICE, escape};
 use crate::text;
 
-/// Orders that wait for a service that is slow. The daemon has no more under way.
+/// Orders that wait for a service that is slow.
 const QUEUE: usize = 1024;
+
+/// How long a service that did not answer is asked nothing: whatever is to be shown meanwhile is not,
+/// so that nothing else of the daemon's waits behind it.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long the daemon may take over news: it has only to pass them on.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,10 +70,12 @@ impl Showing {
         });
         let daemon = client.proxy.clone();
         tokio::spawn(async move {
-            if let Err(error) = show_all(session, daemon, orders).await {
+            let mut orders = orders;
+            if let Err(error) = show_all(session, daemon.clone(), &mut orders).await {
                 Failure::new("notifications of qubes are not shown")
                     .because(&error)
                     .show();
+                refuse_all(&daemon, &mut orders).await;
             }
             drop(alive);
         });
@@ -82,12 +88,14 @@ struct Shown {
     service: Proxy<'static>,
     daemon: Manager1Proxy<'static>,
     ids: HashMap<u64, u32>,
+    /// When a service that did not answer is asked again.
+    silent_until: Option<Instant>,
 }
 
 async fn show_all(
     session: Connection,
     daemon: Manager1Proxy<'static>,
-    mut orders: mpsc::Receiver<NotificationOrder>,
+    orders: &mut mpsc::Receiver<NotificationOrder>,
 ) -> zbus::Result<()> {
     let service = Proxy::new(&session, SERVICE, PATH, SERVICE).await?;
     let mut signals = service.receive_all_signals().await?;
@@ -96,11 +104,25 @@ async fn show_all(
         service: service.clone(),
         daemon,
         ids: HashMap::new(),
+        silent_until: None,
     };
     loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(NotificationOrder::Show(notification)) => shown.show(&notification).await,
+                // Whoever ordered what still waits is gone.
+                Some(_) if orders.is_closed() => {}
+                Some(NotificationOrder::Show(notification)) => {
+                    let number = notification.number;
+                    let id = shown.ask(notification).await;
+                    // What came before the answer is about what was shown before it.
+                    while let Some(Some(_)) = owners.next().now_or_never() {
+                        shown.service_changed().await;
+                    }
+                    while let Some(Some(signal)) = signals.next().now_or_never() {
+                        shown.hear(&signal).await;
+                    }
+                    shown.answered(number, id).await;
+                }
                 Some(NotificationOrder::Close { number }) => shown.close(number).await,
                 None => return shown.close_all().await,
             },
@@ -113,24 +135,61 @@ async fn show_all(
     }
 }
 
+async fn tell(daemon: &Manager1Proxy<'_>, number: u64, news: &NotificationNews) {
+    let Ok(json) = to_json(news) else { return };
+    let told = daemon.notification_news(number, &json);
+    // A daemon that is gone has forgotten it.
+    let _ = tokio::time::timeout(NEWS_TIMEOUT, told).await;
+}
+
+/// Tells that nothing is shown, for as long as something is ordered.
+async fn refuse_all(daemon: &Manager1Proxy<'_>, orders: &mut mpsc::Receiver<NotificationOrder>) {
+    while let Some(order) = orders.recv().await {
+        if let NotificationOrder::Show(notification) = order {
+            tell(daemon, notification.number, &NotificationNews::NotShown).await;
+        }
+    }
+}
+
+/// Closes what a service shows after the daemon was told that it does not.
+async fn close_late(service: Proxy<'static>, asked: JoinHandle<zbus::Result<u32>>) {
+    if let Ok(Ok(id)) = asked.await {
+        // One that is closed already is as it should be.
+        let _ = service.call_method("CloseNotification", &(id)).await;
+    }
+}
+
 impl Shown {
     async fn tell(&self, number: u64, news: &NotificationNews) {
-        let Ok(json) = to_json(news) else { return };
-        let told = self.daemon.notification_news(number, &json);
-        // A daemon that is gone has forgotten it.
-        let _ = tokio::time::timeout(NEWS_TIMEOUT, told).await;
+        tell(&self.daemon, number, news).await;
     }
 
-    async fn show(&mut self, notification: &Notification) {
-        let number = notification.number;
-        let replaces = self.ids.get(&number).copied().unwrap_or(0);
-        let shown = notify(&self.service, notification, replaces);
-        let news = match tokio::time::timeout(NOTIFY_TIMEOUT, shown).await {
-            Ok(Ok(id)) => {
+    /// Has the service show something; the id that it has there.
+    async fn ask(&mut self, notification: Notification) -> Option<u32> {
+        if self.silent_until.is_some_and(|end| Instant::now() < end) {
+            return None;
+        }
+        let replaces = self.ids.get(&notification.number).copied().unwrap_or(0);
+        let service = self.service.clone();
+        let mut asked =
+            tokio::spawn(async move { notify(&service, &notification, replaces).await });
+        match tokio::time::timeout(NOTIFY_TIMEOUT, &mut asked).await {
+            Ok(answer) => answer.ok()?.ok(),
+            Err(_) => {
+                self.silent_until = Some(Instant::now() + SILENCE);
+                tokio::spawn(close_late(self.service.clone(), asked));
+                None
+            }
+        }
+    }
+
+    async fn answered(&mut self, number: u64, id: Option<u32>) {
+        let news = match id {
+            Some(id) => {
                 self.ids.insert(number, id);
                 NotificationNews::Shown
             }
-            Ok(Err(_)) | Err(_) => NotificationNews::NotShown,
+            None => NotificationNews::NotShown,
         };
         self.tell(number, &news).await;
     }

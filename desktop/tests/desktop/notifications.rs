@@ -52,6 +52,8 @@ struct Shown {
 struct State {
     shown: Vec<Shown>,
     closed: Vec<u32>,
+    /// It takes its name when it is asked next, as one that the bus starts then.
+    comes: bool,
 }
 
 /// A notification service that reads markup.
@@ -61,7 +63,12 @@ type Picture = (i32, i32, i32, bool, i32, i32, Vec<u8>);
 
 #[interface(name = "org.freedesktop.Notifications")]
 impl Service {
-    fn get_capabilities(&self) -> Vec<String> {
+    async fn get_capabilities(&self, #[zbus(connection)] connection: &Connection) -> Vec<String> {
+        let comes = std::mem::take(&mut self.0.lock().unwrap().comes);
+        if comes {
+            connection.release_name(NAME).await.unwrap();
+            connection.request_name(NAME).await.unwrap();
+        }
         ["body", "body-markup", "actions"].map(str::to_owned).into()
     }
 
@@ -294,6 +301,15 @@ second line'",
     );
     let capabilities = machine.must("work", &method("GetCapabilities", ""));
     assert_eq!(capabilities, "(['actions', 'body'],)\n");
+}
+
+#[test]
+fn a_service_that_comes_with_what_it_shows_keeps_it() {
+    let machine = Machine::start(&["work"]);
+    machine.state.lock().unwrap().comes = true;
+    let id = machine.must("work", "notify-send -p Mail");
+    machine.must("work", &method("CloseNotification", id.trim()));
+    machine.must_close(&[101]);
 }
 
 #[test]
