@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -116,15 +117,6 @@ impl State {
         found.map(|(number, _)| *number)
     }
 
-    /// An id that nothing of the call has.
-    fn free_id(&self, call: u64) -> u32 {
-        let of_call = self.shown.values().filter(|shown| shown.call == call);
-        let taken: Vec<u32> = of_call.map(|shown| shown.id).collect();
-        // There is one: a call shows fewer than there are numbers.
-        let mut free = (1..=u32::MAX).filter(|id| !taken.contains(id));
-        free.next().unwrap_or_default()
-    }
-
     /// Has a session do something. One that cannot take it is done with.
     fn order(&mut self, session: u64, order: NotificationOrder) -> bool {
         let to = self.sessions.get(&session);
@@ -206,6 +198,7 @@ impl Board {
             number: self.state().number(),
             board: Arc::clone(self),
             source,
+            last_id: AtomicU32::new(0),
         }
     }
 }
@@ -228,6 +221,10 @@ impl NotificationOffer {
     pub(crate) fn news(&self, number: u64, news: &NotificationNews) {
         let mut state = self.board.state();
         let Some(shown) = state.shown.get_mut(&number) else {
+            if let NotificationNews::Shown = news {
+                // It was given up meanwhile, and nobody else would take it away.
+                state.order(self.session, NotificationOrder::Close { number });
+            }
             return;
         };
         if shown.session != self.session {
@@ -277,6 +274,8 @@ pub(crate) struct Call {
     board: Arc<Board>,
     number: u64,
     source: Source,
+    /// The last id that was given.
+    last_id: AtomicU32,
 }
 
 impl Call {
@@ -310,6 +309,16 @@ impl Call {
         state.order(session, NotificationOrder::Show(notification));
     }
 
+    /// An id that nothing of the call has, nor had: applications of one qube may still name it.
+    fn new_id(&self, state: &State) -> u32 {
+        loop {
+            let id = self.last_id.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+            if id != 0 && state.find(self.number, id).is_none() {
+                return id;
+            }
+        }
+    }
+
     /// The number under which something is shown in the place of `replaces`.
     fn place(&self, state: &mut State, session: u64, replaces: u32) -> u64 {
         let before = state.find(self.number, replaces);
@@ -322,7 +331,7 @@ impl Call {
         }
         state.make_room(&self.source.share);
         let id = match replaces {
-            0 => state.free_id(self.number),
+            0 => self.new_id(state),
             id => id,
         };
         let number = state.number();

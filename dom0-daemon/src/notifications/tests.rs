@@ -172,11 +172,55 @@ fn a_desktop_that_shows_nothing_is_an_error() {
     // Shown once, it stays when it cannot be replaced.
     call.show(3, said(0));
     session.shows();
-    call.show(4, said(1));
+    call.show(4, said(2));
     let number = session.must_show();
     session.offer.news(number, &NotificationNews::NotShown);
-    assert_eq!(heard.take(), [shown(3, 1), refused(4, Refusal::Desktop)]);
+    assert_eq!(heard.take(), [shown(3, 2), refused(4, Refusal::Desktop)]);
     assert_eq!(board.state().shown.len(), 1);
+}
+
+#[test]
+fn what_is_shown_after_it_was_given_up_is_closed() {
+    let board = Arc::new(Board::default());
+    let mut session = session(&board);
+    let (call, heard) = open(&board, "work");
+    call.show(1, said(0));
+    let number = session.shows();
+    // It expires on the way of what takes its place.
+    call.show(2, said(1));
+    assert_eq!(session.must_show(), number);
+    let expired = NotificationNews::Closed { reason: 1 };
+    session.offer.news(number, &expired);
+    let ended = [
+        shown(1, 1),
+        refused(2, Refusal::Desktop),
+        closed(1, Closed::Expired),
+    ];
+    assert_eq!(heard.take(), ended);
+    session.offer.news(number, &NotificationNews::Shown);
+    session.must_close(number);
+    assert_eq!(heard.take(), []);
+}
+
+#[test]
+fn an_id_is_given_once() {
+    let board = Arc::new(Board::default());
+    let mut session = session(&board);
+    let (call, heard) = open(&board, "work");
+    for (sequence, id) in [(1, 1), (2, 2), (3, 3)] {
+        call.show(sequence, said(0));
+        session.shows();
+        call.close(id);
+        session.ordered().unwrap();
+        let both = [shown(sequence, id), closed(id, Closed::ByOrder)];
+        assert_eq!(heard.take(), both);
+    }
+    // One that an application has named is not given to another.
+    call.show(4, said(4));
+    session.shows();
+    call.show(5, said(0));
+    session.shows();
+    assert_eq!(heard.take(), [shown(4, 4), shown(5, 5)]);
 }
 
 #[test]
@@ -229,7 +273,7 @@ fn no_session_has_a_say_in_what_another_shows() {
     assert_eq!(heard.take(), lost);
     call.show(4, said(0));
     first.shows();
-    assert_eq!(heard.take(), [shown(4, 1)]);
+    assert_eq!(heard.take(), [shown(4, 3)]);
 }
 
 #[test]

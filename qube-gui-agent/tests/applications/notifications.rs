@@ -300,6 +300,10 @@ fn what_an_application_notifies_goes_to_dom0_of_qubes_and_back() {
     let (name, message) = session.signal(&mut signals);
     let body: (u32, u32) = message.body().deserialize().unwrap();
     assert_eq!((name.as_str(), body), ("NotificationClosed", (9, 2)));
+    // An order to close would have come before this, and be no message of that version.
+    let _shows = session.shows("after it");
+    let (_, said) = dom0.must_show();
+    assert_eq!(said.summary, "after it");
 }
 
 #[test]
