@@ -25,6 +25,7 @@ use super::{
     Config, ImageDigest, ImageInfo, ImageRoot, ProgressFn, Reverted, RevisionId, RevisionInfo,
     Storage, StorageError, VolumeId, VolumeInfo, blocking,
 };
+use crate::hypervisor::ROOT_VOLUME;
 
 mod own_root;
 mod volume;
@@ -128,9 +129,14 @@ impl Storage for BlockStorage {
     }
 
     async fn retire_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {
-        let (id, tag) = (id.clone(), tag.to_owned());
-        self.on_volumes(move |volumes| volumes.retire(&id, &tag))
-            .await
+        let (of, tag) = (id.clone(), tag.to_owned());
+        self.on_volumes(move |volumes| volumes.retire(&of, &tag))
+            .await?;
+        if id.volume == ROOT_VOLUME {
+            // There will be no stop that could publish it.
+            self.roots.revisions.note(&id.qube, Ok(()));
+        }
+        Ok(())
     }
 
     async fn restore_volume(&self, id: &VolumeId, tag: &str) -> Result<(), StorageError> {

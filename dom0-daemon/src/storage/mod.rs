@@ -382,7 +382,7 @@ pub trait Storage: Send + Sync + Debug {
     /// that fails the root stays as it is, and [`Self::warnings`] tells.
     async fn publish_root(&self, id: &VolumeId) -> Result<Option<RevisionId>, StorageError>;
     /// The root in the volume `id` is not published, for this reason: [`Self::warnings`] tells until
-    /// it is, or goes back.
+    /// it is, goes back or is no more, as long as this is there.
     fn leave_root(&self, id: &VolumeId, why: &str);
     /// Makes the root in the volume `id`, whose qube does not run, what it was at an earlier
     /// revision (none: the one before the newest), as a new one.
