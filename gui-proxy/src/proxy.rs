@@ -340,10 +340,12 @@ impl<D: Display> Proxy<D> {
 
     /// Puts something on the agent's clipboard.
     fn give(&mut self, pasted: Pasted) {
-        if !self.outbox.takes_paste() || self.pasting.is_some() {
+        if !self.outbox.takes_paste() {
             self.log.say("nothing is pasted: the agent does not read");
             return;
         }
+        // What was pasted last is on its clipboard, whatever was still on its way.
+        self.pasting = None;
         let (outbox, end) = (&mut self.outbox, &self.end);
         match pasted {
             Pasted::Text(text) => {

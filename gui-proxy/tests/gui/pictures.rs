@@ -100,10 +100,23 @@ fn a_picture_is_pasted_between_what_the_person_does() {
         _ => None,
     });
     assert!(got.len() < pixels.len(), "the key came last");
-    // Another one waits for nothing.
+    // What is pasted after it takes its place.
+    let text = sealed::make(b"later").expect("a file");
+    let (length, what) = (5, Payload::Text);
+    desk.daemon
+        .say(&ToProxy::Paste { length, what }, &[text.as_fd()]);
+    let told = desk.agent.until("a text", |_, message| match message {
+        DaemonMessage::PicturePart(part) => {
+            got.extend_from_slice(part);
+            None
+        }
+        DaemonMessage::Clipboard(text) => Some(text.clone()),
+        _ => None,
+    });
+    assert_eq!(told, b"later");
+    assert!(got.len() < pixels.len(), "all of the picture came");
+    got.clear();
     desk.daemon.say(&pasted(size), &[file.as_fd()]);
-    desk.proxy
-        .must_say("nothing is pasted: the agent does not read");
     while got.len() < pixels.len() {
         desk.agent.until("a part", |_, message| match message {
             DaemonMessage::PicturePart(part) => {
