@@ -64,6 +64,7 @@ pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure
         };
         let _ = entered_in.send(Ok(()));
         let (alive, mut shown) = mpsc::channel(1);
+        let last = news_in.clone();
         let link = Link {
             socket,
             shows_windows,
@@ -76,8 +77,7 @@ pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure
             notifier: Notifier::start(session.clone()),
             began: Instant::now(),
         };
-        // Whichever is first ends the news, and with them the windows. What waits goes on waiting,
-        // for the terminal.
+        // Whichever is first ends it. What waits goes on waiting, for the terminal.
         tokio::select! {
             () = session.closed() => {}
             () = told_to_end() => {}
@@ -85,6 +85,8 @@ pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure
         }
         // What qubes show goes with us; nothing is ever sent there.
         let _ = tokio::time::timeout(CLOSE_TIMEOUT, shown.recv()).await;
+        // This ends the news, and with them the windows and the process.
+        drop(last);
     };
     std::thread::Builder::new()
         .name("bus".to_owned())
