@@ -254,10 +254,12 @@ fn the_menu_of_an_icon_is_above_all_once_the_person_has_clicked_on_it() {
         work.create(id, (250, 250), size(50, 50), true);
         work.map(id, Some(7), true);
         work.sync();
-        let now = screen.windows();
-        let new = now.iter().position(|window| !before.contains(window));
-        let of = |wanted| now.iter().position(|window| *window == wanted);
-        (new.expect("a menu"), of(window).expect("a window"))
+        // The display takes what it was told some time after it was told.
+        wait_for("a menu", || {
+            let now = screen.windows();
+            let new = now.iter().position(|window| !before.contains(window))?;
+            Some((new, now.iter().position(|other| *other == window)?))
+        })
     };
     let (unasked, used) = menu(&mut work, 8);
     assert!(unasked < used);
