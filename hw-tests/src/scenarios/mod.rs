@@ -30,6 +30,7 @@ mod traces;
 mod transfer;
 mod unikernel;
 mod vchan;
+mod windows;
 mod xen;
 mod xl;
 
@@ -62,6 +63,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         transfer::SCENARIOS,
         unikernel::SCENARIOS,
         vchan::SCENARIOS,
+        windows::SCENARIOS,
         xen::SCENARIOS,
         xl::SCENARIOS,
     ]
