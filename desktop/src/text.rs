@@ -4,7 +4,7 @@
 //! lie on the screen. Names of qubes, services and their arguments are ASCII by their own rules,
 //! so everything else is written out as what it is and can neither reorder, hide nor imitate.
 //!
-//! Invariant: what [`name`] and [`line`] return is printable ASCII in one line of bounded length,
+//! Invariant: what [`name`] and [`line()`] return is printable ASCII in one line of bounded length,
 //! and two texts that are not cut look the same only if they are the same.
 
 use std::fmt::Write;

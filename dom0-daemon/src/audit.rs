@@ -4,7 +4,7 @@
 //! up to [`AUDIT_FILES`]. Records are [`AuditRecord`]s, the form in which clients get them too.
 //!
 //! No source can push out the history of the others: what it does beyond its share is counted and
-//! has one line for many ([`share`]). What is counted and has no line yet is in
+//! has one line for many (`share`). What is counted and has no line yet is in
 //! `audit.counts.json`, so that a daemon that is killed forgets [`SETTLE_EVERY`] of it at most.
 
 use std::collections::VecDeque;

@@ -110,7 +110,7 @@ pub trait Manager1 {
     fn show_windows(&self, display: &str, authority: &[u8]) -> Result<(), ApiError>;
 
     /// Shows notifications of qubes from now on, as long as this connection lasts: orders come as
-    /// [`notification_ordered`](Self::notification_ordered). Of several sessions, the newest does.
+    /// the signal `NotificationOrdered`. Of several sessions, the newest does.
     fn show_notifications(&self) -> Result<(), ApiError>;
 
     /// What became of the notification of that number, which this connection was to show

@@ -160,7 +160,7 @@ fn try_start_session(
     run_session(&command, user.unwrap_or_default()).map_err(ServeError::Start)
 }
 
-/// The call of [`SESSION_SERVICE`] before `call` can be served.
+/// The call of `SESSION_SERVICE` before `call` can be served.
 #[must_use]
 pub fn session_call(call: &ServiceCall) -> ServiceCall {
     ServiceCall {

@@ -4,7 +4,7 @@
 //! [`Desk::views`], everything that the windows show.
 //!
 //! Invariants, held by the random sequences in `tests.rs`:
-//! - Allow is sent only for a prompt on the screen whose [`Arming`] is armed, for a target that
+//! - Allow is sent only for a prompt on the screen whose `Arming` is armed, for a target that
 //!   policy offers and the prompt shows, and only to the daemon that asked.
 //! - A call is answered once.
 //! - Every waiting call has a window or is counted in one.

@@ -3,7 +3,7 @@
 //! A C library asks the processor what it can do, 43 times in glibc 2.36, and in a virtual
 //! machine each answer is a trip to the hypervisor. Together with relocation and the language's
 //! own start that is more than half of a short program's life. `qrexec-client-vm` need not be
-//! through with it before its request is on the way: [`entry`] is where the kernel (or the
+//! through with it before its request is on the way: `entry` is where the kernel (or the
 //! dynamic loader) starts a program that is linked with `-e bulkhead_entry`. It connects to the
 //! agent, sends the request, and goes on to the C library's own start; the program takes the
 //! connection over with [`connection`].

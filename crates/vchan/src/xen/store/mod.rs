@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is a connection of one owner, blocking, with transactions, permissions and watches.
 //! Events of watches that come while a reply is awaited are kept, so a watch that nobody looks at
-//! holds up nothing. [`rendezvous`] is where channels are published and found, and [`Finder`] does so
+//! holds up nothing. `rendezvous` is where channels are published and found, and [`Finder`] does so
 //! with many at a time.
 
 mod connection;
