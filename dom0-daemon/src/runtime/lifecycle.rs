@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use super::start::blocks;
 use super::{Inner, Life, Run};
+use crate::backoff::Backoff;
 use crate::hypervisor::{DomId, Ending, HypervisorError};
 use crate::machine::{LiveChange, MachineError, Reason, Stopped};
 use crate::storage::{ImageDigest, Reverted};
@@ -114,7 +115,7 @@ pub(super) struct Owner {
     ask: Option<(Instant, Duration)>,
     waiting: Vec<Reply>,
     restart: Option<Restart>,
-    pause: Duration,
+    backoff: Backoff,
     /// When to try again to connect its network, and the pause before.
     network: Option<(Instant, Duration)>,
     /// Started as soon as what runs has ended.
@@ -139,7 +140,7 @@ impl Owner {
             ask: None,
             waiting: Vec::new(),
             restart: None,
-            pause: RESTART_FIRST,
+            backoff: Backoff::new(RESTART_FIRST, RESTART_MAX, RESTART_CALM),
             network: None,
             next: None,
         }
@@ -438,16 +439,13 @@ impl Owner {
         if let Some((qube, image, life, reply)) = self.next.take() {
             let _ = reply.send(self.start(qube, image, life).await);
         } else if let Some(qube) = restart.filter(|_| !run.life.is_disposable()) {
-            if self.began.elapsed() >= RESTART_CALM {
-                self.pause = RESTART_FIRST;
-            }
-            tracing::warn!(qube = %self.name, pause = ?self.pause, "starts again by its rule");
+            let pause = self.backoff.pause_after(self.began.elapsed());
+            tracing::warn!(qube = %self.name, ?pause, "starts again by its rule");
             self.restart = Some(Restart {
                 qube,
                 image: run.image.clone(),
-                at: Instant::now() + self.pause,
+                at: Instant::now() + pause,
             });
-            self.pause = (self.pause * 2).min(RESTART_MAX);
         }
     }
 

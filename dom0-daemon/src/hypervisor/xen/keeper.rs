@@ -20,6 +20,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::link::LinkError;
 
 /// The line to the process.
@@ -197,7 +198,7 @@ struct Keeper {
 
 impl Keeper {
     async fn run(self) {
-        let mut pause = RESPAWN_FIRST;
+        let mut backoff = Backoff::new(RESPAWN_FIRST, RESPAWN_MAX, RESPAWN_CALM);
         loop {
             let began = Instant::now();
             let started = (self.start)().and_then(|(near, child)| Ok((Link::new(near)?, child)));
@@ -229,12 +230,9 @@ impl Keeper {
                 .waiting
                 .clear();
             drop(waiting);
-            if began.elapsed() >= RESPAWN_CALM {
-                pause = RESPAWN_FIRST;
-            }
+            let pause = backoff.pause_after(began.elapsed());
             tracing::warn!(why, ?pause, "`bulkhead-xl` is gone and is replaced");
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RESPAWN_MAX);
         }
     }
 
