@@ -11,7 +11,7 @@ use x11rb::wrapper::ConnectionExt as _;
 use super::look::{FROM_APPLICATION, coordinate};
 use super::{Done, X11};
 use crate::display::{Event, Key, Look};
-use crate::frame::{Area, Button, Grip};
+use crate::frame::{Button, Grip};
 
 /// `MWM_HINTS_DECORATIONS` of Motif: what is said of decorations counts.
 const OF_DECORATIONS: u32 = 2;
@@ -48,6 +48,11 @@ fn direction(grip: Grip) -> u32 {
     }
 }
 
+/// Whether somebody manages it: nobody does what places itself.
+fn is_managed(look: &Look) -> bool {
+    !look.override_redirect && !look.docked
+}
+
 impl X11 {
     /// Asks for no frame of the window manager's.
     pub(super) fn say_undecorated(&self, outer: Window) -> Done {
@@ -58,26 +63,18 @@ impl X11 {
         Ok(())
     }
 
-    /// The frame of a window, and where its buttons are.
-    fn buttons(&self, look: &Look) -> (Area, Option<[(Button, Area); 3]>) {
-        let area = self.frame.outer(look.place, look.size);
-        // Nobody manages what places itself.
-        let managed = !look.override_redirect && !look.docked;
-        (area, self.frame.buttons(area).filter(|_| managed))
-    }
-
     /// Does what a frame is for, if the button went down on one: has the window manager move the
     /// window or change its size, or takes note of which button is held. Says whether it was one.
     pub(super) fn take_hold(&mut self, event: &ButtonPressEvent) -> Done<bool> {
         let Some((key, look, outer)) = self.framed_by(event.event) else {
             return Ok(false);
         };
-        if event.detail != FIRST_BUTTON || look.override_redirect || look.docked {
+        if event.detail != FIRST_BUTTON || !is_managed(look) {
             return Ok(true);
         }
         let at = (event.event_x.into(), event.event_y.into());
-        let (area, buttons) = self.buttons(look);
-        let button = buttons.and_then(|_| self.frame.button_at(area, at));
+        let area = self.outer(look);
+        let button = self.frame.button_at(area, at);
         self.held = button.map(|button| Held {
             window: key,
             button,
@@ -104,8 +101,7 @@ impl X11 {
             return Ok(true);
         }
         let at = (event.event_x.into(), event.event_y.into());
-        let (area, _) = self.buttons(look);
-        let on = self.frame.button_at(area, at);
+        let on = self.frame.button_at(self.outer(look), at);
         let held = self.held.take();
         let clicked = held.filter(|held| held.window == key && Some(held.button) == on);
         match clicked.map(|held| held.button) {
@@ -133,9 +129,9 @@ impl X11 {
 
     /// Draws the buttons of a frame, in the colour of the name.
     pub(super) fn draw_buttons(&self, outer: Window) -> Done {
-        let buttons = self
-            .framed_by(outer)
-            .and_then(|(_, look, _)| self.buttons(look).1);
+        let framed = self.framed_by(outer);
+        let framed = framed.filter(|(_, look, _)| is_managed(look));
+        let buttons = framed.and_then(|(_, look, _)| self.frame.buttons(self.outer(look)));
         let (connection, ink) = (&self.connection, self.write);
         for (button, area) in buttons.into_iter().flatten() {
             let (x, y) = (coordinate(area.x + MARK_AT), coordinate(area.y + MARK_AT));
