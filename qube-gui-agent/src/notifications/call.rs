@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use zbus::object_server::{ResponseDispatchListener, ResponseDispatchNotifier};
 
 /// Whom to call: policy says who that is.
 const TARGET: &str = "@default";
@@ -32,7 +33,7 @@ const WAITING_MAX: usize = 64;
 const UNSENT_MAX: usize = 64;
 
 /// How something ended that was to be shown: its id, or why it is not.
-type Outcome = Result<u32, String>;
+type Outcome = Result<ResponseDispatchNotifier<u32>, String>;
 
 /// What an application wants.
 #[derive(Debug)]
@@ -52,8 +53,13 @@ pub(super) enum Job {
 }
 
 /// What applications are told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum News {
+    /// One is shown: what follows is for an application that knows its id.
+    Shown {
+        /// When the application was told.
+        told: ResponseDispatchListener,
+    },
     /// One is shown no more.
     Closed {
         /// Which.
@@ -259,7 +265,9 @@ impl Line {
             Reply::Shown { id, sequence } => {
                 shown.insert(id);
                 if let Some(answer) = self.waiting.remove(&sequence) {
+                    let (id, told) = ResponseDispatchNotifier::new(id);
                     let _ = answer.send(Ok(id));
+                    tell(News::Shown { told })?;
                 }
             }
             Reply::Failed {

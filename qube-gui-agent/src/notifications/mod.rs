@@ -12,6 +12,7 @@ use bulkhead_wire::notify::{self, Notification, Urgency};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 use zbus::fdo::RequestNameFlags;
+use zbus::object_server::ResponseDispatchNotifier;
 use zbus::{Connection, OwnedVariant, interface};
 
 use call::{Job, News};
@@ -99,6 +100,10 @@ async fn serve() -> ServeError {
 async fn tell(connection: &Connection, news: News) -> zbus::Result<()> {
     let to_all = None::<&str>;
     match news {
+        News::Shown { told } => {
+            told.await;
+            Ok(())
+        }
         News::Closed { id, why } => {
             let body = (id, why.number());
             connection
@@ -142,7 +147,7 @@ impl Service {
         actions: Vec<String>,
         hints: HashMap<String, OwnedVariant>,
         expire_timeout: i32,
-    ) -> zbus::fdo::Result<u32> {
+    ) -> zbus::fdo::Result<ResponseDispatchNotifier<u32>> {
         if !actions.len().is_multiple_of(2) {
             let why = "an action has no label".to_owned();
             return Err(zbus::fdo::Error::InvalidArgs(why));
