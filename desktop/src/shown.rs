@@ -15,6 +15,7 @@ use bulkhead_wire::notify::{
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinHandle};
+use zbus::message::Sequence;
 use zbus::{Connection, Message, Proxy, Variant};
 
 use crate::desk::look::color;
@@ -83,6 +84,15 @@ impl Showing {
     }
 }
 
+/// What the service says to one that it shows.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    /// What it is called there.
+    id: u32,
+    /// Where it stands among all that the session bus brought.
+    position: Sequence,
+}
+
 /// What is shown, by the number that the daemon knows it by.
 struct Shown {
     service: Proxy<'static>,
@@ -113,15 +123,23 @@ async fn show_all(
                 Some(_) if orders.is_closed() => {}
                 Some(NotificationOrder::Show(notification)) => {
                     let number = notification.number;
-                    let id = shown.ask(notification).await;
+                    let answer = shown.ask(notification).await;
                     // What came before the answer is about what was shown before it.
                     while let Some(Some(_)) = owners.next().now_or_never() {
                         shown.service_changed().await;
                     }
+                    let mut after = None;
                     while let Some(Some(signal)) = signals.next().now_or_never() {
+                        if answer.is_some_and(|answer| signal.recv_position() > answer.position) {
+                            after = Some(signal);
+                            break;
+                        }
                         shown.hear(&signal).await;
                     }
-                    shown.answered(number, id).await;
+                    shown.answered(number, answer).await;
+                    if let Some(signal) = after {
+                        shown.hear(&signal).await;
+                    }
                 }
                 Some(NotificationOrder::Close { number }) => shown.close(number).await,
                 None => return shown.close_all().await,
@@ -152,8 +170,8 @@ async fn refuse_all(daemon: &Manager1Proxy<'_>, orders: &mut mpsc::Receiver<Noti
 }
 
 /// Closes what a service shows after the daemon was told that it does not.
-async fn close_late(service: Proxy<'static>, asked: JoinHandle<zbus::Result<u32>>) {
-    if let Ok(Ok(id)) = asked.await {
+async fn close_late(service: Proxy<'static>, asked: JoinHandle<zbus::Result<Answer>>) {
+    if let Ok(Ok(Answer { id, .. })) = asked.await {
         // One that is closed already is as it should be.
         let _ = service.call_method("CloseNotification", &(id)).await;
     }
@@ -164,8 +182,8 @@ impl Shown {
         tell(&self.daemon, number, news).await;
     }
 
-    /// Has the service show something; the id that it has there.
-    async fn ask(&mut self, notification: Notification) -> Option<u32> {
+    /// Has the service show something.
+    async fn ask(&mut self, notification: Notification) -> Option<Answer> {
         if self.silent_until.is_some_and(|end| Instant::now() < end) {
             return None;
         }
@@ -183,9 +201,9 @@ impl Shown {
         }
     }
 
-    async fn answered(&mut self, number: u64, id: Option<u32>) {
-        let news = match id {
-            Some(id) => {
+    async fn answered(&mut self, number: u64, answer: Option<Answer>) {
+        let news = match answer {
+            Some(Answer { id, .. }) => {
                 self.ids.insert(number, id);
                 NotificationNews::Shown
             }
@@ -252,8 +270,8 @@ impl Shown {
     }
 }
 
-/// Shows one in the place of another; its id.
-async fn notify(service: &Proxy<'_>, shown: &Notification, replaces: u32) -> zbus::Result<u32> {
+/// Shows one in the place of another.
+async fn notify(service: &Proxy<'_>, shown: &Notification, replaces: u32) -> zbus::Result<Answer> {
     // Asked each time: the service may be another one by now.
     let capabilities: Vec<String> = service.call("GetCapabilities", &()).await?;
     let can = |wanted: &str| capabilities.iter().any(|name| name == wanted);
@@ -296,7 +314,11 @@ async fn notify(service: &Proxy<'_>, shown: &Notification, replaces: u32) -> zbu
         hints,
         shown.timeout.max(-1),
     );
-    service.call("Notify", &arguments).await
+    let answer = service.call_method("Notify", &arguments).await?;
+    Ok(Answer {
+        id: answer.body().deserialize()?,
+        position: answer.recv_position(),
+    })
 }
 
 /// What is written on it. Where it is from is ours to say, and comes first.

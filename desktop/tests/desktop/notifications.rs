@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 
 use bulkhead_testing::{Ended, TestDaemon, ended, wait_for};
 use tokio::runtime::Runtime;
-use zbus::object_server::SignalEmitter;
+use zbus::object_server::{ResponseDispatchNotifier, SignalEmitter};
 use zbus::{Connection, OwnedVariant, interface};
 
 use crate::atspi::connect;
@@ -51,9 +51,13 @@ struct Shown {
 #[derive(Debug, Default)]
 struct State {
     shown: Vec<Shown>,
+    /// How many of them have an answer: before it, no service tells of one.
+    answered: usize,
     closed: Vec<u32>,
     /// It takes its name when it is asked next, as one that the bus starts then.
     comes: bool,
+    /// It closes what it shows right after its answer.
+    closes: bool,
 }
 
 /// A notification service that reads markup.
@@ -73,8 +77,9 @@ impl Service {
     }
 
     #[expect(clippy::too_many_arguments, reason = "the interface is as it is")]
-    fn notify(
+    async fn notify(
         &self,
+        #[zbus(connection)] connection: &Connection,
         app: String,
         replaces: u32,
         icon: String,
@@ -83,7 +88,7 @@ impl Service {
         actions: Vec<String>,
         mut hints: HashMap<String, OwnedVariant>,
         timeout: i32,
-    ) -> u32 {
+    ) -> ResponseDispatchNotifier<u32> {
         let picture = hints.remove("image-data").expect("an icon");
         let picture = Picture::try_from(picture).expect("a picture");
         let bytes = picture.6;
@@ -91,22 +96,40 @@ impl Service {
         assert_eq!(bytes.len(), usize::try_from(picture.2 * picture.1).unwrap());
         let mut hints: Vec<String> = hints.into_keys().collect();
         hints.sort();
-        let mut state = self.0.lock().unwrap();
-        state.shown.push(Shown {
-            app,
-            replaces,
-            icon,
-            title,
-            body,
-            actions,
-            hints,
-            picture: (bytes[..3].to_vec(), bytes.len() / 3),
-            timeout,
+        let id = {
+            let mut state = self.0.lock().unwrap();
+            state.shown.push(Shown {
+                app,
+                replaces,
+                icon,
+                title,
+                body,
+                actions,
+                hints,
+                picture: (bytes[..3].to_vec(), bytes.len() / 3),
+                timeout,
+            });
+            match replaces {
+                0 => u32::try_from(state.shown.len()).unwrap() + 100,
+                id => id,
+            }
+        };
+        let (answer, answered) = ResponseDispatchNotifier::new(id);
+        let state = Arc::clone(&self.0);
+        let connection = connection.clone();
+        tokio::spawn(async move {
+            answered.await;
+            let closes = {
+                let mut state = state.lock().unwrap();
+                state.answered += 1;
+                state.closes
+            };
+            if closes {
+                let emitter = SignalEmitter::new(&connection, PATH).unwrap();
+                Self::notification_closed(&emitter, id, 1).await.unwrap();
+            }
         });
-        match replaces {
-            0 => u32::try_from(state.shown.len()).unwrap() + 100,
-            id => id,
-        }
+        answer
     }
 
     async fn close_notification(
@@ -194,7 +217,9 @@ impl Machine {
     #[track_caller]
     fn shown(&self, n: usize) -> Shown {
         wait_for("a notification", || {
-            self.state.lock().unwrap().shown.get(n).cloned()
+            let state = self.state.lock().unwrap();
+            let answered = state.answered > n;
+            answered.then(|| state.shown[n].clone())
         })
     }
 
@@ -310,6 +335,15 @@ fn a_service_that_comes_with_what_it_shows_keeps_it() {
     let id = machine.must("work", "notify-send -p Mail");
     machine.must("work", &method("CloseNotification", id.trim()));
     machine.must_close(&[101]);
+}
+
+#[test]
+fn an_end_that_follows_the_answer_at_once_is_not_missed() {
+    let machine = Machine::start(&["work"]);
+    machine.state.lock().unwrap().closes = true;
+    for _ in 0..10 {
+        machine.must("work", "timeout 50 notify-send --wait Brief");
+    }
 }
 
 #[test]
