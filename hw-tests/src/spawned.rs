@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
@@ -11,6 +12,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::line::{Line, Running, Said};
 use crate::protocol::PART_MAX;
+
+/// Names, in the environment of a program on another machine, by whom it was started.
+const MARK: &str = "BULKHEAD_HW_STARTED";
+
+/// Programs that were started.
+static STARTED: AtomicU64 = AtomicU64::new(0);
 
 /// Where programs are started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +60,8 @@ impl Spawned {
         })
     }
 
-    fn command(&self, words: &[&str]) -> Result<Command> {
+    /// What starts a program, which on another machine has the mark `mark`.
+    fn command(&self, words: &[&str], mark: &str) -> Result<Command> {
         match self {
             Self::Here { environment } => {
                 let (program, arguments) = words.split_first().context("no program is named")?;
@@ -65,15 +73,40 @@ impl Spawned {
             Self::Ssh { destination, port } => {
                 let mut command = Command::new("ssh");
                 // A question would wait for ever for somebody to answer it.
-                command.args(["-o", "BatchMode=yes", "-T"]);
+                command.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-T"]);
                 if let Some(port) = port {
                     command.args(["-p", &port.to_string()]);
                 }
                 let quoted: Vec<String> = words.iter().map(|word| quote(word)).collect();
-                command.args([destination, "--", &quoted.join(" ")]);
+                // A shell stays there and makes a code of a signal: ssh has one for all of them.
+                let script = format!("env {MARK}={mark} {}; exit $?", quoted.join(" "));
+                command.args([destination, "--", &script]);
                 Ok(command)
             }
         }
+    }
+
+    /// Kills a program that runs in the process group `group` here, and by `mark` there.
+    fn kill(&self, group: u32, mark: &str) -> Result<()> {
+        match self {
+            Self::Here { .. } => {
+                let group = format!("-{group}");
+                Command::new("kill")
+                    .args(["-KILL", "--", &group])
+                    .status()?;
+            }
+            Self::Ssh { .. } => {
+                // What ends meanwhile is no longer there to be looked at.
+                let script = format!(
+                    "cd /proc; for id in [0-9]*; do \
+                       if tr '\\0' '\\n' <$id/environ | grep -qx {MARK}={mark}; \
+                       then kill -KILL $id; fi; done 2>/dev/null; true"
+                );
+                let line: &dyn Line = self;
+                line.sh(&script)?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -85,8 +118,13 @@ fn quote(word: &str) -> String {
 impl Line for Spawned {
     fn start(&self, words: &[&str]) -> Result<Running> {
         let what = words.join(" ");
+        let mark = format!(
+            "{}-{}",
+            std::process::id(),
+            STARTED.fetch_add(1, Ordering::Relaxed)
+        );
         let mut child = self
-            .command(words)?
+            .command(words, &mark)?
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -100,6 +138,7 @@ impl Line for Spawned {
         ];
         let mut input = child.stdin.take();
         let group = child.id();
+        let place = self.clone();
         thread::spawn(move || {
             let status = child.wait();
             for pump in pumps.into_iter().flatten() {
@@ -123,13 +162,7 @@ impl Line for Spawned {
                 let open = input.as_mut().context("its input is closed")?;
                 open.write_all(bytes).context("it takes no more input")
             }),
-            Box::new(move || {
-                let group = format!("-{group}");
-                Command::new("kill")
-                    .args(["-KILL", "--", &group])
-                    .status()?;
-                Ok(())
-            }),
+            Box::new(move || place.kill(group, &mark)),
         ))
     }
 }
@@ -183,14 +216,14 @@ mod tests {
     #[test]
     fn words_stay_words_at_the_other_end() {
         let bench = Spawned::at("ssh://bench:22").unwrap();
-        let command = bench.command(&["echo", "it's $HOME; two"]).unwrap();
+        let command = bench.command(&["echo", "it's $HOME; two"], "7-1").unwrap();
         let words: Vec<_> = command
             .get_args()
             .map(|word| word.to_string_lossy())
             .collect();
         assert_eq!(
             words.join(" "),
-            r"-o BatchMode=yes -T -p 22 bench -- 'echo' 'it'\''s $HOME; two'"
+            r"-o BatchMode=yes -o ConnectTimeout=20 -T -p 22 bench -- env BULKHEAD_HW_STARTED=7-1 'echo' 'it'\''s $HOME; two'; exit $?"
         );
     }
 }
