@@ -25,6 +25,7 @@ pub mod prepared;
 pub mod protocol;
 mod qemu;
 mod qmp;
+pub mod reset;
 pub mod scenario;
 pub mod scratch;
 pub mod spawned;

@@ -4,6 +4,7 @@
 
 mod scenarios;
 
+use std::env::VarError;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,9 +13,11 @@ use anyhow::{Context, Result};
 use bulkhead_hw_tests::attempt::attempt;
 use bulkhead_hw_tests::machine::Saved;
 use bulkhead_hw_tests::prepared::prepared;
+use bulkhead_hw_tests::reset::Reset;
 use bulkhead_hw_tests::scenario::{Place, Scenario, Start, When, World};
 use bulkhead_hw_tests::scratch::Scratch;
 use bulkhead_hw_tests::spawned::Spawned;
+use bulkhead_templates::progress::step;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 /// What is missing where somebody starts this by hand.
@@ -54,8 +57,10 @@ fn run() -> Result<ExitCode> {
 enum Worlds {
     /// Machines of their own.
     Qemu { saved: Saved, logs: PathBuf },
-    /// Somewhere that is there already.
-    Line(Place, Spawned),
+    /// This machine.
+    Embedded,
+    /// A bench machine, and how it is brought back where it may be.
+    Host(Spawned, Option<Reset>),
 }
 
 impl Worlds {
@@ -66,24 +71,31 @@ impl Worlds {
                 saved: Saved::booted(&setting("BULKHEAD_HAND").context(BY_XTASK)?)?,
                 logs: logs.to_owned(),
             },
-            "embedded" => {
-                let environment = Vec::new();
-                Self::Line(Place::Embedded, Spawned::Here { environment })
+            "embedded" => Self::Embedded,
+            address => {
+                let reset = match std::env::var("BULKHEAD_HW_RESET") {
+                    Ok(command) => Some(Reset::by(command)),
+                    Err(VarError::NotPresent) => None,
+                    Err(error) => return Err(error).context("BULKHEAD_HW_RESET"),
+                };
+                Self::Host(Spawned::at(address)?, reset)
             }
-            address => Self::Line(Place::Host, Spawned::at(address)?),
         })
     }
 
     fn kind(&self) -> Place {
         match self {
             Self::Qemu { .. } => Place::Qemu,
-            Self::Line(kind, _) => *kind,
+            Self::Embedded => Place::Embedded,
+            Self::Host(_, reset) => Place::Host {
+                throwaway: reset.is_some(),
+            },
         }
     }
 
-    /// A world in which nothing was done but what a scenario begins with.
-    fn begin(&self, from: Start) -> Result<World> {
-        match (self, from) {
+    /// A world in which nothing was done but what the scenario begins with.
+    fn begin(&self, scenario: &Scenario) -> Result<World> {
+        match (self, scenario.from) {
             (Self::Qemu { saved, .. }, Start::Bare) => Ok(World::machine(saved.resume()?)),
             (Self::Qemu { saved, .. }, Start::Iommu) => {
                 Ok(World::machine(saved.boot_with_iommu()?))
@@ -92,15 +104,24 @@ impl Worlds {
                 let saved = prepared(saved, by, &logs.join(by.name))?;
                 Ok(World::machine(saved.resume()?))
             }
-            (Self::Line(kind, line), Start::Bare | Start::Iommu) => {
-                Ok(World::line(*kind, Box::new(line.clone())))
+            (Self::Embedded, Start::Bare | Start::Iommu) => {
+                let environment = Vec::new();
+                let here = Spawned::Here { environment };
+                Ok(World::line(self.kind(), Box::new(here)))
             }
-            (Self::Line(kind, line), Start::Prepared(by)) => {
-                let world = match kind {
-                    Place::Embedded => World::scratch(Scratch::new()?),
-                    Place::Qemu | Place::Host => World::line(*kind, Box::new(line.clone())),
-                };
+            (Self::Embedded, Start::Prepared(by)) => {
+                let world = World::scratch(Scratch::new()?);
                 (by.run)(&world)?;
+                Ok(world)
+            }
+            (Self::Host(line, reset), from) => {
+                if let Some(reset) = reset.as_ref().filter(|_| scenario.harms()) {
+                    step("bringing the machine back", || reset.run(line))?;
+                }
+                let world = World::line(self.kind(), Box::new(line.clone()));
+                if let Start::Prepared(by) = from {
+                    (by.run)(&world)?;
+                }
                 Ok(world)
             }
         }
@@ -128,7 +149,7 @@ fn trial(scenario: Scenario, worlds: Option<Arc<Worlds>>, logs: &Path) -> Trial 
         }
         attempt(
             scenario.name,
-            || worlds.begin(scenario.from),
+            || worlds.begin(&scenario),
             scenario.run,
             &logs,
         )

@@ -16,7 +16,10 @@ pub enum Place {
     /// Xen in QEMU: a fresh machine for each scenario.
     Qemu,
     /// Xen on a bench machine, reached by ssh: one machine for all.
-    Host,
+    Host {
+        /// It may be harmed, for it is brought back before each scenario that might.
+        throwaway: bool,
+    },
     /// This machine, with namespaces for domains.
     Embedded,
 }
@@ -37,10 +40,12 @@ impl Place {
     pub fn lacks(self, need: Need) -> Option<&'static str> {
         match (self, need) {
             (Self::Embedded, Need::Xen) => Some("the embedded backend has no Xen"),
-            (Self::Embedded | Self::Host, Need::Throwaway) | (Self::Host, Need::Bulkhead) => {
-                Some("this machine is to stay whole")
+            (Self::Embedded, Need::Throwaway) => Some("this machine is to stay whole"),
+            (Self::Host { throwaway: false }, Need::Throwaway | Need::Bulkhead) => {
+                Some("this machine is to stay whole (`--reset COMMAND` brings it back)")
             }
-            (Self::Qemu | Self::Host, Need::Xen)
+            (Self::Host { throwaway: true }, Need::Throwaway | Need::Bulkhead)
+            | (Self::Qemu | Self::Host { .. }, Need::Xen)
             | (Self::Qemu, Need::Throwaway)
             | (Self::Qemu | Self::Embedded, Need::Bulkhead) => None,
         }
@@ -95,6 +100,14 @@ pub struct Scenario {
     pub from: Start,
     /// The scenario itself.
     pub run: fn(&World) -> Result<()>,
+}
+
+impl Scenario {
+    /// Whether the machine is another one afterwards.
+    pub fn harms(&self) -> bool {
+        let harm = [Need::Throwaway, Need::Bulkhead];
+        self.needs.iter().any(|need| harm.contains(need))
+    }
 }
 
 /// What a scenario works with.

@@ -44,6 +44,8 @@ Commands:
             --xen [NAME], --embedded [NAME], --host ssh://[USER@]HOST[:PORT] [NAME]
                             the scenarios in hw-tests whose names contain NAME, and nothing
                             else: on Xen in QEMU, on this machine, on a bench machine
+            --reset COMMAND with --host: the machine may be harmed, and this command brings it
+                            back as it was, before each scenario that needs it so
             --fuzz-seconds N
                             seconds per fuzz target (default 3; 60 with --all)
   check   everything that needs no run: format, lints, documentation, licences

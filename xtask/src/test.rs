@@ -105,7 +105,13 @@ fn scenarios(place: Place<'_>, which: Which<'_>, tally: &mut Tally, failures: &m
 fn place<'a>(options: &mut Options<'a>) -> Result<Option<Place<'a>>> {
     let qemu = options.flag("--xen").then_some(Place::Qemu);
     let embedded = options.flag("--embedded").then_some(Place::Embedded);
-    let host = options.value("--host")?.map(Place::Host);
+    let address = options.value("--host")?;
+    let reset = options.value("--reset")?;
+    ensure!(
+        reset.is_none() || address.is_some(),
+        "`--reset` brings back the machine that `--host` names"
+    );
+    let host = address.map(|address| Place::Host { address, reset });
     let mut places = [qemu, embedded, host].into_iter().flatten();
     let place = places.next();
     ensure!(

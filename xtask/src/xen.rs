@@ -17,8 +17,13 @@ pub(crate) enum Place<'a> {
     Qemu,
     /// On this machine.
     Embedded,
-    /// On a bench machine, by its address.
-    Host(&'a str),
+    /// On a bench machine.
+    Host {
+        /// Its address.
+        address: &'a str,
+        /// A command that brings it back, where it may be harmed.
+        reset: Option<&'a str>,
+    },
 }
 
 /// Which scenarios run.
@@ -46,27 +51,37 @@ pub(crate) fn scenarios(place: Place<'_>, which: Which<'_>, tally: &mut Tally) -
         Which::Named(name) => command.args([name, "--include-ignored"]),
     };
     match place {
-        Place::Qemu => {
-            let programs = build_programs()?;
-            command
-                .env("BULKHEAD_HW_PLACE", "qemu")
-                .env("BULKHEAD_HAND", programs.join("bulkhead-hand"))
-                .env("BULKHEAD_PEER", programs.join("bulkhead-peer"))
-                .env("BULKHEAD_RECIPES", root().join("templates"))
-                .env("BULKHEAD_DEBS", deb::build(Profile::Dev)?)
-                .env("BULKHEAD_AGENT", images::agent(Profile::Dev))
-                .envs(build_xl()?)
-        }
+        Place::Qemu => command.env("BULKHEAD_HW_PLACE", "qemu").envs(build_all()?),
         Place::Embedded => {
             images::build(Profile::Dev)?;
             command.env("BULKHEAD_HW_PLACE", "embedded")
         }
-        Place::Host(address) => command.env("BULKHEAD_HW_PLACE", address).envs(build_xl()?),
+        Place::Host { address, reset } => {
+            command.env("BULKHEAD_HW_PLACE", address);
+            match reset {
+                None => command.envs(build_xl()?),
+                Some(reset) => command.env("BULKHEAD_HW_RESET", reset).envs(build_all()?),
+            }
+        }
     };
     let child = command.spawn().context("cannot start the scenarios")?;
     let status = tallied(child, tally)?;
     ensure!(status.success(), "not every scenario holds there");
     Ok(())
+}
+
+/// Everything that is put into a machine; where it is, by variable.
+fn build_all() -> Result<Vec<(&'static str, PathBuf)>> {
+    let programs = build_programs()?;
+    let mut all = vec![
+        ("BULKHEAD_HAND", programs.join("bulkhead-hand")),
+        ("BULKHEAD_PEER", programs.join("bulkhead-peer")),
+        ("BULKHEAD_RECIPES", root().join("templates")),
+        ("BULKHEAD_DEBS", deb::build(Profile::Dev)?),
+        ("BULKHEAD_AGENT", images::agent(Profile::Dev)),
+    ];
+    all.extend(build_xl()?);
+    Ok(all)
 }
 
 /// The programs of the tests in dom0 and in guests, in one folder: static, because dom0 is another
