@@ -36,6 +36,15 @@ use super::views::{Role, point};
 use super::x11::{is_x, is_x_surface};
 use super::{Agent, Client};
 
+/// How a toplevel is told that dom0's frame is around it: it has no shadow, and no round corners
+/// with nothing behind them.
+const FRAMED: [State; 4] = [
+    State::TiledLeft,
+    State::TiledRight,
+    State::TiledTop,
+    State::TiledBottom,
+];
+
 impl CompositorHandler for Agent {
     fn compositor_state(&mut self) -> &mut CompositorState {
         &mut self.globals.compositor
@@ -150,6 +159,9 @@ impl XdgShellHandler for Agent {
     fn new_toplevel(&mut self, surface: ToplevelSurface) {
         surface.with_pending_state(|state| {
             state.decoration_mode = Some(Mode::ServerSide);
+            for edge in FRAMED {
+                state.states.set(edge);
+            }
         });
     }
 
