@@ -51,6 +51,7 @@ const GUEST: &[Package] = &[
     ("fcitx5", "an input method, for tests"),
     ("fcitx5-pinyin", "an input method for Chinese, for tests"),
     ("featherpad", "an application of Qt, for tests"),
+    ("firefox-esr", "a browser, for tests"),
     ("foot", "a Wayland terminal, for tests"),
     ("gir1.2-gtk-4.0", "an application of GTK, for tests"),
     ("python3-gi", "an application of GTK, for tests"),

@@ -37,7 +37,7 @@ def show(application):
     window = Gtk.ApplicationWindow(application=application, title="a form")
     window.set_default_size(400, 300)
     column = Gtk.Box(orientation=Gtk.Orientation.VERTICAL, spacing=20)
-    entry = Gtk.Entry()
+    entry = Gtk.Entry(tooltip_text="What the form is about")
     entry.connect("activate", enter)
     column.append(entry)
 

@@ -28,7 +28,19 @@ fn a_form_is_filled_in_and_a_choice_made_from_its_menu() {
     });
     assert_eq!(entered, "Hello, World!");
 
+    daemon.point(id, 200, 30);
+    let tooltip = daemon.new_window("a tooltip", &[id]);
+    daemon.keep(tooltip, "gtk-tooltip");
+    let window = daemon.window(tooltip);
+    assert!(window.override_redirect && window.mapped == Some(Some(id)));
+    let from = window.place;
+    assert!(
+        (200..400).contains(&from.x()) && (120..220).contains(&from.y()),
+        "at {from:?}"
+    );
+
     daemon.click(id, (250, 72), 1);
+    daemon.until_gone(tooltip);
     let menu = daemon.new_window("a menu", &[id]);
     daemon.until_picture("a choice", menu, |picture| picture.colours() > 10);
     daemon.keep(id, "gtk-entered");

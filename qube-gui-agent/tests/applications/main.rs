@@ -9,6 +9,7 @@
 
 mod composing;
 mod desk;
+mod firefox;
 mod gtk;
 mod notifications;
 mod pictures;
