@@ -35,7 +35,7 @@ const DISCONNECTED: u8 = bulkhead_wire::qrexec::EXIT_DISCONNECTED;
 const REASON_WAIT: Duration = Duration::from_secs(2);
 
 /// How long to wait for a disposable to be gone.
-const GONE_WAIT: Duration = Duration::from_secs(10);
+const GONE_WAIT: Duration = Duration::from_secs(60);
 
 /// Longest reason that is read: a sentence with room.
 const REASON_MAX: u64 = 4096;

@@ -253,6 +253,16 @@ impl Inner {
         run.agent.send_replace(Agent::Gone);
         self.calls.domain_gone(self, run);
         run.place.gone();
+        // Before anybody hears of the end. It may be gone already; a name that stays would only lead nowhere.
+        let clients = start::clients_socket(&self.config.runtime_dir, &run.name);
+        let _ = std::fs::remove_file(clients);
+        if run.life.is_disposable() && stopped != Some(Stopped::Died) {
+            // What it said on its console goes with it; of one that died, that says why.
+            let log = start::console_log(&self.config.state_dir, &run.name);
+            let _ = std::fs::remove_file(log);
+        }
+        let places = Places::new(&self.config.runtime_dir, &run.name);
+        start::clear(&self.config.runtime_dir, &places, run.domid);
         let mut state = self.state();
         let netvm = state.qubes.get(&run.name).and_then(|entry| entry.netvm);
         state.domains.remove(&run.domid.0);
@@ -273,16 +283,6 @@ impl Inner {
         self.save_stops();
         self.network_ended(run, netvm);
         self.root_unused(run);
-        // It may be gone already; a name that stays would only lead nowhere.
-        let clients = start::clients_socket(&self.config.runtime_dir, &run.name);
-        let _ = std::fs::remove_file(clients);
-        if run.life.is_disposable() && stopped != Some(Stopped::Died) {
-            // What it said on its console goes with it; of one that died, that says why.
-            let log = start::console_log(&self.config.state_dir, &run.name);
-            let _ = std::fs::remove_file(log);
-        }
-        let places = Places::new(&self.config.runtime_dir, &run.name);
-        start::clear(&self.config.runtime_dir, &places, run.domid);
     }
 
     /// Starts what is declared under `name`, unless it runs.

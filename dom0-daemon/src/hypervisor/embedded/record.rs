@@ -14,7 +14,7 @@ use crate::whole_file::{self, Lasting};
 const FILE: &str = "record.json";
 
 /// How long bubblewrap may take to say how its child ended: it only has to wake up.
-const EXIT_CODE_TIMEOUT: Duration = Duration::from_secs(2);
+const EXIT_CODE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One domain, as found after a restart of the daemon.
 #[derive(Debug, Clone, Serialize, Deserialize)]
