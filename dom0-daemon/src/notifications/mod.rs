@@ -185,6 +185,7 @@ impl Board {
         let mut state = self.state();
         let session = state.number();
         state.sessions.insert(session, orders);
+        tracing::info!("a session shows notifications");
         NotificationOffer {
             board: Arc::clone(self),
             session,
