@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Memory, Mib};
-use bulkhead_testing::{Programs, end_domains};
+use bulkhead_testing::{Programs, end_domains, write_program};
 use bulkheadd::hypervisor::embedded::{Embedded, EmbeddedConfig};
 use bulkheadd::hypervisor::{
     Boot, DomId, DomainEvent, DomainSpec, DomainState, DomainVolume, Ending, Hypervisor,
@@ -52,8 +52,7 @@ impl Lab {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("qube-agent");
-        fs::write(&agent, AGENT).unwrap();
-        fs::set_permissions(&agent, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&agent, AGENT);
         let hypervisor = Self::open(dir.path()).await;
         Self { dir, hypervisor }
     }

@@ -16,6 +16,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use bulkhead_api::call::{Answer, AuditFilter, AuditRecord};
+use bulkhead_testing::write_program;
 use bulkheadd::calls::HOSTED_PER_QUBE;
 use bulkheadd::runtime::Dependents;
 use world::{Place, World, eventually, name, qube};
@@ -51,8 +52,7 @@ async fn running() -> World {
 
 fn service(world: &World, service: &str, script: &str) -> PathBuf {
     let path = world.dir.path().join("rpc").join(service);
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &format!("#!/bin/sh\n{script}\n"));
     path
 }
 

@@ -4,11 +4,10 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use bulkhead_testing::wait_for;
+use bulkhead_testing::{wait_for, write_program};
 use qube_agent::filecopy::pack;
 use tempfile::TempDir;
 
@@ -30,8 +29,7 @@ fn service(name: &str, home: &Path) -> Command {
 fn opener(script: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("qubes-open");
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&path, &format!("#!/bin/sh\n{script}\n"));
     folder
 }
 
@@ -141,8 +139,7 @@ fn applications(lines: &str) -> TempDir {
     fs::write(folder.join("app.desktop"), text).unwrap();
     let program = |name: &str, script: &str| {
         let path = home.path().join(name);
-        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, &format!("#!/bin/sh\n{script}\n"));
     };
     program(
         "app",

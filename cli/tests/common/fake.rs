@@ -208,8 +208,8 @@ impl Manager {
             }
             let stream = UnixStream::connect(path).expect("the command listens");
             if break_off {
-                drop(stream);
                 let _ = end.write_all(b"the qube was killed");
+                drop(stream);
                 return;
             }
             let mut channel = SocketChannel::new(stream.into()).expect("a channel");

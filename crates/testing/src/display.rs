@@ -53,7 +53,8 @@ impl Display {
         let mut server = Command::new("Xvfb")
             .args([&name, "-displayfd", "1", "-screen", "0"])
             .arg(format!("{width}x{height}x24"))
-            .args(["-nolisten", "tcp", "-noreset"])
+            // No key repeats that a slow machine holds down for long.
+            .args(["-nolisten", "tcp", "-noreset", "-r"])
             .args(more)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

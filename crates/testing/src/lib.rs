@@ -19,6 +19,9 @@ mod display;
 mod domains;
 mod programs;
 
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 pub use daemon::{Ended, TestDaemon, ended};
@@ -32,6 +35,23 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How often something that has no signal is looked at.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Writes a program that can be started at once. This process never has its file open for
+/// writing: a child that another thread starts meanwhile would hold that open until it begins its
+/// own program, and what is open for writing cannot be started.
+#[track_caller]
+pub fn write_program(path: impl AsRef<Path>, text: &str) {
+    let mut writer = Command::new("sh")
+        .args(["-c", r#"cat > "$0" && chmod 755 "$0""#])
+        .arg(path.as_ref())
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = writer.stdin.take().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    drop(input);
+    assert!(writer.wait().unwrap().success());
+}
 
 /// Asks again and again until there is an answer, which it returns.
 #[track_caller]

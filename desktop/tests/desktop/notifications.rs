@@ -177,6 +177,10 @@ impl Machine {
             connection
         });
         let desktop = session.desktop(&daemon.path("run/bus"));
+        wait_for("its offer", || {
+            let offered = daemon.log().contains("a session shows notifications");
+            offered.then_some(())
+        });
         let machine = Self {
             desktop,
             state,

@@ -420,7 +420,7 @@ fn a_call_that_is_taken_back_or_timed_out_takes_its_prompt_along() {
     stage.fake.withdraw(1);
     stage.reader.wait_until_gone();
     let mut short = ask(2);
-    short.expires = Some(short.asked + 2);
+    short.expires = Some(short.asked + 9);
     let prompt = stage.ask(short);
     assert!(prompt.says("Refused in 0:0"), "{}", prompt.outline());
     assert_eq!(stage.fake.wait_for_answers(1), ["2 Deny"]);
@@ -441,8 +441,10 @@ fn ten_at_once_are_stacked_and_denied_by_their_source() {
             let all = prompts.len() == 4 && prompts.iter().all(|p| p.says("6 more calls wait"));
             all.then(|| prompts.to_vec())
         });
-    let windows = stage.input.windows("Call of work");
-    stage.session.picture("prompt-many", Some(windows[0].0));
+    let window = wait_for("a window", || {
+        stage.input.windows("Call of work").first().copied()
+    });
+    stage.session.picture("prompt-many", Some(window.0));
     let of_work = prompts
         .iter()
         .find(|prompt| prompt.name == "Call of work")

@@ -93,12 +93,12 @@ impl Machine {
     #[track_caller]
     fn point(&self, node: &Node) {
         let (x, y, width, height) = self.reader.place(node);
-        let windows = self.input.windows("Call of work");
-        let (_, left, top) = windows[0];
+        let (_, left, top) = wait_for("its window", || {
+            self.input.windows("Call of work").first().copied()
+        });
         self.input
             .point(left + x + width / 2 - 5, top + y + height / 2);
         self.input.point(left + x + width / 2, top + y + height / 2);
-        self.input.click();
     }
 }
 

@@ -88,7 +88,7 @@ impl Session {
         command
     }
 
-    /// Starts it and returns when it is on the bus.
+    /// Starts it.
     #[track_caller]
     pub(crate) fn desktop(&self, socket: &Path) -> Desktop {
         let child = self.command(socket).spawn().expect("it starts");

@@ -215,10 +215,15 @@ fn serve(gate: Gate) -> Served {
     serve_with(gate, |listener| listener)
 }
 
-/// One that loses its patience soon.
+/// One that soon loses its patience with who does not read.
 fn serve_impatiently() -> Served {
+    serve_with_handshake(PATIENCE)
+}
+
+/// One whose patience with a handshake lasts so long.
+fn serve_with_handshake(handshake: Duration) -> Served {
     let patience = Patience {
-        handshake: Duration::from_millis(200),
+        handshake,
         look: Duration::from_millis(50),
     };
     serve_with(open_gate(), |listener| listener.with_patience(patience))
@@ -618,7 +623,7 @@ async fn a_client_that_stops_in_its_handshake_is_hung_up_on() {
     ] {
         let logged = Logged::default();
         let _guard = logged.begin();
-        let served = serve_impatiently();
+        let served = serve_with_handshake(Duration::from_secs(2));
         let path = served.path.clone();
         let badly = move || {
             let mut stream = UnixStream::connect(&path).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
 use bulkhead_testing::{Display, TestDaemon, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
@@ -145,7 +146,10 @@ fn qubes_show_their_windows_where_a_session_offers_a_display() {
         machine.opens("personal", "xclock");
         (machine.screen.windows().len() > 1).then_some(())
     });
-    machine.runs("personal", "pkill xclock");
+    wait_for("no clock that only begins", || {
+        machine.runs("personal", "pkill xclock; true");
+        (machine.screen.windows().len() == 1).then_some(())
+    });
 
     // A session of the person that ends takes its windows along; the next one has them again.
     session.end();
@@ -213,7 +217,12 @@ impl Machine {
                 let told = self.carried() == Some(bytes) || refusals() > before;
                 told.then_some(())
             });
-            (self.carried() == Some(bytes)).then_some(())
+            let copied = self.carried() == Some(bytes);
+            if !copied {
+                // What is pressed more often than the proxy takes does nothing.
+                std::thread::sleep(Duration::from_millis(300));
+            }
+            copied.then_some(())
         });
     }
 }
@@ -298,6 +307,7 @@ fn a_paste_is_asked_about_where_the_description_says_so_and_wiped_in_time() {
 
     drop(session);
     machine.daemon.kill();
+    machine.screen.must_have(0);
     let mut command = machine.daemon.daemon("system.ron");
     command.args(["--clipboard-timeout", "1"]);
     machine.daemon.start(command);

@@ -107,6 +107,7 @@ impl Session {
             .env("VCHAN_DOMAIN", "0")
             .env_remove("XAUTHORITY")
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(fs::File::create(&log).expect("a log"));
         with(&mut command);
         let child = command.spawn().expect("it starts");

@@ -1,6 +1,6 @@
 //! Programs of dom0 that are killed at the worst moment: nothing is lost, and nothing is there twice.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bulkhead_hw_tests::line::{Line, PATIENCE};
@@ -128,11 +128,19 @@ const LONG_CALL: &str = "setsid sh -c '
 
 /// The call in flight goes on: what is sent comes back.
 fn goes_on(dom0: &dyn Line, after: &str) -> Result<()> {
-    let lines = |dom0| sh(dom0, "work", "wc -l < /tmp/got");
-    let before: u32 = lines(dom0)?.trim().parse()?;
-    for _ in 0..20 {
+    let lines = |dom0| {
+        let counted = sh(
+            dom0,
+            "work",
+            "until [ -e /tmp/got ]; do sleep 0.1; done; wc -l < /tmp/got",
+        )?;
+        Ok::<u32, anyhow::Error>(counted.trim().parse()?)
+    };
+    let before = lines(dom0)?;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
         std::thread::sleep(Duration::from_millis(300));
-        if lines(dom0)?.trim().parse::<u32>()? > before {
+        if lines(dom0)? > before {
             return Ok(());
         }
     }

@@ -1,10 +1,10 @@
 //! The graphical session, which is there where dom0 says so.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-use bulkhead_testing::wait_for;
+use bulkhead_testing::{wait_for, write_program};
 
 use super::*;
 
@@ -49,8 +49,7 @@ impl Guest {
 
     fn install(&self, name: &str, script: &str) {
         let path = self.file(name);
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+        write_program(path, script);
     }
 
     fn start_program(&self, name: &str) -> Running {

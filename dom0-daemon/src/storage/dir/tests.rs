@@ -2,6 +2,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use bulkhead_testing::write_program;
+
 use super::super::failed;
 use super::*;
 
@@ -209,8 +211,7 @@ fn debootstrap(dir: &Path, first: &str) {
          for last; do :; done\nexec tar -C \"$d/tree\" -cf \"$last\" .\n"
     );
     let program = dir.join("mmdebstrap");
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&program, &script);
 }
 
 #[tokio::test]
@@ -353,12 +354,10 @@ async fn a_build_that_fails_tells_what_it_said_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let storage = open(dir.path());
     let program = dir.path().join("mmdebstrap");
-    fs::write(
+    write_program(
         &program,
         "#!/bin/sh\necho 'E: no such suite' >&2\nexit 25\n",
-    )
-    .unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    );
     let source = TemplateSource::Debian {
         suite: "nope".into(),
         packages: Vec::new(),

@@ -4,12 +4,12 @@ pub(crate) mod daemon;
 pub(crate) mod input_method;
 pub(crate) mod keys;
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::File;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
+use bulkhead_testing::write_program;
 use bulkhead_vchan::{DomId, Port, socket_name};
 use bulkhead_wire::gui::{PORT, Version};
 use tempfile::TempDir;
@@ -70,8 +70,7 @@ impl Desk {
         }
         for (name, script) in scripts {
             let path = folder.path().join("bin").join(name);
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+            write_program(&path, &format!("#!/bin/sh\n{script}\n"));
         }
         let mut desk = Self {
             folder,
