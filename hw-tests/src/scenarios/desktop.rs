@@ -264,6 +264,6 @@ fn a_qube_more_is_applied_and_rolled_back(world: &World) -> Result<()> {
         "[ \"$(xl list | awk 'NR > 1 {print $1}')\" = Domain-0 ]",
         PATIENCE,
     )?;
-    dom0.sh("! journalctl -u bulkheadd | grep 'did not stop'")
+    dom0.sh("! journalctl -u bulkheadd | grep 'did not stop in time'")
         .map(drop)
 }

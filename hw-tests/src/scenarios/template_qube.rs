@@ -87,7 +87,7 @@ fn shut_down(dom0: &dyn Line, qube: &str) -> Result<()> {
         "setsid bulkhead stop --timeout 300 {qube} > /tmp/stopped 2>&1 < /dev/null &"
     ))?;
     dom0.wait_until(&is(qube, "stopped"), STOPS)
-        .and_then(|_| dom0.sh("! journalctl -u bulkheadd | grep 'did not stop'"))
+        .and_then(|_| dom0.sh("! journalctl -u bulkheadd | grep 'did not stop in time'"))
         .with_context(|| {
             let log =
                 format!("cat /tmp/stopped; tail -n 60 /var/lib/bulkhead/log/qubes/{qube}.log");
