@@ -14,6 +14,7 @@ use bulkhead_wire::gui::geometry::{Part, Place, Size};
 use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
 use bulkhead_wire::gui::{self, AgentMessage, DaemonMessage, WindowId};
+use bulkhead_wire::icons::{self, Icon, IconSize};
 use bulkhead_wire::notify::guest_end::GuestEnd;
 use bulkhead_wire::notify::{self, Notification, Urgency};
 use bulkhead_wire::qrexec::announced::Announced;
@@ -54,6 +55,7 @@ fn main() -> Outcome {
     seeds.extend(xl_packets()?);
     seeds.extend(gui_agent());
     seeds.push(("gui_daemon", gui_daemon()));
+    seeds.extend(icons()?);
     seeds.extend(notifications()?);
     for (number, (target, bytes)) in seeds.into_iter().enumerate() {
         let corpus = folder.join(target);
@@ -507,6 +509,20 @@ fn gui_daemon() -> Vec<u8> {
         message.encode(gui::Version::NEWEST, WINDOW, &mut said);
     }
     said
+}
+
+fn icons() -> Outcome<Seeds> {
+    let mut seeds = Seeds::new();
+    for (width, height) in [(1, 1), (3, 2), (16, 16)] {
+        let size = IconSize::new(width, height).ok_or("a size of icons")?;
+        let icon = Icon::new(size, vec![b'7'; size.bytes()]).ok_or("an icon")?;
+        let mut said = vec![6];
+        for window in [0, 7, u32::MAX] {
+            icons::encode(WindowId(window), &icon, &mut said);
+        }
+        seeds.push(("icons", said));
+    }
+    Ok(seeds)
 }
 
 fn notifications() -> Outcome<Seeds> {

@@ -10,6 +10,7 @@ pub mod causes;
 pub mod end;
 pub mod filecopy;
 pub mod gui;
+pub mod icons;
 pub mod notify;
 pub mod proxy;
 pub mod qrexec;
