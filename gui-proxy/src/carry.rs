@@ -1,4 +1,5 @@
-//! Carries what a person copies and pastes between an agent and the daemon.
+//! Carries what a person copies and pastes between an agent and the daemon, and takes what else the
+//! daemon hands over.
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -20,6 +21,8 @@ pub(crate) enum FromDaemon {
     Nothing,
     /// The agent is to have this on its clipboard.
     Paste(Pasted),
+    /// A call brings icons: what the qube sends, and where the end is reported.
+    Icons([OwnedFd; 2]),
     Gone,
 }
 
@@ -201,6 +204,14 @@ impl Carrier {
                     }
                 }
             }
+            Heard::Said(ToProxy::Icons, files) => match <[OwnedFd; 2]>::try_from(files) {
+                Ok(both) => FromDaemon::Icons(both),
+                Err(files) => {
+                    let count = files.len();
+                    log.say(&format!("no icons come: the call has {count} streams"));
+                    FromDaemon::Nothing
+                }
+            },
         })
     }
 

@@ -8,6 +8,7 @@ use bulkhead_wire::gui::geometry::{Part, Place, Size};
 use bulkhead_wire::gui::{Cursor, Flags, Hints, Input, Screen};
 
 use crate::frame::{Area, Frame};
+use crate::icon::Icon;
 use crate::keys::Keys;
 
 /// A window on the display, from its being shown to its being hidden. No number is used twice, so
@@ -34,6 +35,8 @@ pub struct Look {
     pub title: String,
     /// Class and name of its program, without the qube's name.
     pub class: (String, String),
+    /// The icon that the qube has given it, if it has.
+    pub icon: Option<Icon>,
     /// Sizes that it wants.
     pub hints: Hints,
     /// The pointer over it.

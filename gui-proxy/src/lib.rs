@@ -21,6 +21,7 @@ mod damage;
 pub mod display;
 pub mod frame;
 pub mod icon;
+pub mod icons;
 pub mod keys;
 pub mod keystroke;
 pub mod line;

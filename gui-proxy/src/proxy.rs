@@ -18,6 +18,7 @@ use thiserror::Error;
 use crate::carry::{Carrier, FromDaemon, Pasted};
 use crate::damage::Damage;
 use crate::display::{Change, Display, Event, Image};
+use crate::icons::Icons;
 use crate::keystroke::Keystroke;
 use crate::line::{Line, LineError};
 use crate::log::Log;
@@ -111,6 +112,7 @@ pub struct Proxy<D: Display> {
     damage: Damage,
     display: D,
     carrier: Carrier,
+    icons: Icons,
     copy: Keystroke,
     paste: Keystroke,
     outbox: Outbox,
@@ -148,6 +150,7 @@ impl<D: Display> Proxy<D> {
             damage: Damage::default(),
             display,
             carrier: Carrier::new(daemon, settings.clipboard_max, settings.picture_max),
+            icons: Icons::new(),
             copy: settings.copy,
             paste: settings.paste,
             outbox: Outbox::default(),
@@ -170,6 +173,8 @@ impl<D: Display> Proxy<D> {
         loop {
             self.events()?;
             let open = !self.listens() || self.read()?;
+            let now = self.now();
+            self.icons.turn(now, &mut self.windows, &mut self.log);
             self.flush()?;
             if !self.hear_daemon()? {
                 return Ok(Left::Daemon);
@@ -206,7 +211,11 @@ impl<D: Display> Proxy<D> {
             write: !self.outbox.is_empty(),
         };
         let now = self.now();
-        let patience = [self.channel.patience(), self.carrier.patience(now)];
+        let patience = [
+            self.channel.patience(),
+            self.carrier.patience(now),
+            self.icons.patience(now),
+        ];
         let patience = patience.into_iter().flatten().min();
         let feeds = self.pasting.is_some() && self.outbox.is_empty();
         let wait = match (feeds || listens && self.more, owed) {
@@ -224,6 +233,9 @@ impl<D: Display> Proxy<D> {
         }
         if let Some(line) = &self.carrier.line {
             fds.push(PollFd::from_borrowed_fd(line.fd(), line.poll_flags()));
+        }
+        if let Some(fd) = self.icons.fd(now) {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
         }
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
@@ -332,6 +344,9 @@ impl<D: Display> Proxy<D> {
                 self.give(pasted);
                 let written = self.outbox.write_to(&mut self.channel);
                 written.map_err(ProxyError::Channel)?;
+            }
+            FromDaemon::Icons([stream, report]) => {
+                self.icons.begin(stream, report, &mut self.log);
             }
             FromDaemon::Gone => return Ok(false),
         }

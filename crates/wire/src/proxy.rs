@@ -58,6 +58,10 @@ pub enum ToProxy {
         /// What they are, which has to fit.
         what: Payload,
     },
+    /// Policy allows the qube a call that brings icons of its windows ([`crate::icons`]). Carries what
+    /// the qube sends, and where to [`Report`](crate::service::Report) the end of the call. It takes the
+    /// place of one before it.
+    Icons,
 }
 
 /// From a proxy to `bulkheadd`. A time is that of the display's event, in milliseconds; it wraps.

@@ -14,7 +14,7 @@
 //! Place and size are agreed as the protocol has it: the agent answers each CONFIGURE, and until it
 //! did there is no other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bulkhead_wire::gui::geometry::{HEIGHT_MAX, Part, Place, Size, WIDTH_MAX};
 use bulkhead_wire::gui::picture::PictureSize;
@@ -25,13 +25,16 @@ use bulkhead_wire::gui::{
 use thiserror::Error;
 
 pub use self::docked::{ICON_SIDE, ICONS_MAX};
+pub use self::icons::EARLY_MAX;
 use crate::display::{Change, Event, Key, Look};
 use crate::frame::{Area, Frame};
+use crate::icon::Icon;
 use crate::keys::Keys;
 use crate::keystroke::Modifiers;
 use crate::typed::{Chords, Pressed, Stroke, Typed, Wish};
 
 mod docked;
+mod icons;
 
 /// Windows that a qube may have: more than any person can use, and few enough to be looked through.
 pub const WINDOWS_MAX: usize = 500;
@@ -107,6 +110,7 @@ struct Window {
     owner: Option<WindowId>,
     title: String,
     class: (String, String),
+    icon: Option<Icon>,
     hints: Hints,
     cursor: Cursor,
     /// The qube wants it to fill the screen, which only a person may have done.
@@ -144,6 +148,8 @@ pub struct Windows {
     hidden: Vec<Key>,
     messages: Vec<(WindowId, DaemonMessage)>,
     denied: Vec<Denied>,
+    /// Icons of windows that there are not, the oldest first.
+    early: VecDeque<(WindowId, Icon)>,
 }
 
 impl Windows {
@@ -164,6 +170,7 @@ impl Windows {
             hidden: Vec::new(),
             messages: Vec::new(),
             denied: Vec::new(),
+            early: VecDeque::new(),
         }
     }
 
@@ -286,6 +293,7 @@ impl Windows {
             owner: None,
             title: String::new(),
             class: (String::new(), String::new()),
+            icon: self.take_early(id),
             hints: Hints::default(),
             cursor: Cursor::Default,
             wants_screen: false,
@@ -493,6 +501,7 @@ impl Windows {
             owner: window.owner.and_then(|owner| self.key(owner)),
             title: window.title.clone(),
             class: window.class.clone(),
+            icon: window.icon.clone(),
             hints: window.hints,
             cursor: window.cursor,
             maximised: window.wants_screen,

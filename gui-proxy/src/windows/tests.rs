@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use bulkhead_wire::gui::text::UntrustedTitle;
+use bulkhead_wire::icons::{self, IconSize};
 
 use crate::typed::Chord;
 
@@ -75,6 +76,12 @@ impl Windows {
     #[track_caller]
     fn verify_invariants(&self) {
         assert!(self.windows.len() <= WINDOWS_MAX);
+        assert!(self.early.len() <= EARLY_MAX);
+        assert!(
+            self.early
+                .iter()
+                .all(|(id, _)| !self.windows.contains_key(id))
+        );
         let shown = self
             .windows
             .iter()
@@ -349,6 +356,61 @@ fn one_icon_more_than_there_may_be_is_not_shown() {
     assert!(it.key(WindowId(last)).is_some());
 }
 
+/// An icon of one pixel.
+fn icon(shade: u8) -> Icon {
+    let size = IconSize::new(1, 1).expect("a size");
+    Icon::of(&icons::Icon::new(size, vec![shade; 4]).expect("an icon"))
+}
+
+#[test]
+fn an_icon_is_its_windows_whether_that_is_there_or_comes() {
+    let mut it = windows();
+    it.must(1, create(100, 100, 50, 50, false));
+    assert!(it.set_icon(WindowId(1), icon(1)));
+    assert!(!it.set_icon(WindowId(2), icon(9)) && !it.set_icon(WindowId(2), icon(2)));
+    assert_eq!(it.take_changes(), []);
+    it.must(2, create(100, 100, 50, 50, false));
+    for id in [1, 2] {
+        it.must(id, map(None, false));
+    }
+    let shown = |it: &mut Windows| -> Vec<Option<Icon>> {
+        let changes = it.take_changes().into_iter();
+        let look = |change| match change {
+            Change::Show(_, look) | Change::Alter(_, _, look) => look.icon,
+            other => panic!("{other:?}"),
+        };
+        changes.map(look).collect()
+    };
+    assert_eq!(shown(&mut it), [Some(icon(1)), Some(icon(2))]);
+    // The same again is no news.
+    assert!(it.set_icon(WindowId(1), icon(1)));
+    assert_eq!(shown(&mut it), []);
+    assert!(it.set_icon(WindowId(1), icon(3)));
+    assert_eq!(shown(&mut it), [Some(icon(3))]);
+    it.must(1, AgentMessage::Unmap);
+    it.take_changes();
+    it.must(1, map(None, false));
+    assert_eq!(shown(&mut it), [Some(icon(3))]);
+    it.must(1, AgentMessage::Destroy);
+    it.take_changes();
+    it.must(1, create(100, 100, 50, 50, false));
+    it.must(1, map(None, false));
+    assert_eq!(shown(&mut it), [None], "another window with its number");
+}
+
+#[test]
+fn one_icon_more_than_may_wait_for_its_window_takes_the_place_of_the_oldest() {
+    let mut it = windows();
+    for id in 0..=EARLY_MAX as u32 {
+        it.set_icon(WindowId(id + 1), icon(7));
+        it.verify_invariants();
+    }
+    for (id, expected) in [(1, None), (2, Some(icon(7))), (17, Some(icon(7)))] {
+        it.must(id, create(0, 0, 50, 50, false));
+        assert_eq!(it.windows[&WindowId(id)].icon, expected, "{id}");
+    }
+}
+
 #[test]
 fn filling_the_screen_is_asked_for_and_granted_as_being_maximised() {
     let mut it = windows();
@@ -423,6 +485,7 @@ enum Op {
     Moved(usize, i32, i32, u32, u32),
     State(usize, bool, bool, bool),
     Work(u32, u32),
+    Icon(u32, u8),
     Turn,
 }
 
@@ -469,6 +532,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (key, any::<bool>(), any::<bool>(), any::<bool>())
             .prop_map(|(k, f, m, a)| Op::State(k, f, m, a)),
         1 => (100..1500_u32, 100..1500_u32).prop_map(|(w, h)| Op::Work(w, h)),
+        2 => (0..30_u32, any::<u8>()).prop_map(|(id, shade)| Op::Icon(id, shade)),
         4 => Just(Op::Turn),
     ]
 }
@@ -631,6 +695,11 @@ impl Believers {
                 return;
             }
             Op::Turn => return self.turn(windows),
+            Op::Icon(id, shade) => {
+                let known = windows.windows.contains_key(&WindowId(id));
+                assert_eq!(windows.set_icon(WindowId(id), icon(shade)), known);
+                return;
+            }
             Op::Focus(key, bits) => Event::FocusIn {
                 window: self.key(key),
                 pressed: pressed(bits),

@@ -38,7 +38,7 @@ impl X11 {
             | EventMask::EXPOSURE;
         let (outer, content) = self.make(key, &look, events)?;
         self.say_origin(outer, &look)?;
-        self.say_icon(outer)?;
+        self.say_icon(outer, &look)?;
         self.say_undecorated(outer)?;
         self.say_used(outer)?;
         self.say_title(outer, &look.title)?;
@@ -162,6 +162,9 @@ impl X11 {
         if was.title != look.title {
             self.say_title(outer, &look.title)?;
         }
+        if was.icon != look.icon {
+            self.say_icon(outer, &look)?;
+        }
         if (was.hints, was.size) != (look.hints, look.size) {
             self.say_hints(outer, &look)?;
         }
@@ -275,8 +278,12 @@ impl X11 {
     }
 
     /// What task bars show of it.
-    fn say_icon(&self, outer: Window) -> Done {
-        let icon = icon::of_label(self.qube.color);
+    fn say_icon(&self, outer: Window, look: &Look) -> Done {
+        let color = self.qube.color;
+        let icon = match &look.icon {
+            Some(icon) => icon.tinted(color),
+            None => icon::of_label(color),
+        };
         let (name, kind) = (self.atoms._NET_WM_ICON, AtomEnum::CARDINAL);
         self.connection
             .change_property32(PropMode::REPLACE, outer, name, kind, &icon)?;

@@ -11,6 +11,7 @@ mod clipboard;
 mod confined;
 mod daemon;
 mod hostile;
+mod icons;
 mod input;
 mod machine;
 mod managed;

@@ -1,5 +1,6 @@
 //! What is to be seen on the display, and a mouse and a keyboard.
 
+use bulkhead_gui::icon::SHOWN_MAX;
 use bulkhead_testing::wait_for;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
@@ -16,6 +17,9 @@ const RELEASE: u8 = 3;
 const BUTTON_PRESS: u8 = 4;
 const BUTTON_RELEASE: u8 = 5;
 const MOTION: u8 = 6;
+
+/// Numbers of a property that are looked at: all of the largest icon.
+const NUMBERS_MAX: u32 = 2 + SHOWN_MAX * SHOWN_MAX;
 
 pub(crate) struct Screen {
     pub(crate) connection: RustConnection,
@@ -149,7 +153,7 @@ impl Screen {
         let (name, kind) = (self.atom(property), AtomEnum::ANY);
         let asked = self
             .connection
-            .get_property(false, window, name, kind, 0, 64);
+            .get_property(false, window, name, kind, 0, NUMBERS_MAX);
         let reply = asked.expect("a property").reply().expect("a property");
         reply.value32().into_iter().flatten().collect()
     }
