@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bulkhead_sandbox::inherit;
@@ -95,10 +95,32 @@ pub(crate) trait WindowsEvents: Debug + Send + Sync {
 /// What shows a qube's windows, whichever process it is now.
 #[derive(Debug)]
 pub(crate) struct Windows {
-    link: Mutex<Option<Arc<Link>>>,
+    line: Mutex<Line>,
     offers: watch::Sender<u64>,
     task: Mutex<Option<tokio::task::AbortHandle>>,
     takes_pictures: AtomicBool,
+}
+
+/// How the process that shows windows is reached.
+#[derive(Debug, Default)]
+struct Line {
+    link: Option<Arc<Link>>,
+    /// What a call that brings icons sends, and where its end is reported: it waits for a process.
+    icons: Option<[OwnedFd; 2]>,
+}
+
+impl Line {
+    fn hand_icons(&mut self) {
+        let Some(link) = &self.link else {
+            return;
+        };
+        if let Some(icons) = self.icons.take()
+            && let Err(error) = link.send(&ToProxy::Icons, icons.into())
+        {
+            // It goes with the process, which is about to be replaced; then the qube calls again.
+            tracing::debug!(%error, "a call with icons ends");
+        }
+    }
 }
 
 /// The socket at which the agent of `domid` offers windows.
@@ -110,7 +132,7 @@ impl Windows {
     /// Takes note of offers, and shows nothing yet.
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            link: Mutex::default(),
+            line: Mutex::default(),
             offers: watch::Sender::new(0),
             task: Mutex::default(),
             takes_pictures: AtomicBool::new(false),
@@ -169,13 +191,27 @@ impl Windows {
 
     /// Sends a message, where there is a proxy.
     pub(crate) fn send(&self, message: &ToProxy, fds: Vec<OwnedFd>) -> Result<(), LinkError> {
-        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = link.clone().ok_or(LinkError::Gone)?;
+        let link = self.line().link.clone().ok_or(LinkError::Gone)?;
         link.send(message, fds)
     }
 
+    /// Has what shows the windows read a call that brings icons of them: what the qube sends, and where
+    /// the end is reported. Where nothing shows them the call waits; one that waited before ends.
+    pub(crate) fn show_icons(&self, call: [OwnedFd; 2]) {
+        let mut line = self.line();
+        line.icons = Some(call);
+        line.hand_icons();
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        // Nothing that holds this lock can panic.
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn set_link(&self, link: Option<Arc<Link>>) {
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = link;
+        let mut line = self.line();
+        line.link = link;
+        line.hand_icons();
     }
 }
 

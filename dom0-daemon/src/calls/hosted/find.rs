@@ -6,10 +6,10 @@ use std::os::unix::ffi::OsStrExt as _;
 use bulkhead_qrexec::lookup::{Folders, LookupError, Service};
 use bulkhead_qrexec::serve::session_call;
 use bulkhead_wire::causes::chain;
-use bulkhead_wire::notify;
 use bulkhead_wire::qrexec::command::ServiceCall;
 use bulkhead_wire::qrexec::config::ServiceConfig;
 use bulkhead_wire::service::{Address, Identity, Order, What};
+use bulkhead_wire::{icons, notify};
 use nix::unistd::{Uid, User, getgrouplist};
 
 use crate::policy::PolicyService;
@@ -23,6 +23,8 @@ pub(super) enum Found {
     Policy(PolicyService),
     /// The same: notifications.
     Notifications,
+    /// The same: icons of the caller's windows.
+    Icons,
     /// Nothing that can be used: the caller is told this exit code.
     Nothing {
         /// The code.
@@ -135,8 +137,11 @@ pub(super) fn find(
 
 /// The daemon's own service of that name.
 fn own(name: &str) -> Option<Found> {
-    let notifications = (name == notify::SERVICE).then_some(Found::Notifications);
-    notifications.or_else(|| PolicyService::named(name).map(Found::Policy))
+    match name {
+        notify::SERVICE => Some(Found::Notifications),
+        icons::SERVICE => Some(Found::Icons),
+        _ => PolicyService::named(name).map(Found::Policy),
+    }
 }
 
 fn try_find(

@@ -20,6 +20,7 @@ use bulkhead_policy::Allow;
 use bulkhead_qrexec::lookup::Folders;
 use bulkhead_wire::notify::decoder::ToDecoder;
 use bulkhead_wire::notify::{CLOSING, Version};
+use bulkhead_wire::qrexec::EXIT_PROBLEM;
 use bulkhead_wire::qrexec::command::ServiceCall;
 use bulkhead_wire::relay::ToRelay;
 use bulkhead_wire::service::Report;
@@ -157,13 +158,22 @@ impl Inner {
         let call = call.map_err(|error| error.to_string())?;
         let folders = self.config.services.folders.clone();
         let (rule, declared) = (allow.user.clone(), self.state().service_user());
+        let has_windows = hosting.run.windows.get().is_some();
         let looked = tokio::task::spawn_blocking(move || {
             let named = Named {
                 rule: rule.as_deref(),
                 forced: None,
                 declared: declared.as_deref(),
             };
-            find(&folders, &call, named).map(|found| (call, found))
+            let found = find(&folders, &call, named)?;
+            let found = match found {
+                Found::Icons if !has_windows => Found::Nothing {
+                    code: EXIT_PROBLEM.into(),
+                    why: "its windows are not shown here".to_owned(),
+                },
+                found => found,
+            };
+            Ok((call, found))
         });
         looked.await.map_err(|error| error.to_string())?
     }
@@ -247,7 +257,7 @@ impl Inner {
     ) -> io::Result<()> {
         let (log, errors) = log_pipe()?;
         let streams = match found {
-            Found::Policy(_) | Found::Notifications => Streams::Sockets,
+            Found::Policy(_) | Found::Notifications | Found::Icons => Streams::Sockets,
             Found::Service(_) | Found::Nothing { .. } => Streams::Pipes,
         };
         let (pump, ends) = Pump::start(&self.config, run, streams, &errors)?;
@@ -272,6 +282,7 @@ impl Inner {
                 let task = serve_notifications(inner.clone(), whose, decoder, setup, ends);
                 own = Some(tokio::spawn(task).abort_handle());
             }
+            Found::Icons => show_icons(run, ends)?,
             Found::Nothing { code, .. } => ends.report(Report::Failed { code })?,
         }
         let (qube, service) = (run.name.to_string(), call.full_name());
@@ -366,6 +377,15 @@ async fn try_serve_policy(
     drop((input, output, errors));
     let code = answer.code.into();
     process::tell(&report, Report::Ended { code })
+}
+
+/// Has what shows the caller's windows read what it sends of their icons, and report the end.
+fn show_icons(run: &Run, ends: FarEnds) -> io::Result<()> {
+    ends.report(Report::Running)?;
+    if let Some(windows) = run.windows.get() {
+        windows.show_icons([ends.stdin, ends.report]);
+    }
+    Ok(())
 }
 
 /// The version of notifications that a caller is offered.
