@@ -17,7 +17,7 @@ fn tell(folder: &Path, words: &[&str]) -> String {
 fn init_writes_what_check_finds_in_order() {
     let folder = tempfile::tempdir().unwrap();
     insta::assert_snapshot!(tell(folder.path(), &["init", "new/place"]), @"Wrote `new/place/system.ron`. Edit it, then `bulkhead check new/place/system.ron` and `bulkhead apply`");
-    insta::assert_snapshot!(tell(folder.path(), &["check", "new/place"]), @"`new/place/system.ron` is in order: 4 qubes, 4 rules");
+    insta::assert_snapshot!(tell(folder.path(), &["check", "new/place"]), @"`new/place/system.ron` is in order: 4 qubes, 5 rules");
     let path = folder.path().join("new/place/system.ron");
     let before = std::fs::read(&path).unwrap();
     insta::assert_snapshot!(tell(folder.path(), &["init", "new/place"]), @r"

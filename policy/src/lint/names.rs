@@ -57,6 +57,7 @@ const SERVICES: &[&str] = &[
     "qubes.VMExecGUI",
     "qubes.VMRootShell",
     "qubes.VMShell",
+    "qubes.WindowIconUpdater",
 ];
 
 /// Classes that a qube can have.
