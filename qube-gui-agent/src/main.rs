@@ -11,6 +11,8 @@
 #![forbid(unsafe_code)]
 
 mod compositor;
+mod dom0;
+mod icons;
 mod link;
 mod model;
 mod notifications;

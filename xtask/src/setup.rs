@@ -57,6 +57,7 @@ const GUEST: &[Package] = &[
     ("python3-gi", "an application of GTK, for tests"),
     ("qtwayland5", "an application of Qt, for tests"),
     ("weston", "Wayland applications with menus, for tests"),
+    ("x11-utils", "properties of X windows, for tests"),
 ];
 
 /// What the bindings to Xen's libraries are made with; the demo does without.

@@ -8,6 +8,7 @@ mod canvas;
 mod composing;
 mod cursor;
 mod focus;
+mod icons;
 mod input;
 mod pictures;
 mod resources;
@@ -58,13 +59,16 @@ use smithay::wayland::text_input::TextInputManagerState;
 use smithay::wayland::viewporter::ViewporterState;
 use smithay::wayland::virtual_keyboard::VirtualKeyboardManagerState;
 use smithay::wayland::xdg_activation::XdgActivationState;
+use smithay::wayland::xdg_toplevel_icon::XdgToplevelIconManager;
 use smithay::wayland::xwayland_shell::XWaylandShellState;
 use thiserror::Error;
 
+use crate::icons::pixels;
 use crate::link::{Link, LinkError, LinkEvent};
 use crate::model::Windows;
 use crate::scale::Scale;
 use composing::Composing;
+use icons::Icons;
 use pictures::Pictures;
 use selection::Owner;
 use views::View;
@@ -104,6 +108,8 @@ pub(crate) enum AgentError {
     },
     #[error("it cannot be heard whether Xwayland serves")]
     X(#[source] std::io::Error),
+    #[error("there are no resources to send icons")]
+    Icons(#[source] std::io::Error),
     #[error("there is no keymap")]
     Keymap(#[source] keyboard::Error),
     #[error("pictures cannot be painted")]
@@ -165,6 +171,7 @@ struct Globals {
     _fractional_scale: FractionalScaleManagerState,
     _input_method: InputMethodManagerState,
     _text_input: TextInputManagerState,
+    _toplevel_icon: XdgToplevelIconManager,
     _virtual_keyboard: VirtualKeyboardManagerState,
     _xdg_decoration: XdgDecorationState,
     _outputs: OutputManagerState,
@@ -174,6 +181,8 @@ struct Globals {
 
 impl Globals {
     fn new(display: &DisplayHandle) -> Self {
+        let mut toplevel_icon = XdgToplevelIconManager::new::<Agent>(display);
+        toplevel_icon.add_icon_size(pixels::SENT_MAX.cast_signed());
         Self {
             compositor: CompositorState::new::<Agent>(display),
             shm: ShmState::new::<Agent>(display, []),
@@ -186,6 +195,7 @@ impl Globals {
             _fractional_scale: FractionalScaleManagerState::new::<Agent>(display),
             _input_method: InputMethodManagerState::new::<Agent, _>(display, |_| true),
             _text_input: TextInputManagerState::new::<Agent>(display),
+            _toplevel_icon: toplevel_icon,
             _virtual_keyboard: VirtualKeyboardManagerState::new::<Agent, _>(display, |_| true),
             _cursor_shape: CursorShapeManagerState::new::<Agent>(display),
             _xdg_decoration: XdgDecorationState::new::<Agent>(display),
@@ -228,6 +238,7 @@ pub(crate) struct Agent {
     x: XServer,
     clipboard: Owner,
     pictures: Pictures,
+    icons: Icons,
     /// How often the person has copied.
     copies: u64,
     /// When pictures may be painted again.
@@ -275,6 +286,7 @@ impl Agent {
             x: XServer::default(),
             clipboard: Owner::Nobody,
             pictures: Pictures::default(),
+            icons: Icons::new().map_err(AgentError::Icons)?,
             copies: 0,
             next_frame: Instant::now(),
             frame_timer: false,
@@ -327,6 +339,7 @@ impl Agent {
                 tracing::info!("a GUI daemon speaks version 1.{}", version.minor());
                 self.set_screen(screen);
                 self.windows.daemon_came(version);
+                self.icons.board.daemon_came();
             }
             LinkEvent::Said(window, message) => self.obey(window, message),
             LinkEvent::Left(error) => {
@@ -335,6 +348,7 @@ impl Agent {
                     None => tracing::info!("the GUI daemon left"),
                 }
                 self.windows.daemon_left();
+                self.icons.board.daemon_left();
                 self.pictures.forget();
                 self.release_input();
             }

@@ -87,6 +87,7 @@ impl CompositorHandler for Agent {
 
     fn destroyed(&mut self, surface: &WlSurface) {
         self.fullscreen.retain(|other| other != surface);
+        self.icons.forget(surface);
         if let Some(id) = self.window_of(surface) {
             self.hide(id);
         }
@@ -104,6 +105,7 @@ impl Agent {
             toplevel.send_configure();
         }
         self.committed(surface, Role::Toplevel(toplevel));
+        self.icon_committed(surface);
     }
 
     fn popup_committed(&mut self, surface: &WlSurface) {
@@ -214,6 +216,9 @@ impl XdgShellHandler for Agent {
 
     fn app_id_changed(&mut self, surface: ToplevelSurface) {
         self.tell_names(&surface);
+        if let Some(id) = self.window_of(surface.wl_surface()) {
+            self.tell_icon(id);
+        }
     }
 
     fn toplevel_destroyed(&mut self, surface: ToplevelSurface) {

@@ -137,12 +137,14 @@ impl Agent {
         };
         self.output.enter(&view.surface);
         self.views.insert(id, view);
+        self.tell_icon(id);
     }
 
     /// The window is not shown any more, and nothing of it is left.
     pub(super) fn hide(&mut self, id: WindowId) {
         self.views.remove(&id);
         self.windows.close(id);
+        self.icons.board.remove(id);
         if self.focused == Some(id) {
             self.focused = None;
         }

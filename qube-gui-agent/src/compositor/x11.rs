@@ -150,6 +150,7 @@ impl Agent {
                 }
                 self.x.wm = Some(wm);
                 self.x.display = Some(number);
+                self.watch_x_icons(number);
                 Some(number)
             }
             Err(error) => {
@@ -190,6 +191,7 @@ impl Agent {
     /// Starts another Xwayland in the place of one that has ended.
     fn restart_x(&mut self) {
         let ended = std::mem::take(&mut self.x);
+        self.icons.forget_x();
         self.x.display = ended.display;
         self.x.starts = ended.starts;
         if let Some(source) = ended.source {
@@ -404,6 +406,7 @@ impl XwmHandler for Agent {
             WmWindowProperty::Class => {
                 self.windows
                     .set_class(id, &window.class(), &window.instance());
+                self.tell_icon(id);
             }
             WmWindowProperty::NormalHints => self.windows.set_hints(id, hints_of(&window)),
             WmWindowProperty::Hints => {

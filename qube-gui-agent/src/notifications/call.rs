@@ -15,6 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use zbus::object_server::{ResponseDispatchListener, ResponseDispatchNotifier};
 
+use crate::dom0;
+
 /// Whom to call: policy says who that is.
 const TARGET: &str = "@default";
 
@@ -146,7 +148,9 @@ async fn serve(
         Ok(Ok(false)) => {
             let status = child.wait().await?;
             let why = match status.code() {
-                Some(126) => "policy does not let this qube show notifications".to_owned(),
+                Some(dom0::REFUSED) => {
+                    "policy does not let this qube show notifications".to_owned()
+                }
                 _ => format!("dom0 took no notifications: {status}"),
             };
             let _ = first.1.send(Err(why));

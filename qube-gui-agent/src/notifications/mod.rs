@@ -5,7 +5,6 @@
 //! to whoever wants to replace it.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::notify::{self, Notification, Urgency};
@@ -17,6 +16,8 @@ use zbus::{Connection, OwnedVariant, interface};
 
 use call::{Job, News};
 
+use crate::dom0;
+
 mod call;
 
 /// The name, and the interface.
@@ -25,11 +26,6 @@ const PATH: &str = "/org/freedesktop/Notifications";
 
 /// The version of the specification that is served.
 const SPECIFICATION: &str = "1.2";
-
-/// Makes calls, as `qrexec-client-vm` does.
-const CLIENT: &str = "qrexec-client-vm";
-/// Names another program instead of it.
-const CLIENT_VARIABLE: &str = "QREXEC_CLIENT_VM";
 
 /// Bytes of a title that are passed on: far more than are shown.
 const SUMMARY_MAX: usize = 4 * 1024;
@@ -70,8 +66,7 @@ async fn serve() -> ServeError {
         Ok(connection) => connection,
         Err(error) => return ServeError::Bus(error),
     };
-    let client = std::env::var_os(CLIENT_VARIABLE);
-    let client = client.map_or_else(|| CLIENT.into(), PathBuf::from);
+    let client = dom0::client();
     let (jobs, jobs_out) = mpsc::channel(QUEUE);
     let (news_in, mut news) = mpsc::channel(QUEUE);
     tokio::spawn(call::keep(client, jobs_out, news_in));

@@ -11,6 +11,7 @@ mod composing;
 mod desk;
 mod firefox;
 mod gtk;
+mod icons;
 mod notifications;
 mod pictures;
 mod qt;
