@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use bulkhead_gui::icon::of_label;
 use bulkhead_testing::{Display, TestDaemon, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use x11rb::protocol::xproto::Window;
@@ -29,6 +30,8 @@ const SYSTEM: &str = r#"(
     policy: [
         Rule(service: "qubes.ClipboardPaste", source: "@anyvm", target: "vault", action: Deny),
         Rule(service: "qubes.ClipboardPaste", source: "@anyvm", target: "@anyvm", action: Ask()),
+        Rule(service: "qubes.WindowIconUpdater", source: "vault", target: "@adminvm", action: Deny),
+        Rule(service: "qubes.WindowIconUpdater", source: "@anyvm", target: "@adminvm", action: Allow),
     ],
 )"#;
 
@@ -411,6 +414,128 @@ fn a_picture_is_carried_pixel_by_pixel_and_told_as_one() {
     machine.stroke("[personal] ", &COPY);
     machine.must_log("nothing copied from personal: it is more than the qube may have carried");
     machine.must_carry(None);
+}
+
+impl Machine {
+    /// Has a program of a qube put an icon on its clock, of a red pixel and a white one.
+    #[track_caller]
+    fn puts_icon(&self, qube: &str) {
+        let icon = "2, 1, 4294901760, 4294967295";
+        let set = format!("xprop -name xclock -f _NET_WM_ICON 32c -set _NET_WM_ICON '{icon}'");
+        self.runs(qube, &set);
+    }
+
+    /// Waits until the clock of `work` has that icon in the colour of its label.
+    #[track_caller]
+    fn must_have_icon(&self) {
+        let window = self.window("[work] ");
+        let icon = wait_for("an icon", || {
+            let icon = self.screen.numbers(window, "_NET_WM_ICON");
+            icon.starts_with(&[2, 1]).then_some(icon)
+        });
+        let [_, _, red, white] = icon[..] else {
+            panic!("{icon:x?}");
+        };
+        // As intense as can be, and a quarter of that beside white.
+        assert_eq!([red, white], [0xff00_ff38, 0xffc0_ffcd], "{icon:x?}");
+    }
+}
+
+#[test]
+fn a_window_has_its_icon_in_the_colour_of_its_label_where_policy_allows() {
+    let machine = Machine::start();
+    for qube in ["work", "vault"] {
+        machine.opens(qube, "xclock");
+    }
+    // A call that comes before a session waits for one.
+    let call = "qrexec-client-vm -- dom0 qubes.WindowIconUpdater";
+    let early = format!("(printf '1\\n1\\n' | {call}; echo $? >early) >/dev/null 2>&1 &");
+    machine.runs("personal", &early);
+    machine.must_log("source=personal requested=dom0 target=dom0 service=qubes.WindowIconUpdater");
+    let mut session = machine.shows();
+    for title in ["[work] ", "[vault] "] {
+        machine.window(title);
+    }
+    machine.must_log("a line that is no size of an icon");
+    wait_for("the end of the call", || {
+        let code = machine.runs("personal", "cat early || true");
+        (code == "1\n").then_some(())
+    });
+    for qube in ["vault", "work"] {
+        machine.puts_icon(qube);
+    }
+    machine.must_have_icon();
+    wait_for("a refusal", || {
+        let told = machine.daemon.must(&["audit"]);
+        let of_vault = |line: &str| line.contains("vault") && line.contains("WindowIconUpdater");
+        told.lines().any(of_vault).then_some(())
+    });
+    let vault = machine.window("[vault] ");
+    assert_eq!(machine.screen.numbers(vault, "_NET_WM_ICON"), of_label(0));
+
+    // What an application of its own accord has.
+    machine.opens(
+        "work",
+        "env -u WAYLAND_DISPLAY QT_QPA_PLATFORM=xcb featherpad",
+    );
+    machine.screen.must_have(3);
+    let icon = wait_for("an application's icon", || {
+        let windows = machine.screen.windows().into_iter();
+        let mut icons = windows.map(|window| machine.screen.numbers(window, "_NET_WM_ICON"));
+        icons.find(|icon| icon.starts_with(&[128, 128]))
+    });
+    let pixels = icon[2..].iter().map(|pixel| pixel.to_be_bytes());
+    let seen: Vec<[u8; 4]> = pixels.filter(|[alpha, ..]| *alpha > 0).collect();
+    assert!(seen.len() > 1000, "{} pixels", seen.len());
+    for [_, red, green, blue] in seen {
+        let [least, more, most] = [red, blue, green].map(i32::from);
+        let expected = least + (most - least) * 56 / 255;
+        assert!(
+            most - least >= 60 && (more - expected).abs() <= 1,
+            "{red} {green} {blue}"
+        );
+    }
+    machine.runs("work", "pkill featherpad");
+    machine.screen.must_have(2);
+
+    // In another session of the person the same is shown.
+    session.end();
+    machine.screen.must_have(0);
+    let _session = machine.shows();
+    machine.must_have_icon();
+
+    // What is no stream is refused, and nothing else is. There is no window here whose icon would
+    // come by a call of its own.
+    for (stream, why) in [
+        ("-1\\n1 1\\n....", "a line that is no number of a window"),
+        ("1\\n9999 9999\\n", "an icon of 9999 by 9999 pixels"),
+        ("1\\n2 2\\n...", "it ended in the middle of an icon"),
+    ] {
+        let told = machine.runs(
+            "personal",
+            &format!("printf -- '{stream}' | {call}; echo $?"),
+        );
+        assert_eq!(told, "1\n", "{stream}");
+        machine.must_log(why);
+    }
+    machine.opens("personal", "xclock");
+    machine.window("[personal] ");
+    machine.puts_icon("personal");
+    wait_for("an icon after all", || {
+        let personal = machine.window("[personal] ");
+        let icon = machine.screen.numbers(personal, "_NET_WM_ICON");
+        icon.starts_with(&[2, 1]).then_some(())
+    });
+    machine.must_have_icon();
+
+    // A call of a qube whose windows nobody shows has nobody to read it.
+    let told = machine.daemon.must(&[
+        "run",
+        "hidden",
+        "--",
+        &format!("{call} </dev/null; echo $?"),
+    ]);
+    assert_eq!(told, "125\n");
 }
 
 /// An Xauthority file that opens every display which knows this number.
