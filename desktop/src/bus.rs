@@ -13,6 +13,7 @@ use bulkhead_api::client::{Client, Incoming, Signals};
 use bulkhead_api::display;
 use bulkhead_api::event::{Event, Topic};
 use bulkhead_api::{ApiError, ErrorKind, Manager1Proxy, from_json};
+use bulkhead_wire::backoff::Backoff;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use zbus::Connection;
@@ -132,7 +133,8 @@ struct Over;
 
 impl Link {
     async fn run(mut self) {
-        let mut pause = RETRY_FIRST;
+        // Only being served is a success, however long.
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_MAX, Duration::MAX);
         let mut said = None;
         loop {
             let trouble = match Client::connect(&self.socket).await {
@@ -140,7 +142,8 @@ impl Link {
                     let before = self.epoch;
                     let trouble = self.serve(&client).await;
                     if self.epoch != before {
-                        (pause, said) = (RETRY_FIRST, None);
+                        backoff.reset();
+                        said = None;
                         if self.tell(News::Lost).await.is_err() {
                             return;
                         }
@@ -155,8 +158,7 @@ impl Link {
                 Failure::from(trouble.clone()).show();
                 said = Some(trouble);
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY_MAX);
+            tokio::time::sleep(backoff.pause_after(Duration::ZERO)).await;
         }
     }
 

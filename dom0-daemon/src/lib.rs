@@ -12,7 +12,6 @@ mod address;
 mod aio;
 pub mod apply;
 pub mod audit;
-mod backoff;
 mod bounded_log;
 pub mod bus;
 pub mod calls;

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backoff;
 pub mod bucket;
 pub mod causes;
 pub mod end;

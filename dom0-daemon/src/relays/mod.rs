@@ -23,6 +23,7 @@ use bulkhead_sandbox::inherit;
 use bulkhead_vchan::Port;
 use bulkhead_vchan::seqpacket;
 use bulkhead_vchan::xen::Offer;
+use bulkhead_wire::backoff::Backoff;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::end::Carrier;
 use bulkhead_wire::relay::{FromRelay, ToRelay};
@@ -30,7 +31,6 @@ use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
 use crate::link::{LinkError, ReceiveError};
 
 pub(crate) use self::check::printable;

@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
+use bulkhead_wire::backoff::Backoff;
 use bulkhead_wire::relay::FromRelay;
 use tokio::time::Instant;
-
-use crate::backoff::Backoff;
 
 /// Messages that a relay may send at once. A relay that is well holds back its guest at 2,000
 /// calls a second, each of which has an end too.

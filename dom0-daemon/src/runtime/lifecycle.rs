@@ -21,13 +21,13 @@ use std::time::Duration;
 use bulkhead_api::qube::QubeState;
 use bulkhead_model::name::QubeName;
 use bulkhead_model::qube::{Qube, RestartRule};
+use bulkhead_wire::backoff::Backoff;
 use bulkhead_wire::causes::chain;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::start::blocks;
 use super::{Inner, Life, Run};
-use crate::backoff::Backoff;
 use crate::hypervisor::{DomId, Ending, HypervisorError};
 use crate::machine::{LiveChange, MachineError, Reason, Stopped};
 use crate::storage::{ImageDigest, Reverted};

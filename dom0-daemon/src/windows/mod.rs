@@ -23,6 +23,7 @@ use std::time::Duration;
 use bulkhead_sandbox::inherit;
 use bulkhead_vchan::xen::Offer;
 use bulkhead_vchan::{Port, seqpacket};
+use bulkhead_wire::backoff::Backoff;
 use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::gui::PORT;
 use bulkhead_wire::proxy::{FromProxy, ToProxy};
@@ -30,7 +31,6 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
 use crate::link::LinkError;
 use crate::relays::{Place, log_lines};
 

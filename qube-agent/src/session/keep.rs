@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use bulkhead_qrexec::children;
 use bulkhead_sandbox::spawn::{Program, Stream};
+use bulkhead_wire::backoff::Backoff;
 use bulkhead_wire::qubesdb::message::Kind;
 use rustix::process::geteuid;
 use thiserror::Error;
@@ -201,7 +202,7 @@ fn again_and_again(
     stopping: &AtomicBool,
 ) -> KeepError {
     let path = name.to_owned();
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = Backoff::new(FIRST_PAUSE, LAST_PAUSE, LASTED);
     loop {
         let begun = Instant::now();
         let ended = run(program);
@@ -217,11 +218,7 @@ fn again_and_again(
         }
         let path = path.clone();
         crate::report::log(NAME, &KeepError::Ended { path, code });
-        if begun.elapsed() >= LASTED {
-            pause = FIRST_PAUSE;
-        }
-        std::thread::sleep(pause);
-        pause = LAST_PAUSE.min(pause * 2);
+        std::thread::sleep(backoff.pause_after(begun.elapsed()));
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bulkhead_wire::gui::WindowId;
 use bulkhead_wire::icons::{Icon, SERVICE, encode};
@@ -19,17 +18,10 @@ use crate::dom0;
 /// Whom to call: policy says who that is.
 const TARGET: &str = "dom0";
 
-/// Before a call is made again, for the first time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The same at last; each pause is twice the one before.
-const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// A call that lasted so long did not fail at its start.
-const LASTED: Duration = Duration::from_secs(60);
-
 /// Sends icons as long as the process is there.
 pub(super) async fn keep(board: &Shared) {
     let client = dom0::client();
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = dom0::backoff();
     loop {
         let first = board.next().await;
         let begun = Instant::now();
@@ -39,18 +31,14 @@ pub(super) async fn keep(board: &Shared) {
             Ok(status) if status.code() == Some(dom0::REFUSED) => {
                 tracing::warn!("policy does not let this qube have icons of its windows shown");
                 board.another_daemon().await;
-                pause = FIRST_PAUSE;
+                backoff.reset();
                 continue;
             }
             // Whoever showed windows has gone, or it has refused what it heard and says so in dom0.
             Ok(status) => tracing::info!(%status, "the call that brings icons has ended"),
             Err(error) => tracing::warn!(%error, "icons of windows cannot be sent"),
         }
-        if begun.elapsed() >= LASTED {
-            pause = FIRST_PAUSE;
-        }
-        tokio::time::sleep(pause).await;
-        pause = LAST_PAUSE.min(pause * 2);
+        tokio::time::sleep(backoff.pause_after(begun.elapsed())).await;
     }
 }
 

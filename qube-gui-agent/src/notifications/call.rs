@@ -20,12 +20,6 @@ use crate::dom0;
 /// Whom to call: policy says who that is.
 const TARGET: &str = "@default";
 
-/// Before a call is made again, for the first time.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The same at last; each pause is twice the one before.
-const LAST_PAUSE: Duration = Duration::from_secs(60);
-/// A call that lasted so long did not fail at its start.
-const LASTED: Duration = Duration::from_secs(60);
 /// How long dom0 may take to begin: the person may be asked.
 const BEGIN: Duration = Duration::from_secs(310);
 
@@ -80,7 +74,7 @@ pub(super) enum News {
 
 /// Serves jobs until nobody has any more.
 pub(super) async fn keep(client: PathBuf, mut jobs: mpsc::Receiver<Job>, news: mpsc::Sender<News>) {
-    let mut pause = FIRST_PAUSE;
+    let mut backoff = dom0::backoff();
     let mut next = Instant::now();
     while let Some(job) = jobs.recv().await {
         let Job::Show {
@@ -109,11 +103,7 @@ pub(super) async fn keep(client: PathBuf, mut jobs: mpsc::Receiver<Job>, news: m
                 return;
             }
         }
-        if begun.elapsed() >= LASTED {
-            pause = FIRST_PAUSE;
-        }
-        next = Instant::now() + pause;
-        pause = LAST_PAUSE.min(pause * 2);
+        next = Instant::now() + backoff.pause_after(begun.elapsed());
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bulkhead_sandbox::inherit;
 use bulkhead_vchan::seqpacket;
+use bulkhead_wire::backoff::Backoff;
 use bulkhead_wire::xl::{
     Answer, ConnectError, Ending, FromXl, Host, Operation, RequestId, Target, ToXl, XlError,
 };
@@ -20,7 +21,6 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::backoff::Backoff;
 use crate::link::LinkError;
 
 /// The line to the process.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// How long to pause.
 #[derive(Debug)]
-pub(crate) struct Backoff {
+pub struct Backoff {
     first: Duration,
     last: Duration,
     calm: Duration,
@@ -14,7 +14,8 @@ pub(crate) struct Backoff {
 impl Backoff {
     /// From `first` on, each pause is twice the one before, up to `last`; after something that went
     /// well for as long as `calm` it is the first again.
-    pub(crate) fn new(first: Duration, last: Duration, calm: Duration) -> Self {
+    #[must_use]
+    pub fn new(first: Duration, last: Duration, calm: Duration) -> Self {
         Self {
             first,
             last,
@@ -24,7 +25,7 @@ impl Backoff {
     }
 
     /// The pause after something that went well for so long.
-    pub(crate) fn pause_after(&mut self, lasted: Duration) -> Duration {
+    pub fn pause_after(&mut self, lasted: Duration) -> Duration {
         if lasted >= self.calm {
             self.reset();
         }
@@ -34,7 +35,7 @@ impl Backoff {
     }
 
     /// The next pause is the first again.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
