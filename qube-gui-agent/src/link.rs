@@ -144,6 +144,13 @@ impl Link {
         version.is_some_and(Version::has_pictures)
     }
 
+    /// Whether the daemon tells which window the pointer is over while a button is held. Those of
+    /// Qubes do not say more than that it is not over the one where the button went down.
+    pub(crate) fn tells_all_crossings(&self) -> bool {
+        // It is as new as pictures are.
+        self.has_pictures()
+    }
+
     /// Sends what the channel has room for. Why it does not is told by [`Self::go_on`].
     pub(crate) fn flush(&mut self) {
         if let State::Connected(connected) = &mut self.state {

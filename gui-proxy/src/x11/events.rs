@@ -11,6 +11,7 @@ use x11rb::protocol::xproto::{
     Timestamp, Window,
 };
 
+use super::look::corner;
 use super::{Done, X11};
 use crate::display::{Event, Key};
 use crate::frame::{Area, BORDER, Frame, STRIP};
@@ -18,6 +19,9 @@ use crate::keys::Keys;
 
 /// The bit of events that a client has sent, and not the server.
 const SENT: u8 = 0x80;
+
+/// The bits of a state that are buttons.
+const BUTTONS: u16 = 0x1f00;
 
 impl X11 {
     /// Takes what the server told after it had got to a request of ours.
@@ -30,13 +34,18 @@ impl X11 {
             Heard::KeyRelease(event) => self.key_event(&event, false),
             Heard::ButtonPress(event) => {
                 self.used(event.event, event.time)?;
-                if !self.take_hold(&event)? {
+                let dragged = !self.pressed.is_empty() && u16::from(event.state) & BUTTONS != 0;
+                if dragged || !self.take_hold(&event)? {
+                    self.pressed.insert(event.detail);
                     self.button(&event, true);
+                } else {
+                    self.pressed.remove(&event.detail);
                 }
             }
             Heard::ButtonRelease(event) => {
-                let of_frame = self.let_go(&event)?;
-                if !of_frame {
+                // What went down in a window of the qube may come up on a frame.
+                let of_qube = self.pressed.remove(&event.detail) || !self.let_go(&event)?;
+                if of_qube {
                     self.button(&event, false);
                 }
             }
@@ -127,18 +136,27 @@ impl X11 {
         });
     }
 
+    /// A button of the qube's, told from the content's corner.
     fn button(&mut self, event: &ButtonPressEvent, down: bool) {
         let at = (event.event_x, event.event_y, event.state.into());
+        let mut input = input(at);
+        let key = self.keys.get(&event.event);
+        let framed = key.and_then(|key| self.windows.get(key));
+        if let Some(framed) = framed.filter(|framed| framed.outer == event.event) {
+            let (left, top) = corner(&framed.look);
+            input.x -= left;
+            input.y -= top;
+        }
         let button = event.detail;
         self.about(event.event, |window| Event::Button {
             window,
             down,
-            input: input(at),
+            input,
             button,
         });
     }
 
-    fn pressed(&self) -> Done<Keys> {
+    fn keys_down(&self) -> Done<Keys> {
         Ok(Keys::of_map(self.connection.query_keymap()?.reply()?.keys))
     }
 
@@ -148,7 +166,7 @@ impl X11 {
             return Ok(());
         }
         let pressed = if here {
-            self.pressed()?
+            self.keys_down()?
         } else {
             Keys::default()
         };
@@ -172,7 +190,7 @@ impl X11 {
         if event.mode == NotifyMode::GRAB || !is_of_window(event.detail) {
             return Ok(());
         }
-        let pressed = self.pressed()?;
+        let pressed = self.keys_down()?;
         self.about(event.event, |window| Event::FocusIn { window, pressed });
         Ok(())
     }

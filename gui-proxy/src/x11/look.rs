@@ -93,8 +93,11 @@ impl X11 {
             self.visual,
             &attributes,
         )?;
+        // While a button is held, each window of this qube hears of the pointer that is over it: the
+        // server alone knows what is covered by windows of others.
         let pointer = EventMask::BUTTON_PRESS
             | EventMask::BUTTON_RELEASE
+            | EventMask::OWNER_GRAB_BUTTON
             | EventMask::POINTER_MOTION
             | EventMask::ENTER_WINDOW
             | EventMask::LEAVE_WINDOW;
@@ -356,7 +359,7 @@ impl X11 {
 }
 
 /// Where content begins within its frame.
-fn corner(look: &Look) -> (i32, i32) {
+pub(super) fn corner(look: &Look) -> (i32, i32) {
     if look.docked {
         (ICON_BORDER.cast_signed(), ICON_BORDER.cast_signed())
     } else {

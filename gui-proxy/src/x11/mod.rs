@@ -1,7 +1,7 @@
 //! The display by X11: a window for each frame and, in it, one for the content. The server clips
 //! content to that window, so nothing that is painted can cover a frame.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -149,6 +149,8 @@ pub struct X11 {
     tray: Tray,
     /// The button of a frame that is held down.
     held: Option<Held>,
+    /// Buttons that went down in windows of the qube.
+    pressed: BTreeSet<xproto::Button>,
     /// When the person last typed or clicked in any of the windows.
     used: Option<xproto::Timestamp>,
     /// Events that came together.
@@ -224,6 +226,7 @@ impl X11 {
             cursor_font,
             tray,
             held: None,
+            pressed: BTreeSet::new(),
             used: None,
             events: VecDeque::new(),
             log,

@@ -204,6 +204,84 @@ fn the_pointer_is_told_from_the_contents_corner() {
     assert_eq!(button, 3);
 }
 
+/// What an agent hears of the pointer and of buttons.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Comes(u32),
+    Leaves(u32),
+    Moves(u32, (i32, i32)),
+    Up(u32, (i32, i32)),
+}
+
+/// The next that is heard, and all before it, as soon as one is the last.
+fn heard_until(agent: &mut Agent, last: &Heard) -> Vec<Heard> {
+    let mut all = Vec::new();
+    while all.last() != Some(last) {
+        let at = |input: &Input| (input.x, input.y);
+        all.push(agent.until("the pointer", |id, message| match message {
+            DaemonMessage::Crossing(crossing) if crossing.here => Some(Heard::Comes(id)),
+            DaemonMessage::Crossing(_) => Some(Heard::Leaves(id)),
+            DaemonMessage::Motion { input, .. } => Some(Heard::Moves(id, at(input))),
+            DaemonMessage::Button { down, input, .. } if !down => Some(Heard::Up(id, at(input))),
+            _ => None,
+        }));
+    }
+    all
+}
+
+#[test]
+fn while_a_button_is_held_the_window_that_the_pointer_is_over_hears_of_it() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_one, mut work) = session.qube("work", 0xcc00);
+    let (_two, mut vault) = session.qube("vault", 0xcc_0000);
+    screen.point(900, 900);
+    work.window(1, (100, 100), size(200, 200), pattern);
+    work.window(2, (400, 100), size(200, 200), pattern);
+    screen.must_have(2);
+    work.sync();
+    // It covers half of the other qube's second window.
+    vault.window(7, (500, 120), size(200, 300), pattern);
+    screen.must_have(3);
+    vault.sync();
+    screen.point(110, 110);
+    screen.button(1, true);
+    let dragged = [(450, 150), (550, 150), (450, 160)];
+    for (x, y) in dragged {
+        screen.point(x, y);
+    }
+    // On the strip of the second window's frame.
+    screen.point(450, 90);
+    screen.button(1, false);
+    let up = Heard::Up(2, (50, -10));
+    let heard = heard_until(&mut work, &up);
+    let from_press = heard.iter().position(|heard| *heard == Heard::Leaves(1));
+    assert_eq!(
+        heard[from_press.expect("it left")..],
+        [
+            Heard::Leaves(1),
+            Heard::Comes(2),
+            Heard::Moves(2, (50, 50)),
+            Heard::Leaves(2),
+            // Of the other qube's window there is nothing but that it is none of ours.
+            Heard::Moves(1, (450, 50)),
+            Heard::Comes(2),
+            Heard::Moves(2, (50, 60)),
+            Heard::Leaves(2),
+            Heard::Moves(1, (350, -10)),
+            up,
+        ]
+    );
+    screen.point(660, 400);
+    let first = vault.until("a message", |_, message| Some(message.clone()));
+    assert_eq!(first, NO_KEYS);
+    let came = vault.until("the pointer", |id, message| match message {
+        DaemonMessage::Crossing(crossing) => Some((id, crossing.input.x, crossing.input.y)),
+        _ => None,
+    });
+    assert_eq!(came, (7, 160, 280));
+}
+
 #[test]
 fn a_new_window_says_when_the_person_last_used_its_qube() {
     let session = Session::start();

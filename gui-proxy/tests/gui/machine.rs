@@ -35,14 +35,14 @@ const SYSTEM: &str = r#"(
     ],
 )"#;
 
-struct Machine {
-    daemon: TestDaemon,
+pub(crate) struct Machine {
+    pub(crate) daemon: TestDaemon,
     session: Session,
-    screen: Screen,
+    pub(crate) screen: Screen,
 }
 
 /// A process that is told to end with the test.
-struct Ends(Child);
+pub(crate) struct Ends(Child);
 
 impl Ends {
     fn end(&mut self) {
@@ -58,7 +58,7 @@ impl Drop for Ends {
 }
 
 impl Machine {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut daemon = TestDaemon::new();
         fs::write(daemon.path("system.ron"), SYSTEM).expect("a description");
         daemon.start(daemon.daemon("system.ron"));
@@ -74,7 +74,7 @@ impl Machine {
     }
 
     /// Somebody whose session shows windows.
-    fn shows(&self) -> Ends {
+    pub(crate) fn shows(&self) -> Ends {
         let mut command = self.daemon.client(&["windows"]);
         command
             .env("DISPLAY", self.session.display())
@@ -84,20 +84,20 @@ impl Machine {
 
     /// Runs a command in a qube, in its session.
     #[track_caller]
-    fn runs(&self, qube: &str, command: &str) -> String {
+    pub(crate) fn runs(&self, qube: &str, command: &str) -> String {
         self.daemon.must(&["call", qube, "qubes.WaitForSession"]);
         self.daemon.must(&["run", qube, "--", command])
     }
 
     /// Starts an application that stays.
     #[track_caller]
-    fn opens(&self, qube: &str, application: &str) {
+    pub(crate) fn opens(&self, qube: &str, application: &str) {
         self.runs(qube, &format!("setsid {application} >/dev/null 2>&1 &"));
     }
 
     /// The one window whose title begins so.
     #[track_caller]
-    fn window(&self, title: &str) -> Window {
+    pub(crate) fn window(&self, title: &str) -> Window {
         wait_for(title, || {
             let all = self.screen.windows();
             let is_it = |window: &Window| {

@@ -10,6 +10,7 @@ mod agent;
 mod clipboard;
 mod confined;
 mod daemon;
+mod drag;
 mod hostile;
 mod icons;
 mod input;

@@ -12,6 +12,9 @@ use x11rb::rust_connection::RustConnection;
 
 use crate::session::Session;
 
+/// Where pictures of the screen are kept, if this is set.
+const KEEP: &str = "BULKHEAD_KEEP_PICTURES";
+
 const PRESS: u8 = 2;
 const RELEASE: u8 = 3;
 const BUTTON_PRESS: u8 = 4;
@@ -70,6 +73,27 @@ impl Screen {
             width,
             pixels: pixels.map(|p| u32::from_le_bytes(*p) & 0xff_ffff).collect(),
         }
+    }
+
+    /// Keeps what is to be seen of the screen where the environment asks for it.
+    pub(crate) fn keep(&self, name: &str) {
+        let Some(folder) = std::env::var_os(KEEP) else {
+            return;
+        };
+        let (.., width, height) = self.area(self.root);
+        let all = self.picture(0, 0, width, height);
+        let pixels = all.pixels.iter().flat_map(|pixel| {
+            let [_, red, green, blue] = pixel.to_be_bytes();
+            [red, green, blue]
+        });
+        let pixels: Vec<u8> = pixels.collect();
+        let path = std::path::Path::new(&folder).join(format!("{name}.png"));
+        let file = std::fs::File::create(path).expect("a file");
+        let mut encoder = png::Encoder::new(file, width, height);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header().expect("a picture");
+        writer.write_image_data(&pixels).expect("a picture");
     }
 
     #[track_caller]

@@ -57,7 +57,8 @@ fn cursor(image: &CursorImageStatus) -> Cursor {
 impl Agent {
     /// An application wants this pointer over the window that it is over.
     pub(super) fn point_with(&mut self, image: &CursorImageStatus) {
-        if let Some(id) = self.pointed {
+        // While a button is held, the display shows that of the window where it went down.
+        if let Some(id) = self.pressed.or(self.pointed) {
             self.windows.set_cursor(id, cursor(image));
         }
     }

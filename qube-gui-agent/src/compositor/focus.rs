@@ -140,6 +140,7 @@ impl Agent {
             self.dismiss_popups(|_| true);
         }
         if let Some(new) = self.focused {
+            self.raised(new);
             self.activate(new, true);
             self.want_flag(new, |flags| flags.attention = false);
         }
@@ -159,14 +160,11 @@ impl Agent {
                 toplevel.send_pending_configure();
             }
             Some(Role::X11(window)) => {
-                let window = window.clone();
-                let told = window.set_activated(on);
-                let raised = match self.x.wm() {
-                    Some(wm) if on => wm.raise_window(&window),
-                    _ => Ok(()),
-                };
-                if let Err(error) = told.and(raised) {
+                if let Err(error) = window.set_activated(on) {
                     tracing::warn!("a window of X cannot be told of its focus: {error}");
+                }
+                if on {
+                    self.raise_x(id);
                 }
             }
             Some(Role::Popup(_) | Role::InputMethod(_)) | None => {}

@@ -7,10 +7,11 @@ use smithay::desktop::utils::under_from_surface_tree;
 use smithay::input::keyboard::{Layout, ModifiersState};
 use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
-use smithay::utils::{Logical, Point, SERIAL_COUNTER};
+use smithay::utils::{Logical, Point, Rectangle, SERIAL_COUNTER};
 
 use super::Agent;
-use super::views::point;
+use super::views::{Role, View, point};
+use crate::model::Placing;
 
 /// X's keys are numbered from 8 to 255.
 const KEYS: std::ops::RangeInclusive<u32> = 8..=255;
@@ -107,8 +108,14 @@ impl Agent {
                 button,
             } => self.button(id, *down, *input, *button),
             DaemonMessage::Motion { input, .. } => self.motion(id, *input),
-            DaemonMessage::Crossing(crossing) if crossing.here => self.motion(id, crossing.input),
-            DaemonMessage::Crossing(_) => self.leave(),
+            DaemonMessage::Crossing(crossing) if crossing.here => {
+                self.pointed = Some(id);
+                if self.pressed.is_some() {
+                    self.raise_x(id);
+                }
+                self.motion(id, crossing.input);
+            }
+            DaemonMessage::Crossing(_) if self.pointed == Some(id) => self.leave(),
             DaemonMessage::Focus { here, .. } => self.focus(id, *here),
             DaemonMessage::Keymap(keys) => self.release_keys(keys),
             _ => {}
@@ -222,27 +229,33 @@ impl Agent {
         if let Some(focused) = self.focused {
             self.focus(focused, false);
         }
+        // First: what was dragged is dropped nowhere.
+        self.leave();
         for button in std::mem::take(&mut self.buttons) {
             self.send_button(button, ButtonState::Released);
         }
-        self.leave();
+        self.pressed = None;
     }
 
     fn motion(&mut self, id: WindowId, input: Input) {
+        if self.pressed.is_none() {
+            self.pointed = Some(id);
+        }
         let Some(pointer) = self.seat.get_pointer() else {
             return;
         };
-        let Some((under, location)) = self.under(id, input) else {
+        let Some(location) = self.location(id, input) else {
             return;
         };
+        let over = self.over(location);
+        let under = over.and_then(|over| self.under(over, location));
         let event = MotionEvent {
-            location,
+            location: location.to_f64(),
             serial: SERIAL_COUNTER.next_serial(),
             time: self.now(),
         };
         pointer.motion(self, under, &event);
         pointer.frame(self);
-        self.pointed = Some(id);
     }
 
     fn leave(&mut self) {
@@ -259,28 +272,53 @@ impl Agent {
         self.pointed = None;
     }
 
-    /// The surface at a point of a window with its own place, and the point; both on the screen.
-    #[expect(clippy::type_complexity, reason = "as `smithay` wants it")]
+    /// Where on the screen a point of a window is.
+    fn location(&self, id: WindowId, input: Input) -> Option<Point<i32, Logical>> {
+        let look = self.windows.look(id)?;
+        Some(point(look.place) + Point::from((input.x, input.y)))
+    }
+
+    /// The window that the pointer is over, at this point of the screen. While a button is held, the
+    /// window where it went down hears of the pointer wherever that is.
+    fn over(&self, location: Point<i32, Logical>) -> Option<WindowId> {
+        if self.pointed.is_some() || self.pressed.is_none() || self.link.tells_all_crossings() {
+            return self.pointed;
+        }
+        // Another one of ours could be there, and the daemon does not say so.
+        let others = self.views.iter().filter(|(id, view)| {
+            Some(**id) != self.pressed && self.takes_input(view, **id, location)
+        });
+        let topmost = others.max_by_key(|(id, view)| {
+            let placing = self.windows.look(**id).map(|look| look.placing);
+            (placing == Some(Placing::Itself), view.raised)
+        });
+        topmost.map(|(id, _)| *id)
+    }
+
+    fn takes_input(&self, view: &View, id: WindowId, location: Point<i32, Logical>) -> bool {
+        let Some(look) = self.windows.look(id) else {
+            return false;
+        };
+        let size = (
+            look.size.width().cast_signed(),
+            look.size.height().cast_signed(),
+        );
+        let area = Rectangle::new(point(look.place), size.into());
+        let is_shown = !look.flags.minimised && area.contains(location);
+        is_shown && !matches!(view.role, Role::InputMethod(_)) && self.under(id, location).is_some()
+    }
+
+    /// The surface of a window at a point of the screen, with its own place there.
     fn under(
         &self,
         id: WindowId,
-        input: Input,
-    ) -> Option<(
-        Option<(WlSurface, Point<f64, Logical>)>,
-        Point<f64, Logical>,
-    )> {
+        location: Point<i32, Logical>,
+    ) -> Option<(WlSurface, Point<f64, Logical>)> {
         let (view, look) = (self.views.get(&id)?, self.windows.look(id)?);
-        let window = point(look.place);
-        let location = window + Point::from((input.x, input.y));
-        let origin = window - view.picture().loc;
-        let under = under_from_surface_tree(
-            &view.surface,
-            location.to_f64(),
-            origin,
-            WindowSurfaceType::ALL,
-        );
-        let under = under.map(|(surface, at)| (surface, at.to_f64()));
-        Some((under, location.to_f64()))
+        let origin = point(look.place) - view.picture().loc;
+        let kind = WindowSurfaceType::ALL;
+        let under = under_from_surface_tree(&view.surface, location.to_f64(), origin, kind);
+        under.map(|(surface, at)| (surface, at.to_f64()))
     }
 
     fn button(&mut self, id: WindowId, down: bool, input: Input, number: u32) {
@@ -290,6 +328,7 @@ impl Agent {
             Some(Button::Key(key)) => {
                 if down {
                     self.pressed_in(id);
+                    self.pressed.get_or_insert(id);
                 }
                 let state = if down {
                     ButtonState::Pressed
@@ -297,6 +336,9 @@ impl Agent {
                     ButtonState::Released
                 };
                 self.send_button(key, state);
+                if self.buttons.is_empty() {
+                    self.pressed = None;
+                }
             }
             Some(Button::Wheel(axis, steps)) if down => self.scroll(axis, steps),
             Some(Button::Wheel(..)) | None => {}

@@ -230,6 +230,10 @@ pub(crate) struct Agent {
     pointed: Option<WindowId>,
     /// Buttons that are held, as Linux numbers them.
     buttons: BTreeSet<u32>,
+    /// The window where the first of them went down.
+    pressed: Option<WindowId>,
+    /// How often a window was shown or was given the keyboard.
+    raises: u64,
     /// Popups that have taken the keyboard, the last one on top.
     grabs: Vec<PopupSurface>,
     /// Toplevels that want to fill the screen as soon as they are shown.
@@ -280,6 +284,8 @@ impl Agent {
             focused: None,
             pointed: None,
             buttons: BTreeSet::new(),
+            pressed: None,
+            raises: 0,
             grabs: Vec::new(),
             fullscreen: Vec::new(),
             composing: Composing::default(),

@@ -11,11 +11,13 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use smithay::input::Seat;
 use smithay::reexports::calloop::generic::Generic;
 use smithay::reexports::calloop::{Interest, Mode, PostAction};
+use smithay::reexports::wayland_server::protocol::wl_data_device_manager::DndAction;
+use smithay::reexports::wayland_server::protocol::wl_data_source::WlDataSource;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::reexports::wayland_server::{Client, Resource};
 use smithay::wayland::selection::data_device::{
     ClientDndGrabHandler, DataDeviceHandler, DataDeviceState, ServerDndGrabHandler,
-    clear_data_device_selection, current_data_device_selection_userdata,
+    clear_data_device_selection, current_data_device_selection_userdata, default_action_chooser,
     request_data_device_client_selection, set_data_device_focus, set_data_device_selection,
 };
 use smithay::wayland::selection::primary_selection::{
@@ -411,6 +413,12 @@ impl DataDeviceHandler for Agent {
     fn data_device_state(&self) -> &DataDeviceState {
         &self.globals.data_device
     }
+
+    fn action_choice(&mut self, available: DndAction, preferred: DndAction) -> DndAction {
+        let action = default_action_chooser(available, preferred);
+        tracing::debug!("what is dragged can be dropped: {action:?}");
+        action
+    }
 }
 
 impl PrimarySelectionHandler for Agent {
@@ -419,7 +427,18 @@ impl PrimarySelectionHandler for Agent {
     }
 }
 
-impl ClientDndGrabHandler for Agent {}
+impl ClientDndGrabHandler for Agent {
+    /// What an application shows at the pointer meanwhile is in no window, and so nowhere.
+    fn started(&mut self, _: Option<WlDataSource>, _icon: Option<WlSurface>, _: Seat<Self>) {
+        tracing::debug!("something is dragged");
+    }
+
+    fn dropped(&mut self, target: Option<WlSurface>, validated: bool, _: Seat<Self>) {
+        let taken = target.is_some() && validated;
+        tracing::debug!(taken, "what was dragged is dropped");
+    }
+}
+
 impl ServerDndGrabHandler for Agent {}
 
 smithay::delegate_data_device!(Agent);

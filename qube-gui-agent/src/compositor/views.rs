@@ -53,6 +53,8 @@ pub(super) struct View {
     /// Whether something was committed that is not painted.
     dirty: bool,
     scale: Scale,
+    /// The higher, the later it was shown or was given the keyboard.
+    pub(super) raised: u64,
 }
 
 impl View {
@@ -134,10 +136,24 @@ impl Agent {
             canvas: None,
             dirty: true,
             scale: self.scale,
+            raised: self.next_raise(),
         };
         self.output.enter(&view.surface);
         self.views.insert(id, view);
         self.tell_icon(id);
+    }
+
+    fn next_raise(&mut self) -> u64 {
+        self.raises += 1;
+        self.raises
+    }
+
+    /// The daemon tells nobody which windows are above others: those that were used last, most likely.
+    pub(super) fn raised(&mut self, id: WindowId) {
+        let raised = self.next_raise();
+        if let Some(view) = self.views.get_mut(&id) {
+            view.raised = raised;
+        }
     }
 
     /// The window is not shown any more, and nothing of it is left.
@@ -150,6 +166,9 @@ impl Agent {
         }
         if self.pointed == Some(id) {
             self.pointed = None;
+        }
+        if self.pressed == Some(id) {
+            self.pressed = None;
         }
         tracing::debug!(window = id.0, "hidden");
     }

@@ -268,6 +268,19 @@ impl Agent {
         }
     }
 
+    /// Has X know that a window, if it is one of X, is above its others: it finds out by itself which
+    /// of them the pointer is over.
+    pub(super) fn raise_x(&mut self, id: WindowId) {
+        let Some(Role::X11(window)) = self.views.get(&id).map(|view| &view.role) else {
+            return;
+        };
+        if let Some(wm) = self.x.wm.as_mut()
+            && let Err(error) = wm.raise_window(window)
+        {
+            tracing::warn!("a window of X cannot be raised: {error}");
+        }
+    }
+
     fn want_x_flag(&mut self, window: &X11Surface, change: impl FnOnce(&mut Flags)) {
         if let Some(id) = self.x_view(window) {
             self.want_flag(id, change);

@@ -9,6 +9,7 @@
 
 mod composing;
 mod desk;
+mod drag;
 mod firefox;
 mod gtk;
 mod icons;

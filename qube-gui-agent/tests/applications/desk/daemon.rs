@@ -383,15 +383,26 @@ impl Daemon {
     }
 
     pub(crate) fn point(&mut self, id: WindowId, x: i32, y: i32) {
+        self.cross(id, (x, y), true);
+        self.moves(id, (x, y));
+    }
+
+    /// The pointer comes to a window or leaves it.
+    pub(crate) fn cross(&mut self, id: WindowId, (x, y): (i32, i32), here: bool) {
         let input = Input { x, y, state: 0 };
         let crossing = Crossing {
-            here: true,
+            here,
             input,
             mode: 0,
             detail: 0,
             focus: false,
         };
         self.say(id, &DaemonMessage::Crossing(crossing));
+    }
+
+    /// A window hears of the pointer, wherever that is.
+    pub(crate) fn moves(&mut self, id: WindowId, (x, y): (i32, i32)) {
+        let input = Input { x, y, state: 0 };
         let is_hint = false;
         self.say(id, &DaemonMessage::Motion { input, is_hint });
     }
