@@ -1,5 +1,7 @@
 //! What the known services do, in plain words: the one table of them.
 
+use bulkhead_api::clipboard::{Load, What};
+
 /// A service as a person may know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Words {
@@ -114,6 +116,14 @@ const fn words(
     }
 }
 
+/// What a paste does, up to the target: `paste 7 bytes of text into`.
+pub(crate) fn pasting(load: Load) -> String {
+    match load.what {
+        What::Text => format!("paste {load} into"),
+        What::Picture { .. } => format!("paste a {load} into"),
+    }
+}
+
 /// The words for a service, where it is a known one.
 pub(crate) fn of(service: &str) -> Option<&'static Words> {
     KNOWN.iter().find(|known| known.service == service)
@@ -157,6 +167,21 @@ mod tests {
             "start the application in",
             "connect to TCP port 22 of",
             "call corp.Ledger in",
+        ]
+        "#);
+    }
+
+    #[test]
+    fn what_is_pasted_is_told_with_its_size() {
+        let (width, height) = (640, 480);
+        let picture = What::Picture { width, height };
+        let told = [(What::Text, 1), (What::Text, 64_000), (picture, 1_228_800)]
+            .map(|(what, bytes)| pasting(Load { what, bytes }));
+        insta::assert_debug_snapshot!(told, @r#"
+        [
+            "paste 1 byte of text into",
+            "paste 64000 bytes of text into",
+            "paste a picture of 640 by 480 (1228800 bytes) into",
         ]
         "#);
     }

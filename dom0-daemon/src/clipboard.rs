@@ -277,7 +277,7 @@ impl Inner {
         };
         // The answer may be the person's, and they may take their time.
         tokio::spawn(async move {
-            if carried.source != target && !inner.may_paste(&carried.source, &target).await {
+            if carried.source != target && !inner.may_paste(&carried, &target).await {
                 let (source, what) = (carried.source, carried.what);
                 if !inner.clipboard.state().holds(number) {
                     // That it is carried no more was told.
@@ -302,14 +302,14 @@ impl Inner {
 
     /// Asks the policy, and the person where it and the description say so: their keys are consent
     /// otherwise.
-    async fn may_paste(&self, source: &str, target: &str) -> bool {
+    async fn may_paste(&self, carried: &Carried, target: &str) -> bool {
         let (engine, view, confirm) = {
             let state = self.state();
             let confirm = state.description().is_some_and(|d| d.dom0.confirm_paste);
             (Arc::clone(&state.engine), Arc::clone(&state.view), confirm)
         };
         let query = Query {
-            source: source.to_owned(),
+            source: carried.source.clone(),
             target: target.to_owned(),
             service: SERVICE.to_owned(),
             on_ask: match confirm {
@@ -336,7 +336,8 @@ impl Inner {
                 allowed
             }
             Reply::Ask(ask) => {
-                let answer = self.calls.ask_for_client(self, &query, *ask, Wish::Persons);
+                let wish = Wish::Persons(carried.load());
+                let answer = self.calls.ask_for_client(self, &query, *ask, wish);
                 let allowed = answer.await.ok().flatten();
                 allowed.is_some_and(|allow| leads_there(&allow))
             }

@@ -69,7 +69,7 @@ fn table(asks: &[Ask], now: u64) -> Table {
         ("SERVICE", Align::Left),
         ("TARGET", Align::Left),
         ("CHOICES", Align::Left),
-        ("ANNOUNCED", Align::Left),
+        ("WHAT", Align::Left),
         ("WAITS", Align::Right),
     ]);
     for ask in asks {
@@ -80,7 +80,7 @@ fn table(asks: &[Ask], now: u64) -> Table {
             service(ask).into(),
             ask.requested_target.as_str().into(),
             ask.targets.join(", ").into(),
-            announced(ask).into(),
+            what(ask).into(),
             format!("{} s", waits.as_secs()).into(),
         ]);
     }
@@ -95,12 +95,13 @@ fn service(ask: &Ask) -> String {
     }
 }
 
-/// What the source says it will send: its word and no more.
-fn announced(ask: &Ask) -> String {
-    match &ask.announced {
-        Some(announced) => announced.to_string(),
-        None if ask.copies_files() => "nothing".to_owned(),
-        None => String::new(),
+/// What is to be sent. Of files there is the source's word and no more.
+fn what(ask: &Ask) -> String {
+    match (&ask.pasted, &ask.announced) {
+        (Some(load), _) => load.to_string(),
+        (None, Some(announced)) => format!("says: {announced}"),
+        (None, None) if ask.copies_files() => "says nothing".to_owned(),
+        (None, None) => String::new(),
     }
 }
 
@@ -161,6 +162,9 @@ fn question(ask: &Ask, paint: Paint) -> String {
     ));
     if !ask.argument.is_empty() {
         out.push_str(&format!("  argument: {}\n", line(&ask.argument)));
+    }
+    if let Some(load) = &ask.pasted {
+        out.push_str(&format!("  pastes:   {load}\n"));
     }
     match &ask.announced {
         Some(said) => {
@@ -337,6 +341,7 @@ fn read_lines() -> mpsc::UnboundedReceiver<String> {
 #[cfg(test)]
 mod tests {
     use bulkhead_api::call::Announced;
+    use bulkhead_api::clipboard::{Load, What};
 
     use super::*;
 
@@ -355,6 +360,7 @@ mod tests {
             guivm: None,
             rule: "policy:12".into(),
             announced: None,
+            pasted: None,
         }
     }
 
@@ -402,6 +408,41 @@ mod tests {
         ask.announced = None;
         ask.service = "qubes.GetDate".into();
         assert_eq!(line(&ask), None, "nobody expects it to say anything");
+    }
+
+    #[test]
+    fn what_is_pasted_is_told_with_its_size() {
+        let (width, height) = (640, 480);
+        let mut ask = sample(None);
+        ask.service = "qubes.ClipboardPaste".into();
+        ask.requested_target = "vault".into();
+        ask.targets = vec!["vault".into()];
+        ask.pasted = Some(Load {
+            what: What::Picture { width, height },
+            bytes: 1_228_800,
+        });
+        insta::assert_snapshot!(question(&ask, Paint::NEVER), @r"
+
+        Call 3 waits for an answer
+          source:   work (blue)
+          target:   vault
+          service:  qubes.ClipboardPaste
+          pastes:   picture of 640 by 480 (1228800 bytes)
+          asked:    2024-02-29 12:34:56 UTC, by policy:12
+        Where may it go?
+           1  vault
+        ");
+        let mut text = ask.clone();
+        text.pasted = Some(Load {
+            what: What::Text,
+            bytes: 7,
+        });
+        let shown = table(&[ask, text], 1_709_210_100).render(Paint::NEVER);
+        insta::assert_snapshot!(shown, @r"
+        ID  SOURCE  SERVICE               TARGET  CHOICES  WHAT                                   WAITS
+         3  work    qubes.ClipboardPaste  vault   vault    picture of 640 by 480 (1228800 bytes)    4 s
+         3  work    qubes.ClipboardPaste  vault   vault    7 bytes of text                          4 s
+        ");
     }
 
     #[test]
@@ -463,8 +504,8 @@ mod tests {
         });
         let shown = table(&[ask], 1_709_210_100).render(Paint::NEVER);
         insta::assert_snapshot!(shown, @r"
-        ID  SOURCE  SERVICE           TARGET    CHOICES          ANNOUNCED                  WAITS
-         3  work    qubes.Filecopy+x  @default  vault, personal  at least 3 files, 3.0 GiB    4 s
+        ID  SOURCE  SERVICE           TARGET    CHOICES          WHAT                             WAITS
+         3  work    qubes.Filecopy+x  @default  vault, personal  says: at least 3 files, 3.0 GiB    4 s
         ");
     }
 }

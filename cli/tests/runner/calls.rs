@@ -190,6 +190,7 @@ fn waiting(id: u64, default: Option<&str>) -> Ask {
             bytes: 13_002_342,
             at_least: false,
         }),
+        pasted: None,
     }
 }
 

@@ -5,6 +5,8 @@ use zbus::{OwnedFd, Type};
 
 pub use announced::Announced;
 
+use crate::clipboard::Load;
+
 mod announced;
 
 /// Longest command line that is passed on, as in qrexec: 65,535 bytes less `user:` and the NUL.
@@ -110,6 +112,9 @@ pub struct Ask {
     /// What the source says it will send; none where it says nothing of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<Announced>,
+    /// What is to be pasted; none for any other call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pasted: Option<Load>,
 }
 
 impl Ask {

@@ -43,6 +43,22 @@ impl fmt::Display for What {
     }
 }
 
+/// What can be pasted, and how much it is, as dom0 has counted it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// What it is.
+    #[serde(flatten)]
+    pub what: What,
+    /// How much it is.
+    pub bytes: u32,
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what.of(self.bytes))
+    }
+}
+
 /// Something that can be pasted. Nobody in dom0 looks into it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Carried {
@@ -57,6 +73,17 @@ pub struct Carried {
     pub copied: u64,
     /// When it is wiped, likewise.
     pub expires: u64,
+}
+
+impl Carried {
+    /// What it is, and how much.
+    #[must_use]
+    pub fn load(&self) -> Load {
+        Load {
+            what: self.what,
+            bytes: self.bytes,
+        }
+    }
 }
 
 /// What has become of it.

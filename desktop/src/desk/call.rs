@@ -159,7 +159,10 @@ impl Call {
             id: ask.id,
             source,
             target,
-            doing: words::doing(&service, &argument),
+            doing: match ask.pasted {
+                Some(load) => words::pasting(load),
+                None => words::doing(&service, &argument),
+            },
             meaning: self.meaning(),
             claim: claim.unwrap_or_default(),
             details: self.details(service, argument),

@@ -37,6 +37,7 @@ fn ask(id: u64, source: &str) -> Ask {
         guivm: None,
         rule: "a.policy:1".into(),
         announced: None,
+        pasted: None,
     }
 }
 

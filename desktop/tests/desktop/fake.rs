@@ -56,6 +56,7 @@ pub(crate) fn ask(id: u64) -> Ask {
         guivm: None,
         rule: "30-user.policy:12".into(),
         announced: None,
+        pasted: None,
     }
 }
 

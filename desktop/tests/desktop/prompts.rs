@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bulkhead_api::call::{Announced, Ask};
+use bulkhead_api::clipboard::{Load, What};
 use bulkhead_api::{ApiError, ErrorKind};
 
 use crate::atspi::{Node, Reader};
@@ -212,6 +213,35 @@ fn what_the_source_announces_is_shown_as_its_word() {
         prompt.description,
         "work wants to copy files to vault. work says: 3 files, 12.4 MiB"
     );
+}
+
+#[test]
+fn what_is_pasted_is_shown_with_its_size() {
+    let stage = Stage::start();
+    let (width, height) = (640, 480);
+    let loads = [
+        (What::Text, 7, "7 bytes of text"),
+        (
+            What::Picture { width, height },
+            1_228_800,
+            "a picture of 640 by 480 (1228800 bytes)",
+        ),
+    ];
+    for (id, (what, bytes, told)) in (1..).zip(loads) {
+        let asked = Ask {
+            service: "qubes.ClipboardPaste".into(),
+            requested_target: "vault".into(),
+            targets: vec!["vault".into()],
+            pasted: Some(Load { what, bytes }),
+            ..ask(id)
+        };
+        let prompt = stage.ask(asked);
+        let sentence = format!("work wants to paste {told} into vault");
+        assert_eq!(prompt.description, sentence);
+        assert!(prompt.says(&sentence), "{}", prompt.outline());
+        stage.fake.withdraw(id);
+        stage.reader.wait_until_gone();
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bulkhead_api::call::{Announced, Answer, Ask};
+use bulkhead_api::clipboard::Load;
 use bulkhead_api::event::Event;
 use bulkhead_model::name::QubeName;
 use bulkhead_policy::{Allow, Query};
@@ -80,8 +81,8 @@ impl Asker {
 pub(crate) enum Wish {
     /// A program's, which may ask again and again.
     Programs,
-    /// The person's own: they may have thought better of it.
-    Persons,
+    /// The person's own, to paste this: they may have thought better of it.
+    Persons(Load),
 }
 
 /// All open questions.
@@ -197,7 +198,7 @@ impl Asks {
     fn withdraw_wishes(&self, inner: &Inner, why: &str) {
         let gone: Vec<_> = {
             let mut open = self.open();
-            let is_wish = |open: &Open| open.wish == Wish::Persons;
+            let is_wish = |open: &Open| matches!(open.wish, Wish::Persons(_));
             open.extract_if(.., |_, open| is_wish(open)).collect()
         };
         for (id, open) in gone {
@@ -273,7 +274,8 @@ impl Calls {
         let mut shown = shown(inner, &query.service, &ask);
         let asker = Asker::Client(query.clone(), answer);
         let asker = match wish {
-            Wish::Persons => {
+            Wish::Persons(load) => {
+                shown.pasted = Some(load);
                 // They have chosen it by what they did.
                 shown.targets.retain(|target| *target == query.target);
                 shown.default_target = shown.targets.first().cloned();
@@ -348,6 +350,7 @@ fn shown(inner: &Inner, service: &str, ask: &bulkhead_policy::Ask) -> Ask {
         guivm: ask.guivm.as_ref().map(ToString::to_string),
         rule: ask.rule.to_string(),
         announced: None,
+        pasted: None,
     }
 }
 

@@ -291,6 +291,8 @@ fn a_paste_is_asked_about_where_the_description_says_so_and_wiped_in_time() {
         machine.must_carry(Some(4));
         machine.stroke("[personal] ", &PASTE);
         let ask = machine.daemon.wait_for_ask();
+        let asked = machine.daemon.must(&["ask", "list"]);
+        assert!(asked.contains("4 bytes of text"), "{asked}");
         machine.daemon.must(&["ask", answer, &ask]);
     }
     machine.must_carry(None);
