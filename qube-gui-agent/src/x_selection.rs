@@ -1,4 +1,4 @@
-//! What an application of X has copied, read as any other application of X would: `smithay` reads
+//! What an application of X has selected, read as any other application of X would: `smithay` reads
 //! text and nothing else. Waits for the owner, and so belongs on a thread of its own.
 
 use std::time::{Duration, Instant};
@@ -42,8 +42,19 @@ pub(crate) enum XSelectionError {
     TooMuch(usize),
 }
 
-/// The clipboard of an X display as this kind, of which there are `max` bytes at most.
-pub(crate) fn read(display: u32, kind: &str, max: usize) -> Result<Vec<u8>, XSelectionError> {
+/// What the clipboard is called.
+pub(crate) const CLIPBOARD: &str = "CLIPBOARD";
+
+/// What is called that which is selected, and pasted by the middle button.
+pub(crate) const PRIMARY: &str = "PRIMARY";
+
+/// A selection of an X display as this kind, of which there are `max` bytes at most.
+pub(crate) fn read(
+    display: u32,
+    selection: &str,
+    kind: &str,
+    max: usize,
+) -> Result<Vec<u8>, XSelectionError> {
     let (connection, screen) = RustConnection::connect(Some(&format!(":{display}")))?;
     let root = connection.setup().roots.get(screen);
     let root = root.ok_or(XSelectionError::NoScreen)?.root;
@@ -73,9 +84,9 @@ pub(crate) fn read(display: u32, kind: &str, max: usize) -> Result<Vec<u8>, XSel
         until: Instant::now() + PATIENCE,
         connection: &connection,
     };
-    let (clipboard, target) = (atom("CLIPBOARD")?, atom(kind)?);
+    let (selection, target) = (atom(selection)?, atom(kind)?);
     let property = reader.property;
-    connection.convert_selection(window, clipboard, target, property, CURRENT_TIME)?;
+    connection.convert_selection(window, selection, target, property, CURRENT_TIME)?;
     reader.read()
 }
 

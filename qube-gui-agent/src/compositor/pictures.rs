@@ -65,7 +65,7 @@ impl Pictures {
 
 impl Agent {
     /// Works on a thread of its own, and `then` in here. The work may end without a result.
-    fn aside<T: Send + 'static>(
+    pub(super) fn aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
         then: impl FnOnce(&mut Self, Option<T>) + 'static,
@@ -131,7 +131,7 @@ impl Agent {
         let Some(display) = self.x.display() else {
             return self.windows.copied(id, Some(Vec::new()));
         };
-        let read = move || x_selection::read(display, &kind, FILE_MAX);
+        let read = move || x_selection::read(display, x_selection::CLIPBOARD, &kind, FILE_MAX);
         self.aside(read, move |agent, read| {
             if agent.copies != copy {
                 return;

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::{CLIPBOARD_MAX, WindowId};
 use image::ImageFormat;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -29,6 +30,7 @@ use smithay::wayland::selection::{SelectionHandler, SelectionSource, SelectionTa
 
 use super::Agent;
 use crate::picture::{self, Bitmap};
+use crate::x_selection;
 
 /// What plain text is called, the best name first.
 const TEXT: [&str; 5] = [
@@ -38,6 +40,10 @@ const TEXT: [&str; 5] = [
     "TEXT",
     "STRING",
 ];
+
+/// Kinds of what applications of X have that `smithay` reads. Of others it does not find the names
+/// again by which it offers them.
+const READ_BY_SMITHAY: [&str; 2] = ["text/plain;charset=utf-8", "text/plain"];
 
 /// Bytes that are read at a time.
 const READ_LEN: usize = 64 * 1024;
@@ -262,13 +268,7 @@ impl Agent {
         };
         if matches!(from_x.as_deref(), Some(Foreign::X)) {
             drop(from_x);
-            let events = self.events.clone();
-            let Some(wm) = self.x.wm() else {
-                return Err(ErrorKind::NotConnected.into());
-            };
-            return wm
-                .send_selection(which, kind, to, events)
-                .map_err(std::io::Error::other);
+            return self.give_of_x(which, kind, to);
         }
         drop(from_x);
         match which {
@@ -279,6 +279,39 @@ impl Agent {
             SelectionTarget::Primary => request_primary_client_selection(&self.seat, kind, to)
                 .map_err(std::io::Error::other),
         }
+    }
+
+    /// The same where an application of X owns it.
+    fn give_of_x(
+        &mut self,
+        which: SelectionTarget,
+        kind: String,
+        to: OwnedFd,
+    ) -> std::io::Result<()> {
+        let events = self.events.clone();
+        let display = self.x.display();
+        let (Some(wm), Some(display)) = (self.x.wm(), display) else {
+            return Err(ErrorKind::NotConnected.into());
+        };
+        if READ_BY_SMITHAY.contains(&kind.as_str()) {
+            return wm
+                .send_selection(which, kind, to, events)
+                .map_err(std::io::Error::other);
+        }
+        let selection = match which {
+            SelectionTarget::Clipboard => x_selection::CLIPBOARD,
+            SelectionTarget::Primary => x_selection::PRIMARY,
+        };
+        let read = move || x_selection::read(display, selection, &kind, picture::FILE_MAX);
+        self.aside(read, move |agent, read| match read {
+            Some(Ok(bytes)) => agent.write_out(bytes.into(), to),
+            // Who reads finds nothing.
+            Some(Err(error)) => {
+                tracing::warn!("a selection of X cannot be read: {}", chain(&error));
+            }
+            None => tracing::warn!("a selection of X was lost"),
+        });
+        Ok(())
     }
 
     fn offer_to_x(&mut self, which: SelectionTarget, kinds: Option<Vec<String>>) {
@@ -397,10 +430,7 @@ impl SelectionHandler for Agent {
     ) {
         match from {
             Foreign::X => {
-                let events = self.events.clone();
-                if let Some(wm) = self.x.wm()
-                    && let Err(error) = wm.send_selection(which, kind, to, events)
-                {
+                if let Err(error) = self.give_of_x(which, kind, to) {
                     tracing::warn!("an application of X does not give its selection: {error}");
                 }
             }

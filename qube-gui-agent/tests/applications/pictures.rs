@@ -16,6 +16,16 @@ fn picture(width: u32, height: u32) -> RgbaImage {
     })
 }
 
+/// One that cannot be told in few bytes, and lets nothing through.
+fn noise(width: u32, height: u32) -> RgbaImage {
+    let mut state = 1_u32;
+    let mut byte = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        state.to_be_bytes()[0]
+    };
+    RgbaImage::from_fn(width, height, |_, _| Rgba([byte(), byte(), byte(), 255]))
+}
+
 /// Has a shell in `window` do what a file says.
 #[track_caller]
 fn run(desk: &Desk, daemon: &mut Daemon, window: WindowId, name: &str, script: &str) {
@@ -166,6 +176,33 @@ fn applications_of_wayland_are_given_pictures_too() {
     focus(&mut daemon, xterm);
     let taken = take(&desk, &mut daemon, xterm, "taken.png");
     assert_eq!(taken.into_raw(), pixels);
+}
+
+#[test]
+fn a_picture_of_x_is_pasted_into_wayland() {
+    let mut desk = Desk::with_x();
+    let mut daemon = desk.daemon();
+    desk.start(&["/usr/bin/python3", FORM]);
+    let form = daemon.new_window("a form", &[]);
+    let xterm = xterm_beside(&mut desk, &mut daemon, &[form]);
+    // The second is more than X hands over at once.
+    for (file, all) in [("one.png", noise(64, 48)), ("two.png", noise(900, 700))] {
+        all.save(desk.path(file)).unwrap();
+        hold(&desk, &mut daemon, xterm, "image/png", file);
+        daemon.focus(xterm, false);
+        let path = desk.path("seen.png");
+        let size = all.dimensions();
+        let seen = daemon.until("a picture", |daemon| {
+            daemon.focus(form, true);
+            daemon.focus(form, false);
+            let bytes = std::fs::read(&path).ok()?;
+            let seen = image::load_from_memory_with_format(&bytes, ImageFormat::Png).ok()?;
+            let seen = seen.into_rgba8();
+            (seen.dimensions() == size).then_some(seen)
+        });
+        assert!(seen == all, "{file}");
+        focus(&mut daemon, xterm);
+    }
 }
 
 #[test]
