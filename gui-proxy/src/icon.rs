@@ -11,6 +11,12 @@ pub const SIDES: [u32; 3] = [16, 32, 48];
 /// Pixels of the sides of a qube's icon, at most: no task bar or switcher shows more.
 pub const SHOWN_MAX: u32 = 128;
 
+/// The least alpha of a pixel that is seen before whatever is behind it.
+const SEEN: u8 = 128;
+
+/// Of how many pixels one is seen, at least, of an icon that is shown.
+const SEEN_PART: usize = 4;
+
 /// The least difference between the parts of a colour that has a hue. Labels with less are told by
 /// people as grey.
 const GREY: u32 = 32;
@@ -76,9 +82,18 @@ impl Icon {
         }
     }
 
-    /// As `_NET_WM_ICON` has it, in the hue of a label whatever colours the qube has chosen.
+    /// As `_NET_WM_ICON` has it, in the hue of a label whatever colours the qube has chosen. One of which
+    /// too little can be seen to tell the hue is the label's square instead.
     #[must_use]
-    pub fn tinted(&self, label: u32) -> Vec<u32> {
+    pub fn picture(&self, label: u32) -> Vec<u32> {
+        let seen = self.pixels.iter().filter(|[.., alpha]| *alpha >= SEEN);
+        if seen.count() < self.pixels.len().div_ceil(SEEN_PART) {
+            return of_label(label);
+        }
+        self.tinted(label)
+    }
+
+    fn tinted(&self, label: u32) -> Vec<u32> {
         let tint = tint(label);
         let pixel = |[red, green, blue, alpha]: &[u8; 4]| {
             let [red, green, blue] = tinted([*red, *green, *blue], tint);
@@ -202,6 +217,20 @@ mod tests {
         ] {
             let are = [white, black, red].map(|pixel| of(pixel, label));
             assert_eq!(are, [of_white, of_black, of_red], "{label:x}: {are:x?}");
+        }
+    }
+
+    #[test]
+    fn an_icon_of_which_too_little_is_seen_is_the_labels_square() {
+        let of = |seen: u32, alpha: u8| {
+            icon(4, 4, |x, y| {
+                [255, 0, 0, if 4 * y + x < seen { alpha } else { 0 }]
+            })
+        };
+        let label = 0xcc_0000;
+        assert_eq!(of(4, SEEN).picture(label), of(4, SEEN).tinted(label));
+        for hidden in [of(3, 255), of(4, SEEN - 1), of(16, SEEN - 1), of(0, 0)] {
+            assert_eq!(hidden.picture(label), of_label(label));
         }
     }
 

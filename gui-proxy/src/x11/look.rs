@@ -284,7 +284,7 @@ impl X11 {
     fn say_icon(&self, outer: Window, look: &Look) -> Done {
         let color = self.qube.color;
         let icon = match &look.icon {
-            Some(icon) => icon.tinted(color),
+            Some(icon) => icon.picture(color),
             None => icon::of_label(color),
         };
         let (name, kind) = (self.atoms._NET_WM_ICON, AtomEnum::CARDINAL);
