@@ -20,6 +20,9 @@ use crate::keys::Keys;
 /// The bit of events that a client has sent, and not the server.
 const SENT: u8 = 0x80;
 
+/// Buttons of which a state tells whether they are down.
+const HELD: std::ops::RangeInclusive<u8> = 1..=5;
+
 /// The bits of a state that are buttons.
 const BUTTONS: u16 = 0x1f00;
 
@@ -34,6 +37,7 @@ impl X11 {
             Heard::KeyRelease(event) => self.key_event(&event, false),
             Heard::ButtonPress(event) => {
                 self.used(event.event, event.time)?;
+                self.let_go_elsewhere(event.event, event.state.into());
                 let dragged = !self.pressed.is_empty() && u16::from(event.state) & BUTTONS != 0;
                 if dragged || !self.take_hold(&event)? {
                     self.pressed.insert(event.detail);
@@ -51,6 +55,7 @@ impl X11 {
             }
             Heard::MotionNotify(event) => {
                 let at = (event.event_x, event.event_y, event.state.into());
+                self.let_go_elsewhere(event.event, at.2);
                 self.about(event.event, |window| Event::Motion {
                     window,
                     input: input(at),
@@ -156,6 +161,30 @@ impl X11 {
         });
     }
 
+    /// Tells of buttons that came up where no window of the qube heard of it: the one where they went
+    /// down may have gone meanwhile.
+    fn let_go_elsewhere(&mut self, window: Window, state: u16) {
+        if !self.keys.contains_key(&window) {
+            return;
+        }
+        let is_down = |button: &u8| !HELD.contains(button) || state & (0x80 << button) != 0;
+        let gone: Vec<_> = self
+            .pressed
+            .iter()
+            .copied()
+            .filter(|it| !is_down(it))
+            .collect();
+        for button in gone {
+            self.pressed.remove(&button);
+            self.about(window, |window| Event::Button {
+                window,
+                down: false,
+                input: input((0, 0, state)),
+                button,
+            });
+        }
+    }
+
     fn keys_down(&self) -> Done<Keys> {
         Ok(Keys::of_map(self.connection.query_keymap()?.reply()?.keys))
     }
@@ -177,6 +206,7 @@ impl X11 {
             self.look_where(key)?;
         }
         let at = (event.event_x, event.event_y, event.state.into());
+        self.let_go_elsewhere(event.event, at.2);
         self.about(event.event, |window| Event::Crossing {
             window,
             here,

@@ -1,6 +1,6 @@
 //! Keys, buttons and the pointer.
 
-use bulkhead_wire::gui::{DaemonMessage, Input, KEYMAP_LEN};
+use bulkhead_wire::gui::{AgentMessage, DaemonMessage, Input, KEYMAP_LEN};
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
     ClientMessageEvent, ConfigureWindowAux, ConnectionExt as _, EventMask, GrabMode, GrabStatus,
@@ -280,6 +280,33 @@ fn while_a_button_is_held_the_window_that_the_pointer_is_over_hears_of_it() {
         _ => None,
     });
     assert_eq!(came, (7, 160, 280));
+}
+
+#[test]
+fn a_button_that_came_up_where_no_window_heard_of_it_is_up() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (_proxy, mut agent) = session.qube("work", 0xcc00);
+    screen.point(900, 900);
+    agent.window(1, (100, 100), size(200, 200), pattern);
+    agent.window(2, (400, 100), size(200, 200), pattern);
+    screen.must_have(2);
+    screen.point(150, 150);
+    screen.button(1, true);
+    agent.until("a button", |id, message| match message {
+        DaemonMessage::Button { down: true, .. } => (id == 1).then_some(()),
+        _ => None,
+    });
+    // The display lets go of the pointer then.
+    agent.say(1, AgentMessage::Unmap);
+    agent.sync();
+    screen.must_have(1);
+    screen.point(900, 900);
+    screen.button(1, false);
+    screen.point(450, 150);
+    let heard = heard_until(&mut agent, &Heard::Moves(2, (50, 50)));
+    let up = heard.iter().filter(|it| matches!(it, Heard::Up(..)));
+    assert_eq!(up.collect::<Vec<_>>(), [&Heard::Up(2, (0, 0))]);
 }
 
 #[test]
