@@ -274,10 +274,27 @@ impl Agent {
         let Some(Role::X11(window)) = self.views.get(&id).map(|view| &view.role) else {
             return;
         };
-        if let Some(wm) = self.x.wm.as_mut()
-            && let Err(error) = wm.raise_window(window)
-        {
-            tracing::warn!("a window of X cannot be raised: {error}");
+        let Some(wm) = self.x.wm.as_mut() else {
+            return;
+        };
+        let mut all = vec![window];
+        if !window.is_override_redirect() {
+            // Menus stay above it, as dom0 has them.
+            let mut menus: Vec<_> = self
+                .views
+                .values()
+                .filter_map(|view| match &view.role {
+                    Role::X11(menu) if menu.is_override_redirect() => Some((view.raised, menu)),
+                    _ => None,
+                })
+                .collect();
+            menus.sort_by_key(|(raised, _)| *raised);
+            all.extend(menus.into_iter().map(|(_, menu)| menu));
+        }
+        for window in all {
+            if let Err(error) = wm.raise_window(window) {
+                tracing::warn!("a window of X cannot be raised: {error}");
+            }
         }
     }
 
