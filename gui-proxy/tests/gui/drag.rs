@@ -45,6 +45,12 @@ impl Machine {
             }
             self.tells(qube, &format!("{title}-begun")).then_some(())
         });
+        // It has told so itself before it told the display.
+        for _ in 0..100 {
+            far = (far + 5) % 60;
+            self.screen.point(x + far, y);
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Brings it to a point, moves it there, and lets go.

@@ -7,13 +7,14 @@ use std::os::unix::net::UnixStream;
 use bulkhead_gui::icon::{SHOWN_MAX, of_label};
 use bulkhead_gui::icons::{ICONS_BURST, UNKNOWN_BURST};
 use bulkhead_gui::windows::{EARLY_MAX, WINDOWS_MAX};
-use bulkhead_testing::wait_for;
+use bulkhead_testing::{PATIENCE, wait_for};
 use bulkhead_vchan::seqpacket::{pair, recv_packet};
 use bulkhead_wire::gui::{AgentMessage, WindowId};
 use bulkhead_wire::icons::{ICON_SIDE_MAX, Icon, IconSize, encode};
 use bulkhead_wire::proxy::ToProxy;
 use bulkhead_wire::relay::decode;
 use bulkhead_wire::service::Report;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::{Agent, size};
 use crate::daemon::Daemon;
@@ -33,6 +34,7 @@ struct Call {
 impl Call {
     fn make(daemon: &Daemon) -> Self {
         let (stream, theirs) = UnixStream::pair().expect("sockets");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket");
         let (report, reports) = pair().expect("sockets");
         daemon.say(&ToProxy::Icons, &[theirs.as_fd(), reports.as_fd()]);
         Self { stream, report }
@@ -55,6 +57,9 @@ impl Call {
 #[track_caller]
 fn exit_code(report: &OwnedFd) -> i32 {
     let (mut buffer, mut files) = ([0; 64], Vec::new());
+    let patience = Timespec::try_from(PATIENCE).expect("a time");
+    let mut fds = [PollFd::new(report, PollFlags::IN)];
+    assert_eq!(poll(&mut fds, Some(&patience)), Ok(1), "no report");
     let length = recv_packet(report, &mut buffer, &mut files).expect("a report");
     match decode(&buffer[..length]).expect("a report") {
         Report::Ended { code } => code,
