@@ -147,7 +147,7 @@ impl Link {
     /// Whether the daemon tells which window the pointer is over while a button is held. Those of
     /// Qubes do not say more than that it is not over the one where the button went down.
     pub(crate) fn tells_all_crossings(&self) -> bool {
-        // It is as new as pictures are.
+        // None that knows pictures does not.
         self.has_pictures()
     }
 
