@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use tokio::runtime::Runtime;
+use zbus::connection::Builder;
 use zbus::{Address, Connection, OwnedObjectPath};
 
 use crate::session::Session;
@@ -259,7 +260,12 @@ fn path(text: &str) -> OwnedObjectPath {
 }
 
 pub(crate) async fn connect(address: &str) -> Connection {
+    builder(address).build().await.expect("a bus")
+}
+
+/// The same, where something is to be served: before the connection is there, for what comes until
+/// then would be lost.
+pub(crate) fn builder(address: &str) -> Builder<'static> {
     let address: Address = address.parse().expect("an address");
-    let builder = zbus::connection::Builder::address(address);
-    builder.build().await.expect("a bus")
+    Builder::address(address)
 }

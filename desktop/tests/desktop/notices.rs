@@ -8,7 +8,7 @@ use bulkhead_api::clipboard::{Carried, ClipboardNews, What};
 use tokio::runtime::Runtime;
 use zbus::{Connection, interface};
 
-use crate::atspi::connect;
+use crate::atspi::builder;
 use crate::prompts::Stage;
 use bulkhead_testing::wait_for;
 
@@ -63,17 +63,9 @@ fn service(bus: &str) -> Running {
         shown: Arc::clone(&shown),
     };
     let connection = runtime.block_on(async {
-        let connection = connect(bus).await;
-        let server = connection.object_server();
-        server
-            .at("/org/freedesktop/Notifications", service)
-            .await
-            .unwrap();
-        connection
-            .request_name("org.freedesktop.Notifications")
-            .await
-            .unwrap();
-        connection
+        let served = builder(bus).serve_at("/org/freedesktop/Notifications", service);
+        let named = served.name("org.freedesktop.Notifications");
+        named.build().await.unwrap()
     });
     Running {
         shown,

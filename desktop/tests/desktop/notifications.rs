@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use zbus::object_server::{ResponseDispatchNotifier, SignalEmitter};
 use zbus::{Connection, OwnedVariant, interface};
 
-use crate::atspi::connect;
+use crate::atspi::builder;
 use crate::session::{Desktop, Session};
 
 const NAME: &str = "org.freedesktop.Notifications";
@@ -171,10 +171,8 @@ impl Machine {
         let state = Arc::new(Mutex::new(State::default()));
         let service = Service(Arc::clone(&state));
         let connection = runtime.block_on(async {
-            let connection = connect(session.bus()).await;
-            connection.object_server().at(PATH, service).await.unwrap();
-            connection.request_name(NAME).await.unwrap();
-            connection
+            let served = builder(session.bus()).serve_at(PATH, service);
+            served.name(NAME).build().await.unwrap()
         });
         let desktop = session.desktop(&daemon.path("run/bus"));
         wait_for("its offer", || {

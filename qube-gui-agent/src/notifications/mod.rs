@@ -10,6 +10,7 @@ use bulkhead_wire::causes::chain;
 use bulkhead_wire::notify::{self, Notification, Urgency};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
+use zbus::connection::Builder;
 use zbus::fdo::RequestNameFlags;
 use zbus::object_server::ResponseDispatchNotifier;
 use zbus::{Connection, OwnedVariant, interface};
@@ -62,18 +63,16 @@ pub(crate) fn run() -> String {
 }
 
 async fn serve() -> ServeError {
-    let connection = match Connection::session().await {
-        Ok(connection) => connection,
-        Err(error) => return ServeError::Bus(error),
-    };
     let client = dom0::client();
     let (jobs, jobs_out) = mpsc::channel(QUEUE);
     let (news_in, mut news) = mpsc::channel(QUEUE);
     tokio::spawn(call::keep(client, jobs_out, news_in));
-    let served = connection.object_server().at(PATH, Service { jobs }).await;
-    if let Err(error) = served {
-        return ServeError::Bus(error);
-    }
+    // Served before the connection is there: what came until then would be lost.
+    let builder = Builder::session().serve_at(PATH, Service { jobs });
+    let connection = match builder.build().await {
+        Ok(connection) => connection,
+        Err(error) => return ServeError::Bus(error),
+    };
     let flags = RequestNameFlags::ALLOW_REPLACEMENT;
     if let Err(error) = connection.request_name_with_flags(NAME, flags).await {
         return ServeError::Name(error);
