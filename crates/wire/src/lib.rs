@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backoff;
+pub mod bitmap;
 pub mod bucket;
 pub mod causes;
 pub mod end;

@@ -18,7 +18,7 @@
 
 use thiserror::Error;
 
-use super::PIXEL_LEN;
+use crate::bitmap::BitmapSize;
 
 /// Pixels of a picture on either side, at most.
 pub const PICTURE_SIDE_MAX: u32 = 16_384;
@@ -29,42 +29,8 @@ pub const PICTURE_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of one part at most: what the person does meanwhile waits for no more.
 pub const PICTURE_PART_MAX: usize = 32 * 1024;
 
-/// How large a picture is: one pixel at least, [`PICTURE_MAX`] bytes at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PictureSize {
-    width: u32,
-    height: u32,
-}
-
-impl PictureSize {
-    /// None for what no picture has.
-    #[must_use]
-    pub fn new(width: u32, height: u32) -> Option<Self> {
-        let sides = 1..=PICTURE_SIDE_MAX;
-        let size = Self { width, height };
-        // Both sides together fit any `usize` that we are built for.
-        let fits = sides.contains(&width) && sides.contains(&height) && size.bytes() <= PICTURE_MAX;
-        fits.then_some(size)
-    }
-
-    /// In pixels.
-    #[must_use]
-    pub const fn width(self) -> u32 {
-        self.width
-    }
-
-    /// In pixels.
-    #[must_use]
-    pub const fn height(self) -> u32 {
-        self.height
-    }
-
-    /// Of all its pixels.
-    #[must_use]
-    pub const fn bytes(self) -> usize {
-        self.width as usize * self.height as usize * PIXEL_LEN
-    }
-}
+/// How large a picture is.
+pub type PictureSize = BitmapSize<PICTURE_SIDE_MAX, PICTURE_MAX>;
 
 /// More bytes than the picture has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

@@ -15,6 +15,7 @@
 
 use thiserror::Error;
 
+use crate::bitmap::BitmapSize;
 use crate::gui::{PIXEL_LEN, WindowId};
 
 mod reader;
@@ -32,40 +33,11 @@ pub const ICON_SIDE_MAX: u32 = 1024;
 /// Bytes of a line before its end, at most: the largest number of a window.
 pub const LINE_MAX: usize = 10;
 
-/// How large an icon is: one pixel at least, [`ICON_SIDE_MAX`] on either side at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IconSize {
-    width: u32,
-    height: u32,
-}
+/// Bytes of an icon's pixels at most.
+pub const ICON_MAX: usize = (ICON_SIDE_MAX * ICON_SIDE_MAX) as usize * PIXEL_LEN;
 
-impl IconSize {
-    /// None for what no icon has.
-    #[must_use]
-    pub fn new(width: u32, height: u32) -> Option<Self> {
-        let sides = 1..=ICON_SIDE_MAX;
-        let fits = sides.contains(&width) && sides.contains(&height);
-        fits.then_some(Self { width, height })
-    }
-
-    /// In pixels.
-    #[must_use]
-    pub const fn width(self) -> u32 {
-        self.width
-    }
-
-    /// In pixels.
-    #[must_use]
-    pub const fn height(self) -> u32 {
-        self.height
-    }
-
-    /// Of all its pixels.
-    #[must_use]
-    pub const fn bytes(self) -> usize {
-        self.width as usize * self.height as usize * PIXEL_LEN
-    }
-}
+/// How large an icon is.
+pub type IconSize = BitmapSize<ICON_SIDE_MAX, ICON_MAX>;
 
 /// An icon.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -116,7 +88,7 @@ pub enum IconError {
 
 /// Appends an icon to what goes to dom0.
 pub fn encode(window: WindowId, icon: &Icon, output: &mut Vec<u8>) {
-    let (width, height) = (icon.size.width, icon.size.height);
+    let (width, height) = (icon.size.width(), icon.size.height());
     let lines = format!("{}\n{width} {height}\n", window.0);
     output.reserve(lines.len() + icon.pixels.len());
     output.extend_from_slice(lines.as_bytes());
