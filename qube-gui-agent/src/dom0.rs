@@ -1,9 +1,12 @@
 //! Calls to dom0.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use bulkhead_wire::backoff::Backoff;
+use tokio::process::{Child, ChildStdin, Command};
 
 /// Makes calls, as `qrexec-client-vm` does.
 const CLIENT: &str = "qrexec-client-vm";
@@ -29,4 +32,22 @@ pub(crate) fn backoff() -> Backoff {
 pub(crate) fn client() -> PathBuf {
     let client = std::env::var_os(CLIENT_VARIABLE);
     client.map_or_else(|| CLIENT.into(), PathBuf::from)
+}
+
+/// Calls a service, with its argument, at whom policy makes of `target`. What comes back is where the
+/// third says. The call is over when the program that makes it has ended, or is let go.
+pub(crate) fn call(
+    client: &Path,
+    (target, service): (&str, &str),
+    back: Stdio,
+) -> io::Result<(Child, ChildStdin)> {
+    let mut child = Command::new(client)
+        .args(["--", target, service])
+        .stdin(Stdio::piped())
+        .stdout(back)
+        .kill_on_drop(true)
+        .spawn()?;
+    let no_pipe = || io::Error::other("a pipe is missing");
+    let input = child.stdin.take().ok_or_else(no_pipe)?;
+    Ok((child, input))
 }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use bulkhead_wire::gui::WindowId;
 use bulkhead_wire::icons::{Icon, SERVICE, encode};
 use tokio::io::AsyncWriteExt;
-use tokio::process::{Child, ChildStdin, Command};
 use tokio::time::Instant;
 
 use super::Shared;
@@ -48,7 +47,7 @@ async fn serve(
     first: (WindowId, Arc<Icon>),
     board: &Shared,
 ) -> io::Result<ExitStatus> {
-    let (mut child, mut input) = start(client)?;
+    let (mut child, mut input) = dom0::call(client, (TARGET, SERVICE), Stdio::null())?;
     let (mut window, mut icon) = first;
     loop {
         let mut bytes = Vec::new();
@@ -63,16 +62,4 @@ async fn serve(
             next = board.next() => next,
         };
     }
-}
-
-fn start(client: &Path) -> io::Result<(Child, ChildStdin)> {
-    let mut child = Command::new(client)
-        .args(["--", TARGET, SERVICE])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    let no_pipe = || io::Error::other("a pipe is missing");
-    let input = child.stdin.take().ok_or_else(no_pipe)?;
-    Ok((child, input))
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bulkhead_wire::notify::guest_end::{Dom0Event, GuestEnd};
 use bulkhead_wire::notify::{CLOSING, Closed, Notification, Reply, Request, SERVICE};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{ChildStdin, ChildStdout};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use zbus::object_server::{ResponseDispatchListener, ResponseDispatchNotifier};
@@ -123,7 +123,10 @@ async fn serve(
     news: &mpsc::Sender<News>,
     shown: &mut BTreeSet<u32>,
 ) -> io::Result<()> {
-    let (mut child, input, mut output) = start(client)?;
+    let service = format!("{SERVICE}+{CLOSING}");
+    let (mut child, input) = dom0::call(client, (TARGET, &service), Stdio::piped())?;
+    let no_pipe = || io::Error::other("a pipe is missing");
+    let mut output = child.stdout.take().ok_or_else(no_pipe)?;
     let (to_dom0, unsent) = mpsc::channel(UNSENT_MAX);
     tokio::spawn(write_all(input, unsent));
     let mut line = Line {
@@ -162,19 +165,6 @@ async fn serve(
             },
         }
     }
-}
-
-fn start(client: &Path) -> io::Result<(Child, ChildStdin, ChildStdout)> {
-    let mut child = Command::new(client)
-        .args(["--", TARGET, &format!("{SERVICE}+{CLOSING}")])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let no_pipe = || io::Error::other("a pipe is missing");
-    let input = child.stdin.take().ok_or_else(no_pipe)?;
-    let output = child.stdout.take().ok_or_else(no_pipe)?;
-    Ok((child, input, output))
 }
 
 async fn write_all(mut input: ChildStdin, mut unsent: mpsc::Receiver<Vec<u8>>) {
