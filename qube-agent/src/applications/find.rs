@@ -6,10 +6,10 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use xdg::BaseDirectories;
+
 use super::entry::{ENTRY_MAX, Entry};
 
-/// Folders of data where nobody names others.
-const DATA: &str = "/usr/local/share:/usr/share";
 /// How an entry's file ends.
 const SUFFIX: &str = ".desktop";
 /// Longest id: no file has a longer name.
@@ -21,16 +21,8 @@ const FILES_MAX: usize = 10_000;
 
 /// The folders of entries, best first.
 pub(super) fn folders() -> Vec<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let own = variable("XDG_DATA_HOME").map(PathBuf::from).or_else(|| {
-        let home = variable("HOME")?;
-        Some(Path::new(&home).join(".local/share"))
-    });
-    let others = variable("XDG_DATA_DIRS").unwrap_or_else(|| DATA.into());
-    let others: Vec<_> = std::env::split_paths(&others).collect();
-    let all = own.into_iter().chain(others);
-    // What is not absolute is to be ignored.
-    let all = all.filter(|folder| folder.is_absolute());
+    let base = BaseDirectories::new();
+    let all = base.data_home.into_iter().chain(base.data_dirs);
     all.map(|folder| folder.join("applications")).collect()
 }
 

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 
 use bulkhead_wire::icons::Icon;
 use image::{ImageFormat, RgbaImage};
+use xdg::BaseDirectories;
 
 use super::pixels;
 use crate::picture;
-
-/// Folders of data where nobody names others.
-const DATA: &str = "/usr/local/share:/usr/share";
 
 /// Sides of icons in a theme, the best first.
 const SIDES: [u32; 10] = [128, 96, 64, 48, 256, 192, 512, 32, 24, 16];
@@ -28,16 +26,8 @@ const FILE_MAX: u64 = 4 * 1024 * 1024;
 
 /// The folders of data, the user's own first.
 pub(super) fn folders() -> Vec<PathBuf> {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-    let own = variable("XDG_DATA_HOME").map(PathBuf::from).or_else(|| {
-        let home = variable("HOME")?;
-        Some(Path::new(&home).join(".local/share"))
-    });
-    let others = variable("XDG_DATA_DIRS").unwrap_or_else(|| DATA.into());
-    let others: Vec<_> = std::env::split_paths(&others).collect();
-    let all = own.into_iter().chain(others);
-    // What is not absolute is to be ignored.
-    all.filter(|folder| folder.is_absolute()).collect()
+    let base = BaseDirectories::new();
+    base.data_home.into_iter().chain(base.data_dirs).collect()
 }
 
 /// The icon of the application with this id.
