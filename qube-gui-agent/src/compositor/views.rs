@@ -406,7 +406,10 @@ impl Agent {
             }
             return;
         }
-        self.next_frame = now + FRAME;
+        // A timer is late each time; were the next picture counted from now, there were fewer.
+        let is_late = now - self.next_frame < FRAME;
+        self.next_frame = if is_late { self.next_frame } else { now };
+        self.next_frame += FRAME;
         let dirty = self.views.iter().filter(|(_, view)| view.dirty);
         let dirty: Vec<WindowId> = dirty.map(|(id, _)| *id).collect();
         for id in dirty {
