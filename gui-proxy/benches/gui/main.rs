@@ -1,5 +1,6 @@
 //! What windows cost: from a change in a qube to the screen, an animation, and doing nothing. The
-//! program that ships, on a display of the benchmark's own. `cargo xtask bench gui`.
+//! programs that ship, on a display of the benchmark's own, with an application in the benchmark's
+//! process. Then what of it is the proxy's alone. `cargo xtask bench gui`.
 
 #![allow(
     clippy::indexing_slicing,
@@ -8,142 +9,169 @@
 )]
 #![allow(dead_code, reason = "tests use more of these")]
 
-use std::fs;
 use std::time::{Duration, Instant};
 
+use bulkhead_gui::frame::{BORDER, STRIP};
 use bulkhead_wire::gui::AgentMessage;
 use bulkhead_wire::gui::geometry::{Part, Size};
 
-#[path = "../tests/gui/agent.rs"]
+#[path = "../../tests/gui/agent.rs"]
 mod agent;
-#[path = "../tests/gui/screen.rs"]
+mod application;
+mod process;
+mod qube;
+#[path = "../../tests/gui/screen.rs"]
 mod screen;
-#[path = "../tests/gui/session.rs"]
+#[path = "../../tests/gui/session.rs"]
 mod session;
 
-use agent::{Agent, fill};
+use agent::fill;
+use application::Application;
+use qube::Qube;
 use screen::Screen;
-use session::{Proxy, Session};
+use session::Session;
 
 /// The window, and what of it changes.
 const WHOLE: (u32, u32) = (1920, 1080);
 const CHANGE: (u32, u32) = (200, 200);
 
 /// Changes of which the middle one is told, after some that are not.
-const CHANGES: usize = 300;
-const WARM: usize = 50;
+const CHANGES: u32 = 300;
+const WARM: u32 = 50;
+/// Between two changes: longer than from one picture to the next, as between two keys.
+const BETWEEN: Duration = Duration::from_millis(20);
 
 /// How long the animation and the rest take.
 const ANIMATION: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(3);
 
-/// Pictures a second that are wanted.
-const RATE: u32 = 60;
-
 fn main() {
     let session = Session::start_with(WHOLE.0 + 100, WHOLE.1 + 100);
     let screen = Screen::of(&session);
-    let (proxy, mut agent) = session.qube("work", 0xcc00);
-    let before = resident(&proxy);
     let whole = Size::near(WHOLE.0, WHOLE.1);
-    let memory = agent.window(1, (50, 50), whole, |_, _| 0);
-    agent.sync();
-    damage(&screen, &mut agent, memory, whole);
-    animation(&proxy, &mut agent, memory, whole);
-    rest(&proxy);
-    println!("figure gui_resident {:.2} MiB", before);
+    chain(&session, &screen, whole);
+    proxy_alone(&session, &screen, whole);
 }
 
-/// From a change in shared memory to a screen that shows it.
-fn damage(screen: &Screen, agent: &mut Agent, memory: usize, whole: Size) {
-    let part = Part {
-        x: 700,
-        y: 500,
-        size: Size::near(CHANGE.0, CHANGE.1),
-    };
-    // The last pixel of the change, on the screen.
-    let (x, y) = (50 + 700 + 199, 50 + 500 + 199);
-    let mut took = Vec::new();
-    for n in 1..=WARM + CHANGES {
-        let color = u32::try_from(n).expect("a color");
+/// An application, the agent of its qube, and the proxy.
+fn chain(session: &Session, screen: &Screen, whole: Size) {
+    let qube = Qube::start(session, "personal");
+    let mut application = Application::start(&qube.socket(), whole);
+    let (x, y, width, height) = screen.area(screen.must_have(1)[0]);
+    let framed = (WHOLE.0 + 2 * BORDER, WHOLE.1 + STRIP + BORDER);
+    assert_eq!(
+        (width, height),
+        framed,
+        "the window is as large as it wants"
+    );
+    let inside = (x + BORDER.cast_signed(), y + STRIP.cast_signed());
+    let damage = changes(screen, last(inside), |color| {
+        application.wait();
+        std::thread::sleep(BETWEEN);
+        application.fill(changed(), color);
+        let start = Instant::now();
+        application.show(changed());
+        start
+    });
+    println!("figure damage_p50 {:.3} ms", damage.p50);
+    println!("figure damage_p99 {:.3} ms", damage.p99);
+    animation(&qube, &mut application, whole);
+    rest(&qube);
+}
+
+/// The proxy with an agent in this process.
+fn proxy_alone(session: &Session, screen: &Screen, whole: Size) {
+    let (proxy, mut agent) = session.qube("work", 0xcc00);
+    println!(
+        "figure gui_resident {:.2} MiB",
+        process::resident(proxy.id())
+    );
+    let memory = agent.window(1, (50, 50), whole, |_, _| 0);
+    agent.sync();
+    let part = changed();
+    let damage = changes(screen, last((50, 50)), |color| {
         fill(agent.memory(memory), whole, part, |_, _| color);
         let start = Instant::now();
         agent.say(1, AgentMessage::Damage(part));
+        start
+    });
+    println!("figure proxy_p50 {:.3} ms", damage.p50);
+    println!("figure proxy_p99 {:.3} ms", damage.p99);
+}
+
+/// What changes.
+fn changed() -> Part {
+    Part {
+        x: 700,
+        y: 500,
+        size: Size::near(CHANGE.0, CHANGE.1),
+    }
+}
+
+/// The last pixel that changes of a window that is here.
+fn last((x, y): (i32, i32)) -> (i32, i32) {
+    let Part {
+        x: right, y: below, ..
+    } = changed();
+    let (right, below) = (right + CHANGE.0 - 1, below + CHANGE.1 - 1);
+    (x + right.cast_signed(), y + below.cast_signed())
+}
+
+/// Milliseconds.
+struct Took {
+    p50: f64,
+    p99: f64,
+}
+
+/// From what `change` says to a screen that has its colour at this place, the last of the change.
+fn changes(screen: &Screen, (x, y): (i32, i32), mut change: impl FnMut(u32) -> Instant) -> Took {
+    let mut took = Vec::new();
+    for color in 1..=WARM + CHANGES {
+        let start = change(color);
         while screen.picture(x, y, 1, 1).pixels != [color] {}
         took.push(start.elapsed());
     }
-    let took = &mut took[WARM..];
+    let took = &mut took[WARM as usize..];
     took.sort();
-    let ms = |at: usize| took[at].as_secs_f64() * 1000.0;
-    println!("figure damage_p50 {:.3} ms", ms(CHANGES / 2));
-    println!("figure damage_p99 {:.3} ms", ms(CHANGES * 99 / 100));
+    let ms = |at: u32| took[at as usize].as_secs_f64() * 1000.0;
+    Took {
+        p50: ms(CHANGES / 2),
+        p99: ms(CHANGES * 99 / 100),
+    }
 }
 
-/// Every pixel of a window, as often as a display shows it.
-fn animation(proxy: &Proxy, agent: &mut Agent, memory: usize, whole: Size) {
-    let own = std::process::id();
-    let (start, mut pictures) = (Instant::now(), 0);
-    let before = (processor(proxy.id()), processor(own));
+/// Every pixel of a window, as often as the agent wants a picture.
+fn animation(qube: &Qube, application: &mut Application, whole: Size) {
+    application.wait();
+    let mut pictures = 0;
+    let processors = || qube.processes().map(process::processor);
+    let (start, before) = (Instant::now(), processors());
     while start.elapsed() < ANIMATION {
-        let due = start + Duration::from_secs(1) * pictures / RATE;
-        std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        // A row of each picture is drawn: what drawing all of it costs is the program's business.
+        // A row of each picture is drawn: what drawing all of it costs is the application's business.
         let row = Part {
             x: 0,
             y: pictures % whole.height(),
             size: Size::near(whole.width(), 1),
         };
-        fill(agent.memory(memory), whole, row, |_, _| pictures);
-        agent.say(1, AgentMessage::Damage(Part::all(whole)));
+        application.fill(row, pictures);
+        application.show(Part::all(whole));
+        application.wait();
         pictures += 1;
-        if pictures % RATE == 0 {
-            agent.sync();
-        }
     }
-    agent.sync();
     let took = start.elapsed().as_secs_f64();
-    let share = |before: f64, now: f64| (now - before) / took * 100.0;
-    let proxys = share(before.0, processor(proxy.id()));
-    let agents = share(before.1, processor(own));
+    let now = processors();
+    let shares: [f64; 2] = std::array::from_fn(|n| (now[n] - before[n]) / took * 100.0);
     println!("figure pictures {:.1} /s", f64::from(pictures) / took);
-    println!("figure animation_processor {:.1} %", proxys + agents);
-    println!("figure animation_proxy {proxys:.1} %");
+    println!("figure animation_processor {:.1} %", shares[0] + shares[1]);
+    println!("figure animation_proxy {:.1} %", shares[1]);
 }
 
-/// How often a proxy wakes that has nothing to do.
-fn rest(proxy: &Proxy) {
+/// How often an agent and a proxy wake that have nothing to do.
+fn rest(qube: &Qube) {
+    // The last picture has still to be taken from one to the other.
     std::thread::sleep(Duration::from_millis(500));
-    let before = switches(proxy);
+    let wakes = || qube.processes().map(process::waits).iter().sum::<u64>();
+    let before = wakes();
     std::thread::sleep(REST);
-    println!("figure idle_wakes {} wakes", switches(proxy) - before);
-}
-
-fn status(proxy: &Proxy, name: &str) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", proxy.id())).expect("a process");
-    let mut lines = status.lines();
-    let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    let number = value.expect("a field").split_whitespace().next();
-    number.and_then(|n| n.parse().ok()).expect("a number")
-}
-
-fn switches(proxy: &Proxy) -> u64 {
-    status(proxy, "voluntary_ctxt_switches")
-}
-
-/// MiB of memory, without that of windows.
-fn resident(proxy: &Proxy) -> f64 {
-    status(proxy, "VmRSS") as f64 / 1024.0
-}
-
-/// Seconds of processor that a process has taken.
-fn processor(process: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("a process");
-    let (_, rest) = stat.rsplit_once(')').expect("a name");
-    let mut fields = rest.split_whitespace().skip(11);
-    let mut ticks = || -> f64 {
-        let field = fields.next().expect("a field");
-        field.parse().expect("a number")
-    };
-    // A hundred a second, on every machine that there is.
-    (ticks() + ticks()) / 100.0
+    println!("figure idle_wakes {} wakes", wakes() - before);
 }

@@ -92,15 +92,20 @@ impl Session {
         color: u32,
         with: impl FnOnce(&mut Command),
     ) -> (Proxy, AnyListener, DomId) {
-        let number = name.bytes().map(u32::from).sum::<u32>() + 1;
-        let own = DomId::new(number).expect("a domain");
+        let own = domain(name);
         let transport = self.transport(own);
         let listener = transport.listen(DomId::DOM0, Port::new(PORT), Rings::CONTROL);
+        let proxy = self.proxy(name, color, with);
+        (proxy, listener.expect("a listener"), own)
+    }
+
+    /// The proxy of a qube that others make.
+    pub(crate) fn proxy(&self, name: &str, color: u32, with: impl FnOnce(&mut Command)) -> Proxy {
         let log = self.folder.path().join(format!("{name}.log"));
         let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead-gui"));
         command
             .args(["--qube", name, "--label", "4"])
-            .args(["--domain", &number.to_string()])
+            .args(["--domain", &domain(name).number().to_string()])
             .args(["--color", &format!("{color:06x}")])
             .env("DISPLAY", self.display.name())
             .env("VCHAN_SOCKET_DIR", self.folder.path())
@@ -111,8 +116,14 @@ impl Session {
             .stderr(fs::File::create(&log).expect("a log"));
         with(&mut command);
         let child = command.spawn().expect("it starts");
-        (Proxy { child, log }, listener.expect("a listener"), own)
+        Proxy { child, log }
     }
+}
+
+/// The domain of the qube called `name`.
+pub(crate) fn domain(name: &str) -> DomId {
+    let number = name.bytes().map(u32::from).sum::<u32>() + 1;
+    DomId::new(number).expect("a domain")
 }
 
 /// A running `bulkhead-gui`.
