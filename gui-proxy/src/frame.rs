@@ -131,8 +131,8 @@ pub struct Frame {
     width_min: u32,
 }
 
-/// A window that places itself and covers more than this part of the screen, in percent, is placed
-/// like others: it might play the whole desktop.
+/// Windows of a qube that place themselves and together have more than this part of the screen, in
+/// percent, might play the whole desktop: what would be past it is placed like others.
 pub const SELF_PLACED_PERCENT_MAX: u64 = 90;
 
 impl Frame {
@@ -249,11 +249,12 @@ impl Frame {
         )
     }
 
-    /// Whether a window of this size may place itself.
+    /// Whether windows of these sizes may all place themselves.
     #[must_use]
-    pub fn may_place_itself(self, size: Size, work: Area) -> bool {
-        let outer = self.outer(Place::default(), size);
-        outer.pixels() * 100 <= work.pixels() * SELF_PLACED_PERCENT_MAX
+    pub fn may_place_themselves(self, sizes: impl IntoIterator<Item = Size>, work: Area) -> bool {
+        let sizes = sizes.into_iter();
+        let pixels = sizes.map(|size| self.outer(Place::default(), size).pixels());
+        pixels.sum::<u64>() * 100 <= work.pixels() * SELF_PLACED_PERCENT_MAX
     }
 }
 
@@ -286,8 +287,12 @@ mod tests {
         // 450_000 pixels with the frame, and one row more.
         let most = Size::near(1000 - 2 * BORDER, 450 - STRIP - BORDER);
         let more = Size::near(most.width(), most.height() + 1);
-        assert!(frame.may_place_itself(most, WORK));
-        assert!(!frame.may_place_itself(more, WORK));
+        assert!(frame.may_place_themselves([most], WORK));
+        assert!(!frame.may_place_themselves([more], WORK));
+        // Two with a row less together, for each has a frame.
+        let half = |rows| Size::near(most.width(), rows - STRIP - BORDER);
+        assert!(frame.may_place_themselves([half(225), half(225)], WORK));
+        assert!(!frame.may_place_themselves([half(225), half(226)], WORK));
     }
 
     #[test]

@@ -417,13 +417,24 @@ impl Windows {
         }
     }
 
+    /// Whether a window may place itself beside all others that do.
+    fn may_place_itself(&self, id: WindowId) -> bool {
+        let own = self.windows.get(&id).map(|window| window.size);
+        let all = self.shown.values().filter(|other| **other != id);
+        let all = all.filter_map(|other| self.windows.get(other));
+        let others = all.filter(|other| other.override_redirect);
+        let sizes = others.map(|other| other.size).chain(own);
+        self.frame.may_place_themselves(sizes, self.work)
+    }
+
     /// Has a shown window keep to the rules, and tells the agent what became of it.
     fn settle(&mut self, id: WindowId) {
+        let may_place_itself = self.may_place_itself(id);
         let Some(window) = self.windows.get_mut(&id) else {
             return;
         };
         if window.shown.is_some() {
-            if window.override_redirect && !self.frame.may_place_itself(window.size, self.work) {
+            if window.override_redirect && !may_place_itself {
                 window.override_redirect = false;
                 self.denied.push(Denied::SelfPlaced(id));
             }

@@ -104,7 +104,7 @@ impl Windows {
             assert!(!window.pending || *id != SCREEN);
             assert_eq!(self.listed.contains(id), window.listed);
             if window.shown.is_some() && window.override_redirect {
-                assert!(self.frame.may_place_itself(window.size, self.work));
+                assert!(self.may_place_itself(*id));
                 let place = self.frame.on_screen(window.place, window.size, self.work);
                 assert_eq!(place, window.place, "a menu is not on the screen");
             }

@@ -72,6 +72,8 @@ impl X11 {
             Heard::PropertyNotify(event) => {
                 if event.window == self.root && event.atom == self.atoms._NET_WORKAREA {
                     self.look_at_work()?;
+                } else if event.window == self.root && event.atom == self.atoms._NET_ACTIVE_WINDOW {
+                    self.lower_menus()?;
                 } else if event.atom == self.atoms._NET_WM_STATE {
                     self.look_at_state(event.window)?;
                 }

@@ -1,7 +1,9 @@
 //! Makes windows, and has them look as they are to.
 
+use std::time::Instant;
+
 use bulkhead_wire::gui::Hints;
-use bulkhead_wire::gui::geometry::Size;
+use bulkhead_wire::gui::geometry::{Place, Size};
 use x11rb::connection::Connection;
 use x11rb::properties::{WmHints, WmSizeHints, WmSizeHintsSpecification};
 use x11rb::protocol::xproto::{
@@ -20,6 +22,9 @@ const BACKGROUND: u32 = 0xff_ffff;
 
 /// The line on which letters of a name stand, from the top of the strip.
 const BASELINE: i16 = 13;
+
+/// Longer than any frame.
+const LONG: u16 = 0x7fff;
 
 /// What a window manager is told of who asks.
 pub(super) const FROM_APPLICATION: u32 = 1;
@@ -50,15 +55,14 @@ impl X11 {
         let attributes = ChangeWindowAttributesAux::new().event_mask(events);
         self.connection
             .change_window_attributes(outer, &attributes)?;
-        if look.override_redirect {
-            self.put_above_own(outer, look.owner)?;
-        }
+        let is_menu = look.override_redirect && self.put_above_own(outer, look.owner)?;
         let mapped = self.connection.map_window(outer)?;
         let framed = Framed {
             outer,
             content,
             parent: self.root,
             placed: mapped.sequence_number(),
+            menu_since: is_menu.then(Instant::now),
             look,
         };
         self.windows.insert(key, framed);
@@ -125,7 +129,52 @@ impl X11 {
         self.keys.insert(outer, key);
         self.keys.insert(content, key);
         self.connection.map_window(content)?;
+        if !look.docked {
+            self.make_edges(outer, area)?;
+        }
         Ok((outer, content))
+    }
+
+    /// Makes the right and the lower edge of a frame, above the content: however large that is for a
+    /// moment, or others make the frame, the server has them where its edges are.
+    fn make_edges(&self, outer: Window, area: Area) -> Done {
+        let (width, height) = (length(area.width), length(area.height));
+        let border = length(BORDER);
+        let right = (
+            width.saturating_sub(border),
+            0,
+            border,
+            LONG,
+            Gravity::NORTH_EAST,
+        );
+        let below = (
+            0,
+            height.saturating_sub(border),
+            LONG,
+            border,
+            Gravity::SOUTH_WEST,
+        );
+        for (x, y, width, height, gravity) in [right, below] {
+            let edge = self.connection.generate_id()?;
+            let attributes = CreateWindowAux::new()
+                .background_pixel(self.qube.color)
+                .win_gravity(gravity);
+            self.connection.create_window(
+                DEPTH,
+                edge,
+                outer,
+                coordinate(x.into()),
+                coordinate(y.into()),
+                width,
+                height,
+                0,
+                WindowClass::INPUT_OUTPUT,
+                self.visual,
+                &attributes,
+            )?;
+            self.connection.map_window(edge)?;
+        }
+        Ok(())
     }
 
     /// Frame and content of a window.
@@ -322,7 +371,7 @@ impl X11 {
 
     fn say_hints(&self, outer: Window, look: &Look) -> Done {
         let area = self.frame.outer(look.place, look.size);
-        let hints = size_hints(look.hints, (area.x, area.y));
+        let hints = size_hints(look.hints, (area.x, area.y), self.frame);
         hints.set_normal_hints(&self.connection, outer)?;
         let hints = WmHints {
             input: Some(true),
@@ -377,12 +426,12 @@ fn titled(qube: &str, title: &str) -> String {
 }
 
 /// What a qube wants of the content, for the frame.
-fn size_hints(hints: Hints, (x, y): (i32, i32)) -> WmSizeHints {
+fn size_hints(hints: Hints, (x, y): (i32, i32), name: Frame) -> WmSizeHints {
     let pair = |size: Size| (size.width().cast_signed(), size.height().cast_signed());
     let frame = ((2 * BORDER).cast_signed(), (STRIP + BORDER).cast_signed());
     let framed = |size: Size| {
-        let (width, height) = pair(size);
-        (width.max(1) + frame.0, height.max(1) + frame.1)
+        let outer = name.outer(Place::default(), size);
+        (outer.width.cast_signed(), outer.height.cast_signed())
     };
     let placed = if hints.person_placed {
         WmSizeHintsSpecification::UserSpecified
@@ -432,12 +481,21 @@ mod tests {
             base: Some(Size::near(0, 0)),
             ..Hints::default()
         };
-        let asked = size_hints(hints, (5, 6));
+        let asked = size_hints(hints, (5, 6), Frame::for_name(20));
         assert!(asked.position.is_none() && asked.size_increment.is_none());
         assert_eq!(asked.min_size, Some((108, 72)));
         assert_eq!(asked.max_size, Some((208, 82)));
         assert_eq!(asked.base_size, Some((8, 22)));
-        let least = size_hints(Hints::default(), (5, 6));
-        assert_eq!(least.min_size, Some((9, 23)));
+    }
+
+    #[test]
+    fn no_frame_is_to_be_narrower_than_the_name_whatever_the_qube_wants() {
+        let narrow = Hints {
+            max: Some(Size::near(60, 10)),
+            ..Hints::default()
+        };
+        let asked = size_hints(narrow, (5, 6), Frame::for_name(108));
+        assert_eq!(asked.min_size, Some((116, 23)));
+        assert_eq!(asked.max_size, Some((116, 32)));
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Instant;
 
 use bulkhead_vchan::share::OutsideError;
 use bulkhead_wire::gui::geometry::{Part, Size};
@@ -45,6 +46,7 @@ x11rb::atom_manager! {
         WM_PROTOCOLS,
         _MOTIF_WM_HINTS,
         _NET_ACTIVE_WINDOW,
+        _NET_CLIENT_LIST_STACKING,
         _NET_SYSTEM_TRAY_OPCODE,
         _NET_WM_ICON,
         _NET_WM_MOVERESIZE,
@@ -56,6 +58,8 @@ x11rb::atom_manager! {
         _NET_WM_STATE_MAXIMIZED_HORZ,
         _NET_WM_STATE_MAXIMIZED_VERT,
         _NET_WM_USER_TIME,
+        _NET_WM_WINDOW_TYPE,
+        _NET_WM_WINDOW_TYPE_DESKTOP,
         _NET_WORKAREA,
         _QUBES_LABEL,
         _QUBES_LABEL_COLOR,
@@ -123,6 +127,8 @@ struct Framed {
     look: Box<crate::display::Look>,
     /// The request that last placed it. What is told from before it is not true any more.
     placed: SequenceNumber,
+    /// Since when it is above all, as the menu of an icon.
+    menu_since: Option<Instant>,
 }
 
 /// A connection to an X server.

@@ -52,9 +52,12 @@ impl Tray {
         self.clicked = Some(Instant::now());
     }
 
-    /// Whether a menu that comes now is of an icon that the person has clicked on.
-    pub(super) fn was_clicked(&self) -> bool {
-        self.clicked.is_some_and(|at| at.elapsed() < MENU_TIME)
+    /// Whether a window that comes now is the menu of an icon that the person has clicked on: there
+    /// is one for a click.
+    pub(super) fn takes_click(&mut self) -> bool {
+        self.clicked
+            .take()
+            .is_some_and(|at| at.elapsed() < MENU_TIME)
     }
 }
 
@@ -93,6 +96,7 @@ impl X11 {
             content,
             parent: self.root,
             placed: said.sequence_number(),
+            menu_since: None,
             look,
         };
         self.windows.insert(key, framed);
@@ -196,6 +200,10 @@ impl X11 {
             } else {
                 self.look_where(key)?;
             }
+        } else if framed.look.override_redirect && parent == self.root {
+            // A window manager lets go of what was managed, and the server puts it above all.
+            let owner = framed.look.owner;
+            self.put_above_own(window, owner)?;
         }
         Ok(())
     }
