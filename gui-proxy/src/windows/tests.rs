@@ -120,6 +120,25 @@ impl Windows {
 }
 
 #[test]
+fn all_that_place_themselves_leave_a_tenth_of_the_screen() {
+    let mut it = windows();
+    for id in [1, 2] {
+        it.must(id, create(0, 0, 900, 320, true));
+        it.must(id, map(None, true));
+    }
+    assert_eq!(it.take_denied(), []);
+    it.must(3, create(0, 0, 100, 100, true));
+    it.must(3, map(None, true));
+    assert_eq!(it.take_denied(), [Denied::SelfPlaced(WindowId(3))]);
+    // There is room when one has gone.
+    it.must(2, AgentMessage::Unmap);
+    it.must(4, create(0, 0, 100, 100, true));
+    it.must(4, map(None, true));
+    assert_eq!(it.take_denied(), []);
+    it.verify_invariants();
+}
+
+#[test]
 fn an_answer_is_waited_for_before_more_is_told() {
     let mut it = windows();
     it.must(1, create(100, 100, 50, 50, false));

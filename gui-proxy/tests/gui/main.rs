@@ -19,5 +19,6 @@ mod managed;
 mod pictures;
 mod screen;
 mod session;
+mod stacking;
 mod tray;
 mod windows;

@@ -274,8 +274,18 @@ fn the_menu_of_an_icon_is_above_all_once_the_person_has_clicked_on_it() {
         });
         let (asked, used) = menu(&mut work, id);
         if asked > used {
+            let (late, used) = menu(&mut work, id + 1);
+            assert!(late < used, "one click has one menu");
             break;
         }
         assert!(Instant::now() < deadline, "no menu is above");
     }
+    // The person goes on with something else.
+    let said = screen
+        .connection
+        .change_property32(replace, screen.root, name, kind, &[window]);
+    said.expect("a root").check().expect("a root");
+    wait_for("all menus below", || {
+        (screen.windows().last() == Some(&window)).then_some(())
+    });
 }
