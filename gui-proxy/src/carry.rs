@@ -23,6 +23,8 @@ pub(crate) enum FromDaemon {
     Paste(Pasted),
     /// A call brings icons: what the qube sends, and where the end is reported.
     Icons([OwnedFd; 2]),
+    /// The person waits for a window of the qube.
+    Awaited,
     Gone,
 }
 
@@ -204,6 +206,7 @@ impl Carrier {
                     }
                 }
             }
+            Heard::Said(ToProxy::Awaited, _) => FromDaemon::Awaited,
             Heard::Said(ToProxy::Icons, files) => match <[OwnedFd; 2]>::try_from(files) {
                 Ok(both) => FromDaemon::Icons(both),
                 Err(files) => {

@@ -183,6 +183,9 @@ pub trait Display: Debug {
     /// Where the display cannot go on.
     fn apply(&mut self, change: Change) -> Result<(), Self::Failure>;
 
+    /// The person waits for a window of the qube: the next may have the keyboard at once.
+    fn await_window(&mut self);
+
     /// Copies rows of an image, from the first row of `part` on, to the same place of a window's
     /// content. Returns how many were painted: none where there is no room until [`Event::Room`].
     /// Windows that are not shown take all.

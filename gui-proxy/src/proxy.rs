@@ -348,6 +348,7 @@ impl<D: Display> Proxy<D> {
             FromDaemon::Icons([stream, report]) => {
                 self.icons.begin(stream, report, &mut self.log);
             }
+            FromDaemon::Awaited => self.display.await_window(),
             FromDaemon::Gone => return Ok(false),
         }
         Ok(true)

@@ -62,6 +62,9 @@ pub enum ToProxy {
     /// the qube sends, and where to [`Report`](crate::service::Report) the end of the call. It takes the
     /// place of one before it.
     Icons,
+    /// The person has begun something in the qube: the window that it opens next may have the keyboard
+    /// although the person has not used the qube.
+    Awaited,
 }
 
 /// From a proxy to `bulkheadd`. A time is that of the display's event, in milliseconds; it wraps.

@@ -147,6 +147,12 @@ impl Runtime {
             (name, None)
         };
         let opened = self.open_to(&name, disposable.clone(), user, command).await;
+        let run = self.inner.state().run(&name).cloned();
+        if let Some(windows) = run.as_ref().and_then(|run| run.windows.get())
+            && opened.is_ok()
+        {
+            windows.await_window();
+        }
         match opened {
             Ok(connection) => {
                 self.inner.audit.record(AuditRecord {

@@ -46,6 +46,9 @@ const RESPAWN_MAX: Duration = Duration::from_secs(30);
 /// A proxy that lived this long did well; the next pause is the first again.
 const RESPAWN_CALM: Duration = Duration::from_secs(60);
 
+/// How long the person waits for a window that a process could not be told of.
+const AWAITED_TIME: Duration = Duration::from_secs(60);
+
 /// How long a proxy that has hung up may take to end.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
@@ -107,13 +110,21 @@ struct Line {
     link: Option<Arc<Link>>,
     /// What a call that brings icons sends, and where its end is reported: it waits for a process.
     icons: Option<[OwnedFd; 2]>,
+    /// When the person began what opens a window, of which no process has heard.
+    awaited: Option<Instant>,
 }
 
 impl Line {
-    fn hand_icons(&mut self) {
+    fn hand_over(&mut self) {
         let Some(link) = &self.link else {
             return;
         };
+        let awaited = self.awaited.take();
+        if awaited.is_some_and(|since| since.elapsed() < AWAITED_TIME)
+            && let Err(error) = link.send(&ToProxy::Awaited, Vec::new())
+        {
+            tracing::debug!(%error, "a window opens without the keyboard");
+        }
         if let Some(icons) = self.icons.take()
             && let Err(error) = link.send(&ToProxy::Icons, icons.into())
         {
@@ -200,7 +211,14 @@ impl Windows {
     pub(crate) fn show_icons(&self, call: [OwnedFd; 2]) {
         let mut line = self.line();
         line.icons = Some(call);
-        line.hand_icons();
+        line.hand_over();
+    }
+
+    /// The person has begun something in the qube that may open a window.
+    pub(crate) fn await_window(&self) {
+        let mut line = self.line();
+        line.awaited = Some(Instant::now());
+        line.hand_over();
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
@@ -211,7 +229,7 @@ impl Windows {
     fn set_link(&self, link: Option<Arc<Link>>) {
         let mut line = self.line();
         line.link = link;
-        line.hand_icons();
+        line.hand_over();
     }
 }
 

@@ -1,5 +1,7 @@
 //! What the server tells, in the display's terms.
 
+use std::time::Instant;
+
 use bulkhead_wire::gui::geometry::{Part, Size};
 use bulkhead_wire::gui::{Flags, Input};
 use x11rb::connection::SequenceNumber;
@@ -115,14 +117,14 @@ impl X11 {
     }
 
     fn used(&mut self, window: Window, time: Timestamp) -> Done {
-        self.used = Some(time);
+        self.used = Some((time, Instant::now()));
         let key = self.keys.get(&window);
         match key.and_then(|key| self.windows.get(key)) {
             Some(framed) if framed.look.docked => {
                 self.tray.click();
                 Ok(())
             }
-            Some(framed) => self.say_used(framed.outer),
+            Some(framed) => self.say_used(framed.outer, time),
             None => Ok(()),
         }
     }

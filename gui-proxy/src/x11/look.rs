@@ -1,6 +1,6 @@
 //! Makes windows, and has them look as they are to.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bulkhead_wire::gui::Hints;
 use bulkhead_wire::gui::geometry::{Place, Size};
@@ -8,7 +8,8 @@ use x11rb::connection::Connection;
 use x11rb::properties::{WmHints, WmSizeHints, WmSizeHintsSpecification};
 use x11rb::protocol::xproto::{
     AtomEnum, ChangeWindowAttributesAux, ClientMessageEvent, ConfigureWindowAux,
-    ConnectionExt as _, CreateWindowAux, EventMask, Gravity, PropMode, Window, WindowClass,
+    ConnectionExt as _, CreateWindowAux, EventMask, Gravity, PropMode, Timestamp, Window,
+    WindowClass,
 };
 use x11rb::wrapper::ConnectionExt as _;
 
@@ -22,6 +23,15 @@ const BACKGROUND: u32 = 0xff_ffff;
 
 /// The line on which letters of a name stand, from the top of the strip.
 const BASELINE: i16 = 13;
+
+/// How long after the person used a qube its windows may have the keyboard at once.
+const USED_TIME: Duration = Duration::from_secs(10);
+
+/// How long the person waits for what was begun in a qube to open a window.
+const AWAITED_TIME: Duration = Duration::from_secs(60);
+
+/// The time of use of a window that is not to have the keyboard.
+const NEVER: Timestamp = 0;
 
 /// Longer than any frame.
 const LONG: u16 = 0x7fff;
@@ -45,7 +55,7 @@ impl X11 {
         self.say_origin(outer, &look)?;
         self.say_icon(outer, &look)?;
         self.say_undecorated(outer)?;
-        self.say_used(outer)?;
+        self.say_first_use(outer, &look)?;
         self.say_title(outer, &look.title)?;
         self.say_hints(outer, &look)?;
         self.say_owner(outer, &look)?;
@@ -342,14 +352,24 @@ impl X11 {
         Ok(())
     }
 
-    /// When the person used this qube last, by which a window manager tells whether a new window is
-    /// what the person waits for or would take the keyboard from another.
-    pub(super) fn say_used(&self, outer: Window) -> Done {
-        if let Some(used) = self.used {
-            let (name, kind) = (self.atoms._NET_WM_USER_TIME, AtomEnum::CARDINAL);
-            self.connection
-                .change_property32(PropMode::REPLACE, outer, name, kind, &[used])?;
+    /// Says of a new window when the person used this qube last, by which a window manager tells
+    /// whether the person waits for it or it would take the keyboard from another. Of one that the
+    /// person waits for nothing is said, and the manager does as with others; any other is not to
+    /// have the keyboard.
+    fn say_first_use(&mut self, outer: Window, look: &Look) -> Done {
+        let is_awaited = |at: &mut Instant| at.elapsed() < AWAITED_TIME;
+        if !look.override_redirect && self.awaited.take_if(is_awaited).is_some() {
+            return Ok(());
         }
+        let used = self.used.filter(|(_, at)| at.elapsed() < USED_TIME);
+        self.say_used(outer, used.map_or(NEVER, |(used, _)| used))
+    }
+
+    /// When the person used a window last.
+    pub(super) fn say_used(&self, outer: Window, used: Timestamp) -> Done {
+        let (name, kind) = (self.atoms._NET_WM_USER_TIME, AtomEnum::CARDINAL);
+        self.connection
+            .change_property32(PropMode::REPLACE, outer, name, kind, &[used])?;
         Ok(())
     }
 

@@ -158,7 +158,9 @@ pub struct X11 {
     /// Buttons that went down in windows of the qube.
     pressed: BTreeSet<xproto::Button>,
     /// When the person last typed or clicked in any of the windows.
-    used: Option<xproto::Timestamp>,
+    used: Option<(xproto::Timestamp, Instant)>,
+    /// Since when the person waits for a window.
+    awaited: Option<Instant>,
     /// Events that came together.
     events: VecDeque<Event>,
     log: Log,
@@ -234,6 +236,7 @@ impl X11 {
             held: None,
             pressed: BTreeSet::new(),
             used: None,
+            awaited: None,
             events: VecDeque::new(),
             log,
             connection,
@@ -376,6 +379,10 @@ impl Display for X11 {
             Change::Minimise(key) => self.minimise(key),
             Change::Hide(key) => self.hide(key),
         }
+    }
+
+    fn await_window(&mut self) {
+        self.awaited = Some(Instant::now());
     }
 
     fn paint(&mut self, window: Key, image: &Image, part: Part) -> Done<u32> {

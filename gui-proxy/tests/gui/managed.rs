@@ -5,10 +5,12 @@ use std::process::{Child, Command, Stdio};
 use bulkhead_testing::wait_for;
 use bulkhead_wire::gui::geometry::{Place, Size};
 use bulkhead_wire::gui::{AgentMessage, DaemonMessage, Flags};
+use bulkhead_wire::proxy::ToProxy;
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{ClientMessageEvent, ConnectionExt as _, EventMask, Window};
 
 use crate::agent::{Agent, size};
+use crate::daemon::Daemon;
 use crate::screen::{Picture, Screen};
 use crate::session::{Proxy, Session};
 use crate::windows::pattern;
@@ -357,4 +359,44 @@ fn a_menu_that_grows_over_the_screen_is_a_window_like_others() {
     proxy.must_say("window 2 covers too much to place itself");
     let other = client(&screen, 1);
     assert_eq!(screen.number(other, "_QUBES_VMWINDOWID"), Some(2));
+}
+
+#[test]
+fn a_qube_takes_the_keyboard_from_nobody_unless_the_person_waits_for_its_window() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let _manager = Manager::start(&session, &screen);
+    let (_proxy, mut vault) = session.qube("vault", 0xcc_0000);
+    vault.window(1, (600, 400), size(300, 200), |_, _| 0x22_2222);
+    let used = client(&screen, 0);
+    ask(&screen, used, "_NET_ACTIVE_WINDOW", [2, 0, 0, 0, 0]);
+    let active = || screen.number(screen.root, "_NET_ACTIVE_WINDOW");
+    wait_for("the keyboard", || (active()? == used).then_some(()));
+    let (proxy, mut work, daemon) = Daemon::start(&session, "work", &[]);
+    work.window(1, (100, 100), size(300, 200), |_, _| 0x11_1111);
+    let unasked = client(&screen, 1);
+    // What is asked for after it was managed is done after that.
+    ask(
+        &screen,
+        unasked,
+        "_NET_WM_STATE",
+        [1, attention(&screen), 0, 2, 0],
+    );
+    wait_for("the manager", || {
+        let states = screen.atoms(unasked, "_NET_WM_STATE");
+        let is_told = states.iter().any(|state| state.ends_with("ATTENTION"));
+        is_told.then_some(())
+    });
+    assert_eq!(active(), Some(used));
+    daemon.say(&ToProxy::Awaited, &[]);
+    // It hears one thing after the other.
+    daemon.say(&ToProxy::Icons, &[]);
+    proxy.must_say("no icons come");
+    work.window(2, (100, 400), size(300, 200), |_, _| 0x11_1111);
+    let awaited = client(&screen, 2);
+    wait_for("the keyboard", || (active()? == awaited).then_some(()));
+}
+
+fn attention(screen: &Screen) -> u32 {
+    screen.atom("_NET_WM_STATE_DEMANDS_ATTENTION")
 }
