@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use bulkhead_api::clipboard::{Carried, ClipboardNews, What};
 use bulkhead_api::event::Event;
 use bulkhead_policy::{Allow, Decision, OnAsk, Query, Reply};
-use bulkhead_wire::proxy::{NotCopied, Payload, ToProxy};
+use bulkhead_wire::gui::{CLIPBOARD_MAX, CLIPBOARD_MAX_OLD, Version};
+use bulkhead_wire::proxy::{NotCopied, NotPasted, Payload, ToProxy};
 use rustix::fs::SealFlags;
 
 use crate::calls::{Verdict, Wish};
@@ -60,6 +61,8 @@ struct State {
     /// Counts what was carried.
     number: u64,
     held: Option<Held>,
+    /// What a proxy was given last, and has not answered.
+    given: Option<Given>,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,65 @@ struct Held {
     what: Payload,
     file: OwnedFd,
     _timer: Timer,
+}
+
+/// What a proxy was told to paste.
+#[derive(Debug)]
+struct Given {
+    number: u64,
+    to: Weak<Run>,
+    shown: Carried,
+    /// To be carried on where it is not pasted; none once it was wiped.
+    held: Option<Held>,
+}
+
+/// What an agent takes on its clipboard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Takes {
+    /// Bytes of text.
+    text: usize,
+    pictures: bool,
+}
+
+impl Default for Takes {
+    /// What every agent takes.
+    fn default() -> Self {
+        Self {
+            text: CLIPBOARD_MAX_OLD,
+            pictures: false,
+        }
+    }
+}
+
+impl Takes {
+    /// Of an agent that speaks this version, and takes pictures or not.
+    pub(crate) fn of_agent(version: (u32, u32), pictures: bool) -> Self {
+        let larger = version >= (1, Version::CLIPBOARDS.minor().into());
+        let text = match larger {
+            true => CLIPBOARD_MAX,
+            false => CLIPBOARD_MAX_OLD,
+        };
+        Self { text, pictures }
+    }
+
+    /// Why it does not take so many bytes of this.
+    fn refuses(self, length: u32, what: Payload) -> Option<NotPasted> {
+        let fits = usize::try_from(length).is_ok_and(|length| length <= self.text);
+        match what {
+            Payload::Text => (!fits).then_some(NotPasted::TooLarge),
+            Payload::Picture { .. } => (!self.pictures).then_some(NotPasted::NoPictures),
+        }
+    }
+}
+
+/// As the person reads it.
+fn in_words(why: NotPasted) -> &'static str {
+    match why {
+        NotPasted::TooLarge => "it is more than the qube's agent can take",
+        NotPasted::NoPictures => "the qube does not take pictures",
+        NotPasted::Unread => "the qube does not read what it is sent",
+        NotPasted::Malformed => "what was carried is not what was announced",
+    }
 }
 
 impl Clipboard {
@@ -106,6 +168,63 @@ impl State {
     fn take(&mut self, number: u64) -> Option<Held> {
         let is_it = self.number == number;
         self.held.take_if(|_| is_it)
+    }
+
+    /// Carries nothing any more; what was carried.
+    fn wipe(&mut self) -> Option<Held> {
+        if let Some(given) = &mut self.given {
+            given.held = None;
+        }
+        self.held.take()
+    }
+
+    /// What has a proxy paste what was copied as that number, if it is still there. It is carried no
+    /// more unless the proxy says that it was not pasted.
+    ///
+    /// # Errors
+    /// Why it cannot be pasted there; it is carried on.
+    fn give(
+        &mut self,
+        number: u64,
+        to: &Weak<Run>,
+        takes: Takes,
+    ) -> Result<Option<(ToProxy, OwnedFd)>, String> {
+        let held = self.held.as_ref().filter(|_| self.number == number);
+        let Some((shown, what, file)) = held.map(|held| (&held.shown, held.what, &held.file))
+        else {
+            return Ok(None);
+        };
+        let (shown, length) = (shown.clone(), shown.bytes);
+        if let Some(why) = takes.refuses(length, what) {
+            return Err(in_words(why).to_owned());
+        }
+        let file = file.try_clone().map_err(|error| error.to_string())?;
+        self.given = Some(Given {
+            number,
+            to: Weak::clone(to),
+            shown,
+            held: self.held.take(),
+        });
+        let paste = ToProxy::Paste {
+            number,
+            length,
+            what,
+        };
+        Ok(Some((paste, file)))
+    }
+
+    /// What the proxy of that qube was given as that number.
+    fn answered(&mut self, number: u64, from: &Weak<Run>) -> Option<Given> {
+        let is_it = |given: &mut Given| given.number == number && given.to.ptr_eq(from);
+        self.given.take_if(is_it)
+    }
+
+    /// It was not pasted: what was given is carried on, unless it was wiped meanwhile.
+    fn take_back(&mut self, number: u64, from: &Weak<Run>) {
+        let given = self.answered(number, from);
+        if let Some(held) = given.and_then(|given| given.held) {
+            self.held = Some(held);
+        }
     }
 }
 
@@ -154,7 +273,7 @@ impl Inner {
         let gone = {
             let mut state = self.clipboard.state();
             let counts = state.press(pressed, Instant::now())?;
-            state.held.take_if(|_| counts)
+            if counts { state.wipe() } else { None }
         };
         self.clipboard_gone(gone.as_ref());
         Ok(())
@@ -207,7 +326,9 @@ impl Inner {
                 file,
                 _timer: Timer::of(&timer),
             };
-            (carried, state.held.replace(held))
+            let gone = state.wipe();
+            state.held = Some(held);
+            (carried, gone)
         };
         self.clipboard_gone(gone.as_ref());
         self.clipboard_news(ClipboardNews::Copied(carried));
@@ -229,7 +350,7 @@ impl Inner {
             if !state.press(pressed, Instant::now())? {
                 return Ok(());
             }
-            state.held.take()
+            state.wipe()
         };
         self.clipboard_gone(gone.as_ref());
         self.clipboard_news(ClipboardNews::NotCopied {
@@ -246,7 +367,14 @@ impl Inner {
     }
 
     fn clipboard_expired(&self, number: u64) {
-        let gone = self.clipboard.state().take(number);
+        let (gone, given) = {
+            let mut state = self.clipboard.state();
+            let is_it = |given: &mut Given| given.number == number && given.held.is_some();
+            (state.take(number), state.given.take_if(is_it))
+        };
+        if let Some(given) = given {
+            self.clipboard_lost(&given, "what shows its windows did not answer");
+        }
         if let Some(held) = gone {
             self.clipboard_gone(Some(&held));
             let (source, what) = (held.shown.source, held.shown.what);
@@ -345,41 +473,76 @@ impl Inner {
     }
 
     /// Hands over what was copied as that number, if it is still there.
-    fn clipboard_give(&self, run: &Run, number: u64) {
+    fn clipboard_give(&self, run: &Arc<Run>, number: u64) {
         let windows = run.windows.get();
         let target = run.name.to_string();
         let not_pasted = |why: String| ClipboardNews::NotPasted {
             target: target.clone(),
             why,
         };
-        let takes = |held: &Held| {
-            held.what == Payload::Text || windows.is_some_and(|windows| windows.takes_pictures())
+        let Some(windows) = windows else {
+            return self.clipboard_news(not_pasted("the qube has no windows".to_owned()));
         };
-        let mut state = self.clipboard.state();
-        if state.held.as_ref().is_some_and(|held| !takes(held)) {
-            // It can still be pasted elsewhere.
-            drop(state);
-            let why = "the qube does not take pictures".to_owned();
-            return self.clipboard_news(not_pasted(why));
+        let to = Arc::downgrade(run);
+        let given = self.clipboard.state().give(number, &to, windows.takes());
+        let (paste, file) = match given {
+            Ok(Some(given)) => given,
+            Ok(None) => return self.clipboard_news(ClipboardNews::NothingToPaste { target }),
+            Err(why) => return self.clipboard_news(not_pasted(why)),
+        };
+        if let Err(error) = windows.send(&paste, vec![file]) {
+            self.clipboard.state().take_back(number, &to);
+            self.clipboard_news(not_pasted(error.to_string()));
         }
-        let held = state.take(number);
-        drop(state);
-        let Some(held) = held else {
-            return self.clipboard_news(ClipboardNews::NothingToPaste { target });
-        };
-        let (length, what, source) = (held.shown.bytes, held.what, held.shown.source);
-        let paste = ToProxy::Paste { length, what };
-        let sent = windows.map(|windows| windows.send(&paste, vec![held.file]));
-        self.clipboard_news(match sent {
-            Some(Ok(())) => ClipboardNews::Pasted {
-                source,
-                target,
-                what: shown(what),
-                bytes: length,
-            },
-            Some(Err(error)) => not_pasted(error.to_string()),
-            None => not_pasted("the qube has no windows".to_owned()),
+    }
+
+    /// A proxy has pasted what it was given as that number.
+    pub(crate) fn clipboard_pasted(&self, run: &Arc<Run>, number: u64) {
+        let given = self
+            .clipboard
+            .state()
+            .answered(number, &Arc::downgrade(run));
+        // It may have taken so long that this was told already.
+        if let Some(Given { shown, .. }) = given {
+            self.clipboard_news(ClipboardNews::Pasted {
+                source: shown.source,
+                target: run.name.to_string(),
+                what: shown.what,
+                bytes: shown.bytes,
+            });
+        }
+    }
+
+    /// It has not.
+    pub(crate) fn clipboard_not_pasted(&self, run: &Arc<Run>, number: u64, why: NotPasted) {
+        let from = Arc::downgrade(run);
+        self.clipboard.state().take_back(number, &from);
+        self.clipboard_news(ClipboardNews::NotPasted {
+            target: run.name.to_string(),
+            why: in_words(why).to_owned(),
         });
+    }
+
+    /// A proxy has ended that may have pasted what it was given, or not: it is carried once, so it
+    /// is carried no more.
+    pub(crate) fn clipboard_unanswered(&self, run: &Arc<Run>) {
+        let from = Arc::downgrade(run);
+        let given = {
+            let mut state = self.clipboard.state();
+            state.given.take_if(|given| given.to.ptr_eq(&from))
+        };
+        if let Some(given) = given {
+            self.clipboard_lost(&given, "what shows its windows has ended");
+        }
+    }
+
+    fn clipboard_lost(&self, given: &Given, why: &str) {
+        if let Some(run) = given.to.upgrade() {
+            self.clipboard_news(ClipboardNews::NotPasted {
+                target: run.name.to_string(),
+                why: why.to_owned(),
+            });
+        }
     }
 }
 
@@ -392,7 +555,7 @@ impl Runtime {
 
     /// Carries nothing any more; what was carried.
     pub fn clear_clipboard(&self) -> Option<Carried> {
-        let gone = self.inner.clipboard.state().held.take()?;
+        let gone = self.inner.clipboard.state().wipe()?;
         self.inner.clipboard_gone(Some(&gone));
         let (source, what) = (gone.shown.source.clone(), gone.shown.what);
         self.inner
@@ -405,7 +568,6 @@ impl Runtime {
 mod tests {
     use std::io::Write;
 
-    use bulkhead_wire::gui::CLIPBOARD_MAX;
     use rustix::fs::{MemfdFlags, fcntl_add_seals, memfd_create};
 
     use super::*;
@@ -474,6 +636,106 @@ mod tests {
         a copy of 4 bytes: picture of 0 by 1
         a copy of 4 bytes: picture of 2147483648 by 2
         ");
+    }
+
+    /// Carries so many bytes as the next number.
+    fn carry(state: &mut State, length: usize, what: Payload) -> u64 {
+        state.number += 1;
+        let shown = Carried {
+            source: "work".to_owned(),
+            what: shown(what),
+            bytes: u32::try_from(length).unwrap(),
+            copied: 1,
+            expires: 61,
+        };
+        let timer = tokio::spawn(std::future::pending::<()>());
+        state.held = Some(Held {
+            shown,
+            what,
+            file: file(length, SEALS),
+            _timer: Timer::of(&timer),
+        });
+        state.number
+    }
+
+    const OLD: Takes = Takes {
+        text: CLIPBOARD_MAX_OLD,
+        pictures: false,
+    };
+
+    #[tokio::test]
+    async fn what_an_agent_cannot_take_is_not_handed_over_and_carried_on() {
+        let newest = |pictures| Takes::of_agent((1, 8), pictures);
+        let old = Takes::of_agent((1, 7), false);
+        let picture = Payload::Picture {
+            width: 2,
+            height: 3,
+        };
+        let (text, to) = (Payload::Text, Weak::new());
+        for (length, what, takes, refused) in [
+            (CLIPBOARD_MAX_OLD, text, old, None),
+            (
+                CLIPBOARD_MAX_OLD + 1,
+                text,
+                old,
+                Some("it is more than the qube's agent can take"),
+            ),
+            (
+                CLIPBOARD_MAX_OLD + 1,
+                text,
+                Takes::default(),
+                Some("it is more than the qube's agent can take"),
+            ),
+            (CLIPBOARD_MAX, text, newest(false), None),
+            (24, picture, newest(true), None),
+            (
+                24,
+                picture,
+                newest(false),
+                Some("the qube does not take pictures"),
+            ),
+        ] {
+            let mut state = State::default();
+            let number = carry(&mut state, length, what);
+            let given = state.give(number, &to, takes);
+            assert_eq!(given.as_ref().err().map(String::as_str), refused);
+            assert_eq!(state.holds(number), refused.is_some(), "{length} bytes");
+            if refused.is_none() {
+                let (paste, _) = given.unwrap().unwrap();
+                let length = u32::try_from(length).unwrap();
+                let expected = ToProxy::Paste {
+                    number,
+                    length,
+                    what,
+                };
+                assert_eq!(paste, expected);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_proxy_did_not_paste_is_carried_on_until_it_is_wiped() {
+        let (mut state, to) = (State::default(), Weak::new());
+        let number = carry(&mut state, 5, Payload::Text);
+        let give = |state: &mut State| state.give(number, &to, OLD).unwrap().is_some();
+        // Once it was given it is there for nobody else.
+        assert!(give(&mut state) && !give(&mut state) && !state.holds(number));
+        // Another number, which is that of no paste.
+        state.take_back(number + 1, &to);
+        assert!(!state.holds(number));
+        state.take_back(number, &to);
+        assert!(state.holds(number), "it is carried on");
+        // It was pasted: once.
+        assert!(give(&mut state));
+        assert!(state.answered(number, &to).is_some());
+        state.take_back(number, &to);
+        assert!(!state.holds(number));
+        // What was wiped meanwhile does not come back.
+        let number = carry(&mut state, 5, Payload::Text);
+        assert!(state.give(number, &to, OLD).unwrap().is_some());
+        assert!(state.wipe().is_none());
+        state.take_back(number, &to);
+        assert!(!state.holds(number));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::{CLIPBOARD_MAX, Version};
-use bulkhead_wire::proxy::{FromProxy, NotCopied, Payload, ToProxy};
+use bulkhead_wire::proxy::{FromProxy, NotCopied, NotPasted, Payload, ToProxy};
 
 use crate::clipboard::{Allowed, Answer, Clipboard, PartAnswer};
 use crate::line::{Heard, Line, LineError};
@@ -19,8 +19,8 @@ use crate::typed::Wish;
 #[derive(Debug)]
 pub(crate) enum FromDaemon {
     Nothing,
-    /// The agent is to have this on its clipboard.
-    Paste(Pasted),
+    /// The agent is to have this on its clipboard, by the paste of this number.
+    Paste(u64, Pasted),
     /// A call brings icons: what the qube sends, and where the end is reported.
     Icons([OwnedFd; 2]),
     /// The person waits for a window of the qube.
@@ -185,6 +185,19 @@ impl Carrier {
         }
     }
 
+    /// Tells the daemon what became of a paste.
+    pub(crate) fn gave(
+        &mut self,
+        number: u64,
+        given: Result<(), NotPasted>,
+    ) -> Result<(), LineError> {
+        let answer = match given {
+            Ok(()) => FromProxy::Pasted { number },
+            Err(why) => FromProxy::NotPasted { number, why },
+        };
+        self.say(&answer, None)
+    }
+
     /// Tells the daemon what is overdue, and hears what it wants.
     pub(crate) fn turn(&mut self, now: Duration, log: &Log) -> Result<FromDaemon, LineError> {
         if let Some(time) = self.clipboard.overdue(now) {
@@ -197,15 +210,21 @@ impl Carrier {
         Ok(match line.hear()? {
             Heard::Nothing => FromDaemon::Nothing,
             Heard::Gone => FromDaemon::Gone,
-            Heard::Said(ToProxy::Paste { length, what }, files) => {
-                match pasted(length, what, files) {
-                    Ok(pasted) => FromDaemon::Paste(pasted),
-                    Err(why) => {
-                        log.say(&format!("nothing is pasted: {why}"));
-                        FromDaemon::Nothing
-                    }
+            Heard::Said(
+                ToProxy::Paste {
+                    number,
+                    length,
+                    what,
+                },
+                files,
+            ) => match pasted(length, what, files) {
+                Ok(pasted) => FromDaemon::Paste(number, pasted),
+                Err(why) => {
+                    log.say(&format!("nothing is pasted: {why}"));
+                    self.gave(number, Err(NotPasted::Malformed))?;
+                    FromDaemon::Nothing
                 }
-            }
+            },
             Heard::Said(ToProxy::Awaited, _) => FromDaemon::Awaited,
             Heard::Said(ToProxy::Icons, files) => match <[OwnedFd; 2]>::try_from(files) {
                 Ok(both) => FromDaemon::Icons(both),

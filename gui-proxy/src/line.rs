@@ -225,11 +225,16 @@ mod tests {
             width: side,
             height: side,
         };
-        let packet = encode(&ToProxy::Paste { length, what }).expect("a packet");
+        let paste = ToProxy::Paste {
+            number: u64::MAX,
+            length,
+            what,
+        };
+        let packet = encode(&paste).expect("a packet");
         send_packet(&daemon, &packet, &[daemon.as_fd()]).expect("a socket");
         match line.hear() {
             Ok(Heard::Said(said, files)) => {
-                assert_eq!((said, files.len()), (ToProxy::Paste { length, what }, 1));
+                assert_eq!((said, files.len()), (paste, 1));
             }
             other => panic!("{other:?}"),
         }

@@ -11,6 +11,7 @@ use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
 use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, Version, WindowId};
+use bulkhead_wire::proxy::NotPasted;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use thiserror::Error;
@@ -340,8 +341,13 @@ impl<D: Display> Proxy<D> {
         let now = self.now();
         match self.carrier.turn(now, &self.log)? {
             FromDaemon::Nothing => {}
-            FromDaemon::Paste(pasted) => {
-                self.give(pasted);
+            FromDaemon::Paste(number, pasted) => {
+                let given = self.give(pasted);
+                if let Err(why) = given {
+                    self.log
+                        .say(&format!("nothing is pasted: {}", in_words(why)));
+                }
+                self.carrier.gave(number, given)?;
                 let written = self.outbox.write_to(&mut self.channel);
                 written.map_err(ProxyError::Channel)?;
             }
@@ -355,32 +361,29 @@ impl<D: Display> Proxy<D> {
     }
 
     /// Puts something on the agent's clipboard.
-    fn give(&mut self, pasted: Pasted) {
+    fn give(&mut self, pasted: Pasted) -> Result<(), NotPasted> {
         if !self.outbox.takes_paste() {
-            self.log.say("nothing is pasted: the agent does not read");
-            return;
+            return Err(NotPasted::Unread);
         }
-        // What was pasted last is on its clipboard, whatever was still on its way.
-        self.pasting = None;
         let (outbox, end) = (&mut self.outbox, &self.end);
         match pasted {
             Pasted::Text(text) => {
                 let message = DaemonMessage::Clipboard(text);
                 if !outbox.paste(|out| end.send(WindowId(0), &message, out)) {
-                    self.log
-                        .say("nothing is pasted: it is more than the agent can take");
+                    return Err(NotPasted::TooLarge);
                 }
+                // What was pasted last is on its clipboard, whatever was still on its way.
+                self.pasting = None;
             }
             Pasted::Picture(size, file) => {
                 let message = DaemonMessage::Picture(Some(size));
-                if end.send(WindowId(0), &message, outbox.end()) {
-                    self.pasting = Some(Pasting::new(file));
-                } else {
-                    self.log
-                        .say("nothing is pasted: the agent does not know pictures");
+                if !end.send(WindowId(0), &message, outbox.end()) {
+                    return Err(NotPasted::NoPictures);
                 }
+                self.pasting = Some(Pasting::new(file));
             }
         }
+        Ok(())
     }
 
     /// Says more of a picture to an agent that has heard all so far.
@@ -526,5 +529,14 @@ impl<D: Display> Proxy<D> {
             }
         }
         Ok(())
+    }
+}
+
+fn in_words(why: NotPasted) -> &'static str {
+    match why {
+        NotPasted::TooLarge => "it is more than the agent can take",
+        NotPasted::NoPictures => "the agent does not know pictures",
+        NotPasted::Unread => "the agent does not read",
+        NotPasted::Malformed => "the file is not what was announced",
     }
 }

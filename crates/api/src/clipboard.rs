@@ -121,8 +121,8 @@ pub enum ClipboardNews {
         #[serde(flatten)]
         what: What,
     },
-    /// It could not be handed to that qube. It is carried no more, unless it is a picture and the
-    /// qube takes none.
+    /// It could not be put on the clipboard of that qube. It is carried on, unless what shows the
+    /// qube's windows left in the middle of it.
     NotPasted {
         /// Into which qube.
         target: String,

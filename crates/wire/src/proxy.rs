@@ -52,7 +52,10 @@ impl From<PictureSize> for Payload {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToProxy {
     /// Policy allows what was asked for by [`FromProxy::PasteAsked`]. Carries the sealed file.
+    /// [`FromProxy::Pasted`] or [`FromProxy::NotPasted`] answers.
     Paste {
+        /// Which answers name.
+        number: u64,
         /// Bytes in it.
         length: u32,
         /// What they are, which has to fit.
@@ -109,6 +112,31 @@ pub enum FromProxy {
         /// When the person pressed the keys.
         time: u32,
     },
+    /// What came by [`ToProxy::Paste`] goes to the agent.
+    Pasted {
+        /// Of that paste.
+        number: u64,
+    },
+    /// It does not: nothing of it was said to the agent.
+    NotPasted {
+        /// Of that paste.
+        number: u64,
+        /// Why.
+        why: NotPasted,
+    },
+}
+
+/// Why nothing is pasted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotPasted {
+    /// More than the agent can take.
+    TooLarge,
+    /// The agent does not know pictures.
+    NoPictures,
+    /// The agent does not read.
+    Unread,
+    /// The file is not what was announced.
+    Malformed,
 }
 
 /// Why nothing is carried.

@@ -8,7 +8,7 @@ use bulkhead_wire::proxy::FromProxy;
 
 use super::lifecycle::Places;
 use super::{Inner, Run, Runtime};
-use crate::clipboard::Pressed;
+use crate::clipboard::{Pressed, Takes};
 use crate::notifications::NotificationOffer;
 use crate::relays::printable;
 use crate::windows::{Display, DisplayError, DisplayOffer, Windows, WindowsEvents, WindowsSpec};
@@ -99,7 +99,7 @@ impl WindowsEvents for Ear {
             FromProxy::AgentConnected { version, pictures } => {
                 let (major, minor) = version;
                 if let Some(windows) = run.windows.get() {
-                    windows.set_takes_pictures(pictures);
+                    windows.set_takes(Takes::of_agent(version, pictures));
                 }
                 tracing::info!(qube = %run.name, version = format!("{major}.{minor}"), "shows windows");
             }
@@ -111,8 +111,18 @@ impl WindowsEvents for Ear {
                 return inner.clipboard_not_copied(&run, pressed(time), why);
             }
             FromProxy::PasteAsked { time } => return inner.clipboard_paste(&run, pressed(time)),
+            FromProxy::Pasted { number } => inner.clipboard_pasted(&run, number),
+            FromProxy::NotPasted { number, why } => {
+                inner.clipboard_not_pasted(&run, number, why);
+            }
         }
         Ok(())
+    }
+
+    fn ended(&self) {
+        if let (Some(inner), Some(run)) = (self.inner.upgrade(), self.run.upgrade()) {
+            inner.clipboard_unanswered(&run);
+        }
     }
 }
 

@@ -16,7 +16,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::clipboard::Takes;
 use crate::link::LinkError;
 use crate::relays::{Place, log_lines};
 
@@ -93,6 +93,9 @@ pub(crate) trait WindowsEvents: Debug + Send + Sync {
         message: FromProxy,
         fds: Vec<OwnedFd>,
     ) -> Result<(), String>;
+
+    /// The proxy has ended: what it was asked and did not answer, nobody will.
+    fn ended(&self);
 }
 
 /// What shows a qube's windows, whichever process it is now.
@@ -101,7 +104,7 @@ pub(crate) struct Windows {
     line: Mutex<Line>,
     offers: watch::Sender<u64>,
     task: Mutex<Option<tokio::task::AbortHandle>>,
-    takes_pictures: AtomicBool,
+    takes: Mutex<Takes>,
 }
 
 /// How the process that shows windows is reached.
@@ -146,17 +149,17 @@ impl Windows {
             line: Mutex::default(),
             offers: watch::Sender::new(0),
             task: Mutex::default(),
-            takes_pictures: AtomicBool::new(false),
+            takes: Mutex::default(),
         })
     }
 
-    /// Whether the qube's agent, as it said last, takes pictures on its clipboard.
-    pub(crate) fn takes_pictures(&self) -> bool {
-        self.takes_pictures.load(Ordering::Relaxed)
+    /// What the qube's agent, as it said last, takes on its clipboard.
+    pub(crate) fn takes(&self) -> Takes {
+        *self.takes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn set_takes_pictures(&self, takes: bool) {
-        self.takes_pictures.store(takes, Ordering::Relaxed);
+    pub(crate) fn set_takes(&self, takes: Takes) {
+        *self.takes.lock().unwrap_or_else(PoisonError::into_inner) = takes;
     }
 
     /// Shows windows whenever they can be, until the value is dropped. Offers are told to it already,
@@ -359,6 +362,7 @@ impl Keeper {
                     if let Some(windows) = self.windows.upgrade() {
                         windows.set_link(None);
                     }
+                    self.events.ended();
                     over
                 }
                 Err(error) => Over::Failed(format!("it cannot be started: {error}")),

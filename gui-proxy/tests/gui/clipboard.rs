@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use bulkhead_gui::sealed;
 use bulkhead_wire::gui::{AgentMessage, CLIPBOARD_MAX, CLIPBOARD_MAX_OLD, DaemonMessage, Version};
-use bulkhead_wire::proxy::{FromProxy, NotCopied, Payload, ToProxy};
+use bulkhead_wire::proxy::{FromProxy, NotCopied, NotPasted, Payload, ToProxy};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use x11rb::protocol::xproto::ConnectionExt as _;
 
@@ -105,6 +105,18 @@ impl Desk {
         assert!(got == text, "{} bytes", got.len());
     }
 
+    /// The daemon is told what became of a paste.
+    #[track_caller]
+    pub(crate) fn must_tell(&self, became: Result<(), NotPasted>) {
+        let number = PASTE;
+        let expected = match became {
+            Ok(()) => FromProxy::Pasted { number },
+            Err(why) => FromProxy::NotPasted { number, why },
+        };
+        let (said, files) = self.daemon.hears();
+        assert_eq!((said, files.len()), (expected, 0));
+    }
+
     #[track_caller]
     pub(crate) fn must_ask_to_paste(&self) {
         let (said, files) = self.daemon.hears();
@@ -116,10 +128,21 @@ impl Desk {
     }
 }
 
-/// A paste of so many bytes of text.
+/// The number of every paste that a test asks for.
+const PASTE: u64 = 7;
+
+/// A paste of so many bytes.
+pub(crate) fn paste(length: u32, what: Payload) -> ToProxy {
+    ToProxy::Paste {
+        number: PASTE,
+        length,
+        what,
+    }
+}
+
+/// The same of text.
 fn text_of(length: u32) -> ToProxy {
-    let what = Payload::Text;
-    ToProxy::Paste { length, what }
+    paste(length, Payload::Text)
 }
 
 fn show(agent: &mut Agent, screen: &Screen) {
@@ -203,7 +226,21 @@ fn what_the_daemon_allows_is_pasted() {
         let file = sealed::make(text).expect("a file");
         desk.daemon.say(&text_of(length), &[file.as_fd()]);
         desk.must_get(text);
+        desk.must_tell(Ok(()));
     }
+}
+
+#[test]
+fn what_an_agent_that_does_not_read_was_not_pasted_is_told_so() {
+    let mut desk = Desk::start(&[]);
+    let file = sealed::make(&[7; CLIPBOARD_MAX]).expect("a file");
+    let length = u32::try_from(CLIPBOARD_MAX).expect("a length");
+    // The first waits for the agent; no other may wait behind it.
+    for became in [Ok(()), Err(NotPasted::Unread)] {
+        desk.daemon.say(&text_of(length), &[file.as_fd()]);
+        desk.must_tell(became);
+    }
+    desk.must_get(&[7; CLIPBOARD_MAX]);
 }
 
 #[test]
@@ -215,6 +252,7 @@ fn a_copy_and_a_paste_of_all_that_can_be_do_not_wait_for_each_other() {
     let length = u32::try_from(text.len()).expect("a length");
     let file = sealed::make(&text).expect("a file");
     desk.daemon.say(&text_of(length), &[file.as_fd()]);
+    desk.must_tell(Ok(()));
     // The agent reads nothing until it is heard.
     desk.answer(text.clone());
     let (said, files) = desk.daemon.hears();
@@ -317,9 +355,11 @@ fn files_that_are_not_what_was_announced_are_not_pasted() {
     for (length, files, why) in wrong {
         desk.daemon.say(&text_of(length), files);
         desk.proxy.must_say(&format!("nothing is pasted: {why}"));
+        desk.must_tell(Err(NotPasted::Malformed));
     }
     desk.daemon.say(&text_of(5), &[file.as_fd()]);
     desk.must_get(text);
+    desk.must_tell(Ok(()));
 }
 
 #[test]
@@ -332,6 +372,8 @@ fn an_older_agent_gets_no_more_than_it_can_take() {
         desk.daemon.say(&text_of(length), &[file.as_fd()]);
     }
     desk.proxy.must_say("it is more than the agent can take");
+    desk.must_tell(Err(NotPasted::TooLarge));
+    desk.must_tell(Ok(()));
     desk.must_get(&[7; CLIPBOARD_MAX_OLD]);
 }
 

@@ -6,9 +6,9 @@ use bulkhead_gui::sealed;
 use bulkhead_wire::gui::picture::{PICTURE_PART_MAX, PictureSize};
 use bulkhead_wire::gui::text::UntrustedTitle;
 use bulkhead_wire::gui::{AgentMessage, DaemonMessage, Version};
-use bulkhead_wire::proxy::{FromProxy, NotCopied, Payload, ToProxy};
+use bulkhead_wire::proxy::{FromProxy, NotCopied, NotPasted, Payload, ToProxy};
 
-use crate::clipboard::{A, C, CTRL, Desk, SHIFT, V};
+use crate::clipboard::{A, C, CTRL, Desk, SHIFT, V, paste};
 
 fn size(width: u32, height: u32) -> PictureSize {
     PictureSize::new(width, height).expect("a size")
@@ -29,8 +29,7 @@ fn copied(size: PictureSize, time: u32) -> FromProxy {
 
 fn pasted(size: PictureSize) -> ToProxy {
     let length = u32::try_from(size.bytes()).expect("a length");
-    let what = Payload::from(size);
-    ToProxy::Paste { length, what }
+    paste(length, Payload::from(size))
 }
 
 /// Has the person copy, and the agent answer with that.
@@ -102,9 +101,8 @@ fn a_picture_is_pasted_between_what_the_person_does() {
     assert!(got.len() < pixels.len(), "the key came last");
     // What is pasted after it takes its place.
     let text = sealed::make(b"later").expect("a file");
-    let (length, what) = (5, Payload::Text);
-    desk.daemon
-        .say(&ToProxy::Paste { length, what }, &[text.as_fd()]);
+    let later = paste(5, Payload::Text);
+    desk.daemon.say(&later, &[text.as_fd()]);
     let told = desk.agent.until("a text", |_, message| match message {
         DaemonMessage::PicturePart(part) => {
             got.extend_from_slice(part);
@@ -127,6 +125,9 @@ fn a_picture_is_pasted_between_what_the_person_does() {
         });
     }
     assert!(got == pixels);
+    for _ in 0..3 {
+        desk.must_tell(Ok(()));
+    }
     desk.stroke(&[CTRL, SHIFT, V]);
     desk.must_ask_to_paste();
 }
@@ -196,20 +197,19 @@ fn a_picture_that_is_not_as_announced_goes_nowhere() {
 fn files_that_are_no_picture_are_not_pasted() {
     let mut desk = Desk::start(&[]);
     let file = sealed::make(&[7; 24]).expect("a file");
-    let paste = |length, width, height| {
-        let what = Payload::Picture { width, height };
-        ToProxy::Paste { length, what }
-    };
+    let picture = |length, width, height| paste(length, Payload::Picture { width, height });
     for (length, width, height, why) in [
         (24, 3, 3, "24 bytes are no picture of 3 by 3"),
         (0, 0, 0, "0 bytes are no picture of 0 by 0"),
         (20, 5, 1, "the file has 24 bytes, and 20 were announced"),
     ] {
         desk.daemon
-            .say(&paste(length, width, height), &[file.as_fd()]);
+            .say(&picture(length, width, height), &[file.as_fd()]);
         desk.proxy.must_say(&format!("nothing is pasted: {why}"));
+        desk.must_tell(Err(NotPasted::Malformed));
     }
-    desk.daemon.say(&paste(24, 3, 2), &[file.as_fd()]);
+    desk.daemon.say(&picture(24, 3, 2), &[file.as_fd()]);
+    desk.must_tell(Ok(()));
     let got = desk.agent.until("a part", |_, message| match message {
         DaemonMessage::PicturePart(part) => Some(part.clone()),
         _ => None,
@@ -225,6 +225,7 @@ fn an_agent_of_qubes_hears_of_no_picture_and_may_say_none() {
     desk.daemon.say(&pasted(size), &[file.as_fd()]);
     desk.proxy
         .must_say("nothing is pasted: the agent does not know pictures");
+    desk.must_tell(Err(NotPasted::NoPictures));
     desk.agent.say(0, AgentMessage::Picture(Some(size)));
     let last = desk.proxy.failed();
     assert!(last.contains("unknown type 16896"), "{last}");
