@@ -282,9 +282,13 @@ impl Inner {
     /// What was carried is carried no more: nobody is asked about it either.
     fn clipboard_gone(&self, gone: Option<&Held>) {
         if gone.is_some() {
-            let why = "what was to be pasted is carried no more";
-            self.calls.withdraw_wishes(self, why);
+            self.clipboard_questions_end();
         }
+    }
+
+    fn clipboard_questions_end(&self) {
+        let why = "what was to be pasted is carried no more";
+        self.calls.withdraw_wishes(self, why);
     }
 
     /// The person copied from a qube.
@@ -490,6 +494,7 @@ impl Inner {
             Ok(None) => return self.clipboard_news(ClipboardNews::NothingToPaste { target }),
             Err(why) => return self.clipboard_news(not_pasted(why)),
         };
+        self.clipboard_questions_end();
         if let Err(error) = windows.send(&paste, vec![file]) {
             self.clipboard.state().take_back(number, &to);
             self.clipboard_news(not_pasted(error.to_string()));

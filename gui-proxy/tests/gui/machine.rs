@@ -307,6 +307,16 @@ fn a_paste_is_asked_about_where_the_description_says_so_and_wiped_in_time() {
     let asks = machine.daemon.json(&["ask", "list", "--json"]);
     assert!(asks.as_array().is_some_and(Vec::is_empty), "{asks}");
     machine.must_log("is carried no more");
+    // Nor is one about what another paste took, here back to where it came from, which needs no answer.
+    machine.copies("work", 4);
+    machine.stroke("[personal] ", &PASTE);
+    machine.daemon.wait_for_ask();
+    machine.stroke("[work] ", &PASTE);
+    machine.must_carry(None);
+    wait_for("no question", || {
+        let asks = machine.daemon.json(&["ask", "list", "--json"]);
+        asks.as_array().is_some_and(Vec::is_empty).then_some(())
+    });
     let refusals = machine.daemon.log().matches("may not be pasted").count();
     assert_eq!(refusals, 1, "the one that the person denied");
 
