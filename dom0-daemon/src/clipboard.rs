@@ -34,6 +34,10 @@ const SERVICE: &str = "qubes.ClipboardPaste";
 /// of a proxy that lies would make all that come later look late.
 const AHEAD_MAX: Duration = Duration::from_secs(10);
 
+/// How long keys are remembered, so that others are known to come before or after. A clock of
+/// milliseconds wraps in 49 days, and what is later by more than half of that looks earlier.
+const PRESSED_KEPT: Duration = Duration::from_secs(60 * 60);
+
 /// When a person pressed the keys, on the clock of one display.
 #[derive(Debug, Clone)]
 pub(crate) struct Pressed {
@@ -144,6 +148,8 @@ impl State {
     /// # Errors
     /// Where they cannot have been pressed yet.
     fn press(&mut self, pressed: Pressed, now: Instant) -> Result<bool, String> {
+        let forgotten = |heard: &Instant| now.saturating_duration_since(*heard) >= PRESSED_KEPT;
+        self.pressed.take_if(|(_, heard)| forgotten(heard));
         if let Some((last, heard)) = &self.pressed {
             if pressed.is_before(last) {
                 return Ok(false);
@@ -767,5 +773,30 @@ mod tests {
         assert_eq!(press(&other, 3 + most, 1), Ok(true));
         press(&other, 3 + 2 * most + 1, 1).unwrap_err();
         assert_eq!(press(&other, 3 + 2 * most + 1, 2), Ok(true));
+    }
+
+    #[test]
+    fn keys_count_however_long_none_were_pressed() {
+        const SECOND: u64 = 1000;
+        let display = Arc::new(Display::new(":0", b"").unwrap());
+        let mut state = State::default();
+        let start = Instant::now();
+        let mut press = |seconds: u64, late: u64| {
+            let clock = u32::try_from((seconds - late) * SECOND % (1 << 32)).unwrap();
+            let pressed = Pressed {
+                time: clock,
+                display: Arc::downgrade(&display),
+            };
+            state.press(pressed, start + Duration::from_secs(seconds))
+        };
+        let (day, kept) = (24 * 60 * 60, PRESSED_KEPT.as_secs());
+        let mut now = 1;
+        for days in [0, 1, 24, 25, 30, 49, 50, 75, 365] {
+            now += days * day;
+            assert_eq!(press(now, 0), Ok(true), "after {days} days");
+        }
+        // What came before is known for as long as keys are kept, and no longer.
+        assert_eq!(press(now + kept - 1, kept), Ok(false));
+        assert_eq!(press(now + kept, kept + 1), Ok(true));
     }
 }
