@@ -24,6 +24,7 @@ pub mod icon;
 pub mod icons;
 pub mod keys;
 pub mod keystroke;
+mod latest;
 pub mod line;
 pub mod log;
 mod outbox;

@@ -4,10 +4,11 @@ use std::io::{self, IoSlice};
 
 use bulkhead_vchan::Channel;
 
-/// Bytes from which on the agent is not listened to, and the pointer's ways are left out.
+/// Bytes from which on the agent is not listened to, the pointer's ways are left out, and of where
+/// it and the keyboard are only the last waits.
 pub const OUTBOX_HIGH: usize = 64 * 1024;
 
-/// Bytes that may wait at most: what a person types in an hour. An agent that leaves more unread
+/// Bytes that may wait at most: what a person types and clicks in an hour. An agent that leaves more unread
 /// has gone.
 pub const OUTBOX_MAX: usize = 1024 * 1024;
 

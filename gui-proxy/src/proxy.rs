@@ -21,6 +21,7 @@ use crate::damage::Damage;
 use crate::display::{Change, Display, Event, Image};
 use crate::icons::Icons;
 use crate::keystroke::Keystroke;
+use crate::latest::Latest;
 use crate::line::{Line, LineError};
 use crate::log::Log;
 use crate::outbox::{OUTBOX_MAX, Outbox};
@@ -117,6 +118,7 @@ pub struct Proxy<D: Display> {
     copy: Keystroke,
     paste: Keystroke,
     outbox: Outbox,
+    latest: Latest,
     /// A picture of which the agent has not heard all.
     pasting: Option<Pasting>,
     bucket: Bucket,
@@ -155,6 +157,7 @@ impl<D: Display> Proxy<D> {
             copy: settings.copy,
             paste: settings.paste,
             outbox: Outbox::default(),
+            latest: Latest::default(),
             pasting: None,
             bucket: Bucket::new(CHANGES_PER_SECOND, CHANGES_BURST),
             violations: 0,
@@ -464,7 +467,9 @@ impl<D: Display> Proxy<D> {
     /// Has what the windows say wait for the agent.
     fn say(&mut self) -> Done<D> {
         for (id, message) in self.windows.take_messages() {
-            self.end.send(id, &message, self.outbox.end());
+            for (id, message) in self.latest.pass(self.outbox.is_high(), id, message) {
+                self.end.send(id, &message, self.outbox.end());
+            }
         }
         let now = self.now();
         for wished in self.windows.take_wishes() {
@@ -508,7 +513,20 @@ impl<D: Display> Proxy<D> {
         self.display.flush().map_err(ProxyError::Display)?;
         let written = self.outbox.write_to(&mut self.channel);
         written.map_err(ProxyError::Channel)?;
+        self.say_latest()?;
         self.feed()
+    }
+
+    /// Has an agent that reads hear what was kept while it did not.
+    fn say_latest(&mut self) -> Done<D> {
+        if self.outbox.is_high() {
+            return Ok(());
+        }
+        for (id, message) in self.latest.take() {
+            self.end.send(id, &message, self.outbox.end());
+        }
+        let written = self.outbox.write_to(&mut self.channel);
+        written.map_err(ProxyError::Channel)
     }
 
     fn paint(&mut self) -> Done<D> {

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use bulkhead_gui::OUTBOX_MAX;
 use bulkhead_vchan::Channel;
 use bulkhead_wire::gui::geometry::{Part, Place, Size};
 use bulkhead_wire::gui::picture::{PICTURE_PART_MAX, PictureSize};
@@ -15,6 +16,7 @@ use bulkhead_wire::gui::{
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
 use crate::agent::{Agent, size};
+use crate::clipboard::{A, C, V};
 use crate::screen::{Picture, Screen};
 use crate::session::{Proxy, Session};
 use crate::windows::pattern;
@@ -487,6 +489,47 @@ fn an_agent_that_leaves_all_keys_unread_is_gone() {
     });
     let last = proxy.failed();
     assert!(last.contains("left 1048576 bytes unread"), "{last}");
+}
+
+#[test]
+fn a_paused_qube_hears_each_key_and_where_the_pointer_was_last() {
+    let session = Session::start();
+    let screen = Screen::of(&session);
+    let (mut proxy, mut agent) = session.qube("paused", 0xcc00);
+    agent.window(2, (100, 100), size(200, 200), pattern);
+    agent.sync();
+    screen.focus(screen.must_have(1)[0]);
+    agent.until("the keyboard", |_, message| {
+        matches!(message, DaemonMessage::Focus { here: true, .. }).then_some(())
+    });
+    // More than may wait: each time it comes and goes is more than a hundred bytes.
+    for _ in 0..OUTBOX_MAX / 80 {
+        screen.point_soon(150, 150);
+        screen.point_soon(900, 900);
+    }
+    let mut keys = Vec::new();
+    for key in [A, C, V].repeat(20) {
+        screen.key_soon(key, true);
+        screen.key_soon(key, false);
+        keys.extend([(u32::from(key), true), (u32::from(key), false)]);
+    }
+    screen.point_soon(170, 180);
+    // The display has done all of it, and the proxy lives to hear it.
+    screen.windows();
+    let mut heard = Vec::new();
+    agent.until("the last", |_, message| match message {
+        DaemonMessage::Key { keycode, down, .. } => {
+            heard.push((*keycode, *down));
+            None
+        }
+        DaemonMessage::Crossing(crossing) => {
+            (crossing.here && crossing.input.x == 70 && crossing.input.y == 80).then_some(())
+        }
+        _ => None,
+    });
+    assert_eq!(heard, keys);
+    agent.sync();
+    proxy.must_run();
 }
 
 #[test]

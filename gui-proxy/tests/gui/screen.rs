@@ -210,10 +210,18 @@ impl Screen {
 
     /// The same without waiting until the display has seen it.
     pub(crate) fn key_soon(&self, code: u8, down: bool) {
-        let kind = if down { PRESS } else { RELEASE };
+        self.fake_soon(if down { PRESS } else { RELEASE }, code, (0, 0));
+    }
+
+    /// The same of the pointer.
+    pub(crate) fn point_soon(&self, x: i16, y: i16) {
+        self.fake_soon(MOTION, 0, (x, y));
+    }
+
+    fn fake_soon(&self, kind: u8, detail: u8, (x, y): (i16, i16)) {
         let sent = self
             .connection
-            .xtest_fake_input(kind, code, 0, self.root, 0, 0, 0);
+            .xtest_fake_input(kind, detail, 0, self.root, x, y, 0);
         sent.expect("XTEST").ignore_error();
     }
 
