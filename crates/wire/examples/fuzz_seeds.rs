@@ -56,6 +56,10 @@ fn main() -> Outcome {
     seeds.extend(gui_agent());
     seeds.push(("gui_daemon", gui_daemon()));
     seeds.extend(icons()?);
+    seeds.push((
+        "monitors",
+        b"1920 1080 0 0 508 285\n2560 1440 1920 -40\n".to_vec(),
+    ));
     seeds.extend(notifications()?);
     for (number, (target, bytes)) in seeds.into_iter().enumerate() {
         let corpus = folder.join(target);

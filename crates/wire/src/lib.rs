@@ -13,6 +13,7 @@ pub mod end;
 pub mod filecopy;
 pub mod gui;
 pub mod icons;
+pub mod monitors;
 pub mod notify;
 pub mod proxy;
 pub mod qrexec;
