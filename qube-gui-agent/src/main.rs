@@ -3,7 +3,7 @@
 //!
 //! It serves Wayland at `$XDG_RUNTIME_DIR/NAME`, X by an Xwayland that it starts, and is the agent
 //! of the GUI protocol for the daemon in `DOMAIN`. Applications of Wayland are shown `NUMBER` times
-//! as large as they think. When applications can come, `FILE` tells the
+//! as large as they think, or as the monitors ask for that they are on. When applications can come, `FILE` tells the
 //! variables by which they find it, and `COMMAND` is started with them.
 //!
 //! `qube-gui-agent --notifications` is the notification service of that session instead.
@@ -15,6 +15,7 @@ mod dom0;
 mod icons;
 mod link;
 mod model;
+mod monitors;
 mod notifications;
 mod options;
 mod picture;

@@ -24,7 +24,8 @@ pub(crate) struct Options {
     pub(crate) daemon: DomId,
     /// Whether applications of X are served.
     pub(crate) x: bool,
-    pub(crate) scale: Scale,
+    /// That of all monitors, instead of what their densities make.
+    pub(crate) scale: Option<Scale>,
     /// Where others read how to find it.
     pub(crate) session: Option<PathBuf>,
     pub(crate) command: Vec<OsString>,
@@ -52,7 +53,7 @@ impl Options {
             socket: SOCKET.into(),
             daemon: DomId::DOM0,
             x: true,
-            scale: Scale::ONE,
+            scale: None,
             session: None,
             command: Vec::new(),
         };
@@ -68,7 +69,7 @@ impl Options {
                 Some("--scale") => {
                     let text = value("--scale", left.next())?;
                     let scale = Scale::parse(&text.display().to_string());
-                    options.scale = scale.map_err(OptionError::Scale)?;
+                    options.scale = Some(scale.map_err(OptionError::Scale)?);
                 }
                 Some("--session") => {
                     options.session = Some(value("--session", left.next())?.into());
@@ -113,9 +114,9 @@ mod tests {
             ("wayland-0", DomId::DOM0)
         );
         assert!(usual.x && usual.command.is_empty() && usual.session.is_none());
-        assert_eq!(usual.scale, Scale::ONE);
+        assert_eq!(usual.scale, None);
         let scale = parse(&["--scale", "2"]).unwrap().scale;
-        assert_eq!(scale, Scale::parse("2").unwrap());
+        assert_eq!(scale, Some(Scale::parse("2").unwrap()));
         let session = parse(&["--session", "/run/s"]).unwrap().session;
         assert_eq!(session.unwrap(), PathBuf::from("/run/s"));
         assert!(!parse(&["--no-x"]).unwrap().x);

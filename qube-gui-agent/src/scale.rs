@@ -12,6 +12,20 @@ const PARTS: u32 = 120;
 const PARTS_MIN: u32 = PARTS;
 const PARTS_MAX: u32 = 4 * PARTS;
 
+/// Scales that densities become: quarters, from 1 to 4.
+const QUARTERS: std::ops::RangeInclusive<u32> = 4..=16;
+
+/// Dots per inch of a screen that is not scaled.
+const DENSITY: u64 = 96;
+/// The same of the densest there are; what claims more has said its size wrong.
+const DENSITY_MAX: u64 = 800;
+
+/// Tenths of millimetres in an inch.
+const INCH: u64 = 254;
+
+/// What monitors say of their size, in millimetres, that mean the shape of it.
+const SHAPES: [(u32, u32); 4] = [(16, 9), (16, 10), (160, 90), (160, 100)];
+
 /// Pixels in a unit, in parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Scale(u32);
@@ -33,6 +47,29 @@ impl Scale {
         let mut all = PARTS_MIN..=PARTS_MAX;
         let parts = all.find(|known| f64::from(*known) == parts);
         parts.map(Self).ok_or_else(bad)
+    }
+
+    /// Of a monitor of so many pixels and millimetres: its dots per inch by those of a screen that is
+    /// not scaled, rounded down to quarters. One whose size is not known, or cannot be, is not scaled.
+    pub(crate) fn of_density(pixels: (u32, u32), millimetres: Option<(u32, u32)>) -> Self {
+        let Some((width, height)) = millimetres.filter(|said| !SHAPES.contains(said)) else {
+            return Self::ONE;
+        };
+        let square = |a: u64, b: u64| a * a + b * b;
+        // Diagonals, as a monitor that is turned may say how large it was before. Its millimetres may
+        // have been rounded up.
+        let dots = square(pixels.0.into(), pixels.1.into()) * INCH * INCH;
+        let tenths = |millimetres: u32| (u64::from(millimetres) * 10).saturating_sub(5);
+        let tenths = square(tenths(width), tenths(height));
+        let has = |quarters: u32, density: u64| {
+            let needed = density * u64::from(quarters);
+            dots * 16 >= needed * needed * tenths
+        };
+        if has(4, DENSITY_MAX) {
+            return Self::ONE;
+        }
+        let quarters = QUARTERS.rev().find(|quarters| has(*quarters, DENSITY));
+        quarters.map_or(Self::ONE, |quarters| Self(quarters * PARTS / 4))
     }
 
     /// Pixels in a unit.
@@ -103,7 +140,47 @@ mod tests {
         assert_eq!(whole, [1, 2, 2, 3]);
     }
 
+    #[test]
+    fn densities_are_rounded_down_to_quarters() {
+        let scale = |pixels, millimetres| Scale::of_density(pixels, millimetres).pixels();
+        for (pixels, millimetres, expected) in [
+            ((1920, 1080), Some((508, 285)), 1.0),
+            ((1280, 1024), Some((338, 271)), 1.0),
+            ((1366, 768), Some((1600, 900)), 1.0),
+            // Rounded up.
+            ((3840, 2160), Some((508, 286)), 2.0),
+            ((2560, 1440), Some((597, 336)), 1.0),
+            ((3840, 2160), Some((597, 336)), 1.5),
+            ((2560, 1600), Some((286, 179)), 2.25),
+            // Turned, with the size of before.
+            ((1080, 1920), Some((163, 91)), 3.0),
+            ((1080, 1920), Some((91, 163)), 3.0),
+            // No size, shapes, and more than there can be.
+            ((3840, 2160), None, 1.0),
+            ((1920, 1080), Some((160, 90)), 1.0),
+            ((1920, 1080), Some((16, 9)), 1.0),
+            ((3840, 2160), Some((100, 56)), 1.0),
+            ((1920, 1080), Some((95, 54)), 4.0),
+        ] {
+            assert_eq!(
+                scale(pixels, millimetres),
+                expected,
+                "{pixels:?} {millimetres:?}"
+            );
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whatever_a_monitor_says_the_scale_is_one(
+            pixels in (1..=32_767_u32, 1..=32_767_u32),
+            millimetres in (1..=32_767_u32, 1..=32_767_u32),
+        ) {
+            let scale = Scale::of_density(pixels, Some(millimetres));
+            prop_assert!((PARTS_MIN..=PARTS_MAX).contains(&scale.0));
+            prop_assert_eq!(scale.0 % (PARTS / 4), 0);
+        }
+
         #[test]
         fn what_an_application_makes_of_a_size_is_the_size(
             parts in PARTS_MIN..=PARTS_MAX, w in 1..20_000, h in 1..20_000,

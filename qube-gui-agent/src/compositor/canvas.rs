@@ -42,6 +42,7 @@ pub(super) struct Canvas {
     image: Image<'static, 'static>,
     tracker: OutputDamageTracker,
     size: Size,
+    scale: crate::scale::Scale,
     /// Whether the image holds a picture that damage can be counted from.
     painted: bool,
 }
@@ -55,16 +56,22 @@ pub(super) fn share(sharer: &Sharer, size: Size) -> Result<SharedMemory, PaintEr
 }
 
 impl Canvas {
-    pub(super) fn new(renderer: &mut PixmanRenderer, size: Size) -> Result<Self, PaintError> {
+    /// For a picture of so many pixels, with so many in a unit of the application.
+    pub(super) fn new(
+        renderer: &mut PixmanRenderer,
+        size: Size,
+        scale: crate::scale::Scale,
+    ) -> Result<Self, PaintError> {
         let (width, height) = (size.width().cast_signed(), size.height().cast_signed());
         let image = renderer
             .create_buffer(FORMAT, (width, height).into())
             .map_err(PaintError::Image)?;
-        let scale = Scale::from(1.0);
+        let drawn = Scale::from(scale.pixels());
         Ok(Self {
             image,
-            tracker: OutputDamageTracker::new((width, height), scale, Transform::Normal),
+            tracker: OutputDamageTracker::new((width, height), drawn, Transform::Normal),
             size,
+            scale,
             painted: false,
         })
     }
@@ -73,8 +80,12 @@ impl Canvas {
         self.size
     }
 
+    pub(super) fn scale(&self) -> crate::scale::Scale {
+        self.scale
+    }
+
     /// Paints what has changed of the tree below `surface`, whose point `origin` is the upper left
-    /// corner of the picture, and copies it to `memory`; says where. All of it the first time.
+    /// corner of the picture (in pixels), and copies it to `memory`; says where. All of it the first time.
     pub(super) fn paint(
         &mut self,
         renderer: &mut PixmanRenderer,
@@ -83,8 +94,9 @@ impl Canvas {
         memory: &SharedMemory,
     ) -> Result<Vec<Part>, PaintError> {
         let at: Point<i32, Physical> = (-origin.x, -origin.y).into();
+        let scale = self.scale.pixels();
         let elements: Vec<WaylandSurfaceRenderElement<PixmanRenderer>> =
-            render_elements_from_surface_tree(renderer, surface, at, 1.0, 1.0, Kind::Unspecified);
+            render_elements_from_surface_tree(renderer, surface, at, scale, 1.0, Kind::Unspecified);
         let age = usize::from(self.painted);
         let mut target = renderer.bind(&mut self.image).map_err(PaintError::Image)?;
         let painted = self

@@ -108,19 +108,17 @@ fn own_keymap(file: impl AsFd, length: u32) -> io::Result<OwnedFd> {
 
 /// Where a popup of that size is on a screen: below the text cursor, above it where there is no
 /// room below, and never past an edge that it need not pass.
-fn beside(
-    cursor: Rectangle<i32, Logical>,
-    size: Size,
-    screen: smithay::utils::Size<i32, Logical>,
-) -> Place {
+fn beside(cursor: Rectangle<i32, Logical>, size: Size, monitor: Rectangle<i32, Logical>) -> Place {
     let (width, height) = (size.width().cast_signed(), size.height().cast_signed());
+    let (first, last) = (monitor.loc, monitor.loc + monitor.size);
     let (above, below) = (cursor.loc.y - height, cursor.loc.y + cursor.size.h);
-    let y = if below + height > screen.h && above >= 0 {
+    let y = if below + height > last.y && above >= first.y {
         above
     } else {
         below
     };
-    Place::near(cursor.loc.x.min(screen.w - width).max(0), y.max(0))
+    let x = cursor.loc.x.min(last.x - width).max(first.x);
+    Place::near(x, y.max(first.y))
 }
 
 impl Agent {
@@ -240,11 +238,10 @@ impl Agent {
         let (Some(view), Some(look)) = (self.views.get(&id), self.windows.look(id)) else {
             return Place::default();
         };
-        let mut cursor = self.scale.rectangle(popup.text_input_rectangle());
+        let mut cursor = view.scale.rectangle(popup.text_input_rectangle());
         cursor.loc += point(look.place) - view.picture().loc;
-        let screen = self.output.current_mode();
-        let screen = screen.map_or_else(Default::default, |mode| mode.size.to_logical(1));
-        beside(cursor, size, screen)
+        let window = super::outputs::area(look.place, look.size);
+        beside(cursor, size, self.outputs.around(window))
     }
 }
 
@@ -532,7 +529,12 @@ mod tests {
     fn popups_are_below_the_text_cursor_or_above_it() {
         let at = |x, y| {
             let cursor = Rectangle::new((x, y).into(), (2, 20).into());
-            let place = beside(cursor, Size::near(200, 100), (1000, 700).into());
+            let monitor = Rectangle::from_size((1000, 700).into());
+            let place = beside(cursor, Size::near(200, 100), monitor);
+            let right = Rectangle::new((1000, 50).into(), monitor.size);
+            let moved = Rectangle::new(cursor.loc + right.loc, cursor.size);
+            let there = beside(moved, Size::near(200, 100), right);
+            assert_eq!(there, Place::near(place.x() + 1000, place.y() + 50));
             (place.x(), place.y())
         };
         assert_eq!(at(50, 60), (50, 80));

@@ -5,13 +5,14 @@ use smithay::backend::input::{Axis, AxisSource, ButtonState, KeyState, Keycode};
 use smithay::desktop::WindowSurfaceType;
 use smithay::desktop::utils::under_from_surface_tree;
 use smithay::input::keyboard::{Layout, ModifiersState};
-use smithay::input::pointer::{AxisFrame, ButtonEvent, MotionEvent};
+use smithay::input::pointer::{AxisFrame, ButtonEvent, ClickGrab, MotionEvent};
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Logical, Point, Rectangle, SERIAL_COUNTER};
 
 use super::Agent;
 use super::views::{Role, View, point};
 use crate::model::Placing;
+use crate::scale::Scale;
 
 /// X's keys are numbered from 8 to 255.
 const KEYS: std::ops::RangeInclusive<u32> = 8..=255;
@@ -249,8 +250,11 @@ impl Agent {
         };
         let over = self.over(location);
         let under = over.and_then(|over| self.under(over, location));
+        // One that holds the pointer counts from where it was when it began to.
+        let holds = pointer.with_grab(|_, grab| grab.is::<ClickGrab<Self>>());
+        let heard = self.pressed.filter(|_| holds == Some(true)).or(over);
         let event = MotionEvent {
-            location: location.to_f64(),
+            location: self.in_units(heard, location),
             serial: SERIAL_COUNTER.next_serial(),
             time: self.now(),
         };
@@ -308,17 +312,26 @@ impl Agent {
         is_shown && !matches!(view.role, Role::InputMethod(_)) && self.under(id, location).is_some()
     }
 
-    /// The surface of a window at a point of the screen, with its own place there.
+    /// A point of the screen in units of a window: so far from the origin as if all of the screen had
+    /// its scale.
+    fn in_units(&self, id: Option<WindowId>, at: Point<i32, Logical>) -> Point<f64, Logical> {
+        let view = id.and_then(|id| self.views.get(&id));
+        let scale = view.map_or(Scale::ONE, |view| view.scale);
+        at.to_f64().downscale(scale.pixels())
+    }
+
+    /// The surface of a window at a point of the screen, with its own place there in its units.
     fn under(
         &self,
         id: WindowId,
         location: Point<i32, Logical>,
     ) -> Option<(WlSurface, Point<f64, Logical>)> {
         let (view, look) = (self.views.get(&id)?, self.windows.look(id)?);
-        let origin = point(look.place) - view.picture().loc;
-        let kind = WindowSurfaceType::ALL;
-        let under = under_from_surface_tree(&view.surface, location.to_f64(), origin, kind);
-        under.map(|(surface, at)| (surface, at.to_f64()))
+        let corner = self.in_units(Some(id), point(look.place));
+        let origin = corner - view.units().loc.to_f64();
+        let within = self.in_units(Some(id), location) - origin;
+        let under = under_from_surface_tree(&view.surface, within, (0, 0), WindowSurfaceType::ALL);
+        under.map(|(surface, at)| (surface, origin + at.to_f64()))
     }
 
     fn button(&mut self, id: WindowId, down: bool, input: Input, number: u32) {

@@ -10,6 +10,8 @@ mod cursor;
 mod focus;
 mod icons;
 mod input;
+mod layout;
+mod outputs;
 mod pictures;
 mod resources;
 mod selection;
@@ -31,7 +33,6 @@ use rustix::event::PollFlags;
 use smithay::backend::renderer::pixman::{PixmanError, PixmanRenderer};
 use smithay::input::keyboard::{self, XkbConfig};
 use smithay::input::{Seat, SeatState};
-use smithay::output::{Mode, Output, PhysicalProperties, Subpixel};
 use smithay::reexports::calloop::generic::Generic;
 use smithay::reexports::calloop::timer::{TimeoutAction, Timer};
 use smithay::reexports::calloop::{
@@ -69,6 +70,7 @@ use crate::model::Windows;
 use crate::scale::Scale;
 use composing::Composing;
 use icons::Icons;
+use outputs::Outputs;
 use pictures::Pictures;
 use selection::Owner;
 use views::View;
@@ -110,6 +112,8 @@ pub(crate) enum AgentError {
     X(#[source] std::io::Error),
     #[error("there are no resources to send icons")]
     Icons(#[source] std::io::Error),
+    #[error("it cannot be heard of monitors")]
+    Layout(#[source] std::io::Error),
     #[error("there is no keymap")]
     Keymap(#[source] keyboard::Error),
     #[error("pictures cannot be painted")]
@@ -129,23 +133,14 @@ pub(crate) struct Setup {
     pub(crate) daemon: DomId,
     /// Whether applications of X are served.
     pub(crate) x: bool,
-    /// How large applications of Wayland are shown.
-    pub(crate) scale: Scale,
+    /// How large applications of Wayland are shown; none is as large as monitors ask for.
+    pub(crate) scale: Option<Scale>,
 }
 
 /// What each Wayland client has.
 #[derive(Debug, Default)]
 struct Client {
     compositor: CompositorClientState,
-}
-
-impl Client {
-    /// One whose units are this large: `smithay` counts its surfaces in pixels then.
-    fn new(scale: Scale) -> Self {
-        let client = Self::default();
-        client.compositor.set_client_scale(1.0 / scale.pixels());
-        client
-    }
 }
 
 impl ClientData for Client {
@@ -184,7 +179,7 @@ impl Globals {
         let mut toplevel_icon = XdgToplevelIconManager::new::<Agent>(display);
         toplevel_icon.add_icon_size(pixels::SENT_MAX.cast_signed());
         Self {
-            compositor: CompositorState::new::<Agent>(display),
+            compositor: CompositorState::new_v6::<Agent>(display),
             shm: ShmState::new::<Agent>(display, []),
             xdg_shell: XdgShellState::new::<Agent>(display),
             data_device: DataDeviceState::new::<Agent>(display),
@@ -214,8 +209,7 @@ pub(crate) struct Agent {
     globals: Globals,
     seats: SeatState<Self>,
     seat: Seat<Self>,
-    output: Output,
-    scale: Scale,
+    outputs: Outputs,
     clock: Clock<Monotonic>,
     renderer: PixmanRenderer,
     sharer: Sharer,
@@ -266,14 +260,13 @@ impl Agent {
         seat.add_pointer();
         let transport = Transport::from_env()?;
         let sharer = transport.sharer(setup.daemon)?;
-        let agent = Self {
+        let mut agent = Self {
             display: display.clone(),
             events,
             globals,
             seats,
             seat,
-            output: output(display),
-            scale: setup.scale,
+            outputs: Outputs::new(setup.scale, FIRST_SCREEN, display),
             clock: Clock::new(),
             renderer: PixmanRenderer::new().map_err(AgentError::Renderer)?,
             sharer,
@@ -298,23 +291,8 @@ impl Agent {
             frame_timer: false,
             patience_timer: false,
         };
-        agent.set_screen(FIRST_SCREEN);
+        agent.watch_layout()?;
         Ok(agent)
-    }
-
-    fn set_screen(&self, screen: Screen) {
-        let number = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        let mode = Mode {
-            size: (number(screen.width), number(screen.height)).into(),
-            refresh: REFRESH,
-        };
-        let current = self.output.current_mode();
-        if let Some(old) = current.filter(|old| *old != mode) {
-            self.output.delete_mode(old);
-        }
-        self.output
-            .change_current_state(Some(mode), None, None, Some((0, 0).into()));
-        self.output.set_preferred(mode);
     }
 
     /// What is due after applications and daemon were heard.
@@ -434,18 +412,6 @@ impl Agent {
     }
 }
 
-fn output(display: &DisplayHandle) -> Output {
-    let properties = PhysicalProperties {
-        size: (0, 0).into(),
-        subpixel: Subpixel::Unknown,
-        make: "Bulkhead".into(),
-        model: "GUI daemon".into(),
-    };
-    let output = Output::new("screen".into(), properties);
-    output.create_global::<Agent>(display);
-    output
-}
-
 /// Serves until `stop` has something to read. When applications can come, `ready` is told of the
 /// number of the X display, if there is one.
 pub(crate) fn run(
@@ -464,7 +430,7 @@ pub(crate) fn run(
         source,
     })?;
     let inserted = handle.insert_source(socket, |stream, (), agent: &mut Agent| {
-        let client = Arc::new(Client::new(agent.scale));
+        let client = Arc::new(Client::default());
         if let Err(error) = agent.display.insert_client(stream, client) {
             tracing::warn!("an application cannot be served: {error}");
         }

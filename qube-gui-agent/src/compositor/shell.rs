@@ -4,10 +4,9 @@ use bulkhead_wire::gui::{Flags, WindowId};
 use smithay::backend::renderer::utils::on_commit_buffer_handler;
 use smithay::reexports::wayland_protocols::xdg::decoration::zv1::server::zxdg_toplevel_decoration_v1::Mode;
 use smithay::reexports::wayland_protocols::xdg::shell::server::xdg_toplevel::State;
-use smithay::output::Output;
-use smithay::reexports::wayland_server::{Client as WaylandClient, Resource};
+use smithay::reexports::wayland_server::Client as WaylandClient;
 use smithay::reexports::wayland_server::protocol::wl_buffer::WlBuffer;
-use smithay::reexports::wayland_server::protocol::wl_output::{self, WlOutput};
+use smithay::reexports::wayland_server::protocol::wl_output::WlOutput;
 use smithay::reexports::wayland_server::protocol::wl_seat::WlSeat;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::utils::{Rectangle, Serial};
@@ -16,9 +15,7 @@ use smithay::wayland::compositor::{
     CompositorClientState, CompositorHandler, CompositorState, get_parent, get_role,
     is_sync_subsurface, with_states,
 };
-use smithay::wayland::fractional_scale::{FractionalScaleHandler, with_fractional_scale};
 use smithay::wayland::input_method::INPUT_POPUP_SURFACE_ROLE;
-use smithay::wayland::output::OutputHandler;
 use smithay::wayland::shell::kde::decoration::{KdeDecorationHandler, KdeDecorationState};
 use smithay::wayland::shell::xdg::decoration::XdgDecorationHandler;
 use smithay::wayland::shell::xdg::{
@@ -32,8 +29,8 @@ use smithay::wayland::xdg_activation::{
 };
 use smithay::xwayland::XWaylandClientData;
 
-use super::views::{Role, point};
-use super::x11::{is_x, is_x_surface};
+use super::views::Role;
+use super::x11::is_x_surface;
 use super::{Agent, Client};
 
 /// How a toplevel is told that dom0's frame is around it: it has no shadow, and no round corners
@@ -102,6 +99,7 @@ impl Agent {
         };
         let toplevel = toplevel.clone();
         if !toplevel.is_initial_configure_sent() {
+            self.prefer_first(surface, &Role::Toplevel(toplevel.clone()));
             toplevel.send_configure();
         }
         self.committed(surface, Role::Toplevel(toplevel));
@@ -114,28 +112,27 @@ impl Agent {
             return;
         };
         let popup = popup.clone();
-        if !popup.is_initial_configure_sent()
-            && let Err(error) = popup.send_configure()
-        {
-            tracing::warn!("a popup cannot be placed: {error}");
+        if !popup.is_initial_configure_sent() {
+            self.prefer_first(surface, &Role::Popup(popup.clone()));
+            if let Err(error) = popup.send_configure() {
+                tracing::warn!("a popup cannot be placed: {error}");
+            }
         }
         self.committed(surface, Role::Popup(popup));
     }
 
-    /// Where a popup fits on the screen, counted from its parent's window.
+    /// Where a popup fits on its parent's monitor, counted from its parent's window.
     fn place_popup(&self, popup: &PopupSurface, positioner: PositionerState) {
         let parent = popup.get_parent_surface();
         let parent = parent.and_then(|parent| self.window_of(&parent));
-        let look = parent.and_then(|id| self.windows.look(id));
-        let geometry = match (look, self.output.current_mode()) {
-            (Some(look), Some(mode)) => {
-                let size = mode.size.to_logical(1);
-                let screen = Rectangle::new((0, 0).into(), size);
-                let from = point(look.place);
-                let around = Rectangle::new(screen.loc - from, screen.size);
-                positioner.get_unconstrained_geometry(self.scale.inside(around))
+        let shown = parent.and_then(|id| Some((self.views.get(&id)?, self.area(id)?)));
+        let geometry = match shown {
+            Some((view, window)) => {
+                let all = self.outputs.around(window);
+                let around = Rectangle::new(all.loc - window.loc, all.size);
+                positioner.get_unconstrained_geometry(view.scale.inside(around))
             }
-            _ => positioner.get_geometry(),
+            None => positioner.get_geometry(),
         };
         popup.with_pending_state(|state| {
             state.geometry = geometry;
@@ -307,31 +304,8 @@ impl ShmHandler for Agent {
     }
 }
 
-impl OutputHandler for Agent {
-    /// For those who do not know of parts.
-    fn output_bound(&mut self, _output: Output, bound: WlOutput) {
-        let is_x = bound.client().is_some_and(|client| is_x(&client));
-        if !is_x && bound.version() >= wl_output::EVT_SCALE_SINCE {
-            bound.scale(self.scale.whole());
-            bound.done();
-        }
-    }
-}
-
-impl FractionalScaleHandler for Agent {
-    fn new_fractional_scale(&mut self, surface: WlSurface) {
-        with_states(&surface, |states| {
-            with_fractional_scale(states, |known| {
-                known.set_preferred_scale(self.scale.pixels());
-            });
-        });
-    }
-}
-
 smithay::delegate_compositor!(Agent);
-smithay::delegate_fractional_scale!(Agent);
 smithay::delegate_kde_decoration!(Agent);
-smithay::delegate_output!(Agent);
 smithay::delegate_shm!(Agent);
 smithay::delegate_single_pixel_buffer!(Agent);
 smithay::delegate_viewporter!(Agent);

@@ -21,6 +21,7 @@ use super::canvas::{self, Canvas, PaintError};
 use super::x11;
 use super::{Agent, FRAME};
 use crate::model::{Look, Placing, Reshaped, WINDOWS_MAX};
+use crate::monitors::Sized;
 use crate::scale::Scale;
 
 /// What a window is to the application.
@@ -52,19 +53,28 @@ pub(super) struct View {
     canvas: Option<Canvas>,
     /// Whether something was committed that is not painted.
     dirty: bool,
-    scale: Scale,
+    pub(super) scale: Scale,
+    pub(super) sized: Sized,
+    /// The size before a change of scale that the daemon may not have heard of, and how often it may
+    /// still ask for that.
+    pub(super) outgrown: Option<(Size, u32)>,
     /// The higher, the later it was shown or was given the keyboard.
     pub(super) raised: u64,
 }
 
 impl View {
-    /// What of the surface is the window's picture, in pixels.
+    /// What of the surface is the window's picture, in the application's units.
+    pub(super) fn units(&self) -> Rectangle<i32, Logical> {
+        units(&self.role, &self.surface)
+    }
+
+    /// The same in pixels.
     pub(super) fn picture(&self) -> Rectangle<i32, Logical> {
-        picture(&self.role, &self.surface, self.scale)
+        self.scale.rectangle(self.units())
     }
 }
 
-fn picture(role: &Role, surface: &WlSurface, scale: Scale) -> Rectangle<i32, Logical> {
+fn units(role: &Role, surface: &WlSurface) -> Rectangle<i32, Logical> {
     let all = bbox_from_surface_tree(surface, (0, 0));
     match role {
         Role::Toplevel(_) | Role::Popup(_) => {
@@ -72,7 +82,7 @@ fn picture(role: &Role, surface: &WlSurface, scale: Scale) -> Rectangle<i32, Log
                 let mut cached = states.cached_state.get::<SurfaceCachedState>();
                 cached.current().geometry
             });
-            said.map_or(all, |said| scale.rectangle(said))
+            said.unwrap_or(all)
         }
         Role::InputMethod(_) | Role::X11(_) => all,
     }
@@ -91,8 +101,22 @@ fn size_hint(size: smithay::utils::Size<i32, Logical>) -> Option<Size> {
     (size != Size::default()).then_some(size)
 }
 
+fn hints(surface: &WlSurface, scale: Scale) -> Hints {
+    let (min, max) = with_states(surface, |states| {
+        let mut cached = states.cached_state.get::<SurfaceCachedState>();
+        let current = cached.current();
+        (current.min_size, current.max_size)
+    });
+    Hints {
+        min: size_hint(scale.size(min)),
+        // A limit on one axis only cannot be said.
+        max: size_hint(scale.size(max)).filter(|size| !size.is_empty()),
+        ..Hints::default()
+    }
+}
+
 /// A size as `smithay` has it.
-fn logical(size: Size) -> smithay::utils::Size<i32, Logical> {
+pub(super) fn logical(size: Size) -> smithay::utils::Size<i32, Logical> {
     (size.width().cast_signed(), size.height().cast_signed()).into()
 }
 
@@ -115,14 +139,18 @@ impl Agent {
     pub(super) fn committed(&mut self, surface: &WlSurface, role: Role) {
         match (self.window_of(surface), has_buffer(surface)) {
             (None, true) => self.show(surface.clone(), role),
-            (Some(id), true) => self.changed(id),
+            (Some(id), true) => {
+                self.changed(id);
+                self.settle(id);
+            }
             (Some(id), false) => self.hide(id),
             (None, false) => {}
         }
     }
 
     fn show(&mut self, surface: WlSurface, role: Role) {
-        let look = self.look(&surface, &role);
+        let scale = self.first_scale(&role);
+        let look = self.look(&surface, &role, scale);
         self.fullscreen.retain(|other| *other != surface);
         let Some(id) = self.windows.open(look) else {
             // It is tried again with its next commit.
@@ -135,11 +163,13 @@ impl Agent {
             surface,
             canvas: None,
             dirty: true,
-            scale: self.scale,
+            scale,
+            sized: Sized::ByApplication,
+            outgrown: None,
             raised: self.next_raise(),
         };
-        self.output.enter(&view.surface);
         self.views.insert(id, view);
+        self.settle(id);
         self.tell_icon(id);
     }
 
@@ -173,8 +203,8 @@ impl Agent {
         tracing::debug!(window = id.0, "hidden");
     }
 
-    fn look(&self, surface: &WlSurface, role: &Role) -> Look {
-        let size = window_size(picture(role, surface, self.scale));
+    fn look(&self, surface: &WlSurface, role: &Role, scale: Scale) -> Look {
+        let size = window_size(scale.rectangle(units(role, surface)));
         match role {
             Role::Toplevel(_) => {
                 let (title, class, parent) = with_states(surface, |states| {
@@ -190,7 +220,7 @@ impl Agent {
                     title: title.unwrap_or_default(),
                     instance: class.clone(),
                     class,
-                    hints: self.hints(surface),
+                    hints: hints(surface, scale),
                     flags: Flags {
                         fullscreen: self.fullscreen.contains(surface),
                         ..Flags::default()
@@ -244,42 +274,31 @@ impl Agent {
         }
     }
 
-    fn hints(&self, surface: &WlSurface) -> Hints {
-        let (min, max) = with_states(surface, |states| {
-            let mut cached = states.cached_state.get::<SurfaceCachedState>();
-            let current = cached.current();
-            (current.min_size, current.max_size)
-        });
-        Hints {
-            min: size_hint(self.scale.size(min)),
-            // A limit on one axis only cannot be said.
-            max: size_hint(self.scale.size(max)).filter(|size| !size.is_empty()),
-            ..Hints::default()
-        }
-    }
-
     /// Where a popup is, counted from where the window of its parent is.
     fn popup_place(&self, popup: &PopupSurface) -> Place {
         let parent = popup.get_parent_surface();
         let parent = parent.and_then(|parent| self.window_of(&parent));
         let look = parent.and_then(|id| self.windows.look(id));
         let from = look.map(|look| point(look.place)).unwrap_or_default();
+        let view = parent.and_then(|id| self.views.get(&id));
+        let scale = view.map_or(Scale::ONE, |view| view.scale);
         let offset = with_states(popup.wl_surface(), |states| {
             let data = states.data_map.get::<XdgPopupSurfaceData>();
             let data = data.and_then(|data| data.lock().ok());
             data.map(|data| data.current.geometry.loc)
                 .unwrap_or_default()
         });
-        let at = from + self.scale.point(offset);
+        let at = from + scale.point(offset);
         Place::near(at.x, at.y)
     }
 
-    /// Takes note of a commit.
-    fn changed(&mut self, id: WindowId) {
+    /// Takes note of a commit, or of another scale.
+    pub(super) fn changed(&mut self, id: WindowId) {
         let Some(view) = self.views.get_mut(&id) else {
             return;
         };
         view.dirty = true;
+        let scale = view.scale;
         let (size, surface) = (window_size(view.picture()), view.surface.clone());
         match view.role.clone() {
             Role::Toplevel(_) => {
@@ -290,7 +309,7 @@ impl Agent {
                     let place = look.place;
                     self.windows.set_geometry(id, place, size);
                 }
-                self.windows.set_hints(id, self.hints(&surface));
+                self.windows.set_hints(id, hints(&surface, scale));
             }
             Role::Popup(popup) => {
                 let place = self.popup_place(&popup);
@@ -307,20 +326,38 @@ impl Agent {
 
     /// Has an application make of its window what the daemon wants.
     pub(super) fn reshape(&mut self, id: WindowId, to: Reshaped) {
-        let Some(view) = self.views.get(&id) else {
+        let Some(view) = self.views.get_mut(&id) else {
             return;
         };
         match &view.role {
-            Role::Toplevel(toplevel) if to.resized => {
-                let size = self.scale.units(logical(to.size));
-                toplevel.with_pending_state(|state| state.size = Some(size));
-                // Also where it was asked before, and made something else of it.
-                toplevel.send_configure();
-            }
-            Role::Toplevel(_) | Role::Popup(_) | Role::InputMethod(_) => {}
+            Role::Toplevel(toplevel) if to.resized => match &mut view.outgrown {
+                Some((old, left)) if *old == to.size && *left > 0 => {
+                    *left -= 1;
+                    let size = window_size(view.picture());
+                    self.windows.set_geometry(id, to.place, size);
+                }
+                _ => {
+                    view.sized = Sized::ByDaemon;
+                    let size = view.scale.units(logical(to.size));
+                    toplevel.with_pending_state(|state| state.size = Some(size));
+                    // Also where it was asked before, and made something else of it.
+                    toplevel.send_configure();
+                }
+            },
+            // It has heard.
+            Role::Toplevel(_) => view.outgrown = None,
+            Role::Popup(_) | Role::InputMethod(_) => {}
             Role::X11(window) => Self::reshape_x(window, to.place, to.size),
         }
+        self.settle(id);
         self.move_popups(id);
+    }
+
+    /// Popups whose parent is a surface.
+    pub(super) fn children(&self, parent: &WlSurface) -> Vec<WindowId> {
+        let all = self.views.iter();
+        let children = all.filter(|(_, view)| view.role.parent().as_ref() == Some(parent));
+        children.map(|(id, _)| *id).collect()
     }
 
     /// Popups go where their parents go.
@@ -341,6 +378,7 @@ impl Agent {
                 Role::Toplevel(_) | Role::X11(_) => continue,
             };
             self.windows.set_geometry(id, place, size);
+            self.settle(id);
             self.move_popups(id);
         }
     }
@@ -424,9 +462,10 @@ impl Agent {
             return Ok(());
         };
         view.dirty = false;
-        let picture = view.picture();
+        let (picture, scale) = (view.picture(), view.scale);
         let size = window_size(picture);
-        let kept = view.canvas.as_mut().filter(|canvas| canvas.size() == size);
+        let kept = view.canvas.as_mut();
+        let kept = kept.filter(|canvas| canvas.size() == size && canvas.scale() == scale);
         let memory = self.windows.content(id).filter(|(of, _)| *of == size);
         if let (Some(canvas), Some((_, memory))) = (kept, memory) {
             let parts = canvas.paint(&mut self.renderer, &view.surface, picture.loc, memory)?;
@@ -435,7 +474,7 @@ impl Agent {
             }
         } else {
             let memory = canvas::share(&self.sharer, size)?;
-            let mut canvas = Canvas::new(&mut self.renderer, size)?;
+            let mut canvas = Canvas::new(&mut self.renderer, size, scale)?;
             canvas.paint(&mut self.renderer, &view.surface, picture.loc, &memory)?;
             view.canvas = Some(canvas);
             self.windows.set_content(id, size, memory);
@@ -448,10 +487,11 @@ impl Agent {
 
     /// Applications that wait for it may go on with their next picture.
     pub(super) fn frame_done(&self, surface: &WlSurface) {
+        let Some(output) = self.outputs.any() else {
+            return;
+        };
         let now: Duration = self.clock.now().into();
-        send_frames_surface_tree(surface, &self.output, now, None, |_, _| {
-            Some(self.output.clone())
-        });
+        send_frames_surface_tree(surface, output, now, None, |_, _| Some(output.clone()));
     }
 }
 

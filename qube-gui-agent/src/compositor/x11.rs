@@ -25,6 +25,7 @@ use smithay::xwayland::{X11Surface, X11Wm, XWayland, XWaylandClientData, XwmHand
 
 use super::views::{Role, has_buffer, window_size};
 use super::{Agent, AgentError, resources};
+use crate::scale::Scale;
 
 /// How often Xwayland is started at most: one that ends again and again is of no use.
 const STARTS_MAX: u32 = 8;
@@ -144,7 +145,9 @@ impl Agent {
         match X11Wm::start_wm(self.events.clone(), socket, client.clone()) {
             Ok(wm) => {
                 tracing::info!("X applications are served at :{number}");
-                if let Err(error) = resources::tell(number, self.scale) {
+                if let Err(error) =
+                    resources::tell(number, self.outputs.declared().unwrap_or(Scale::ONE))
+                {
                     let error = chain(&error);
                     tracing::warn!("X applications are not told the scale: {error}");
                 }

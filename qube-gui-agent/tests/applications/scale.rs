@@ -1,12 +1,12 @@
 //! Applications that are shown larger than they think.
 
-use bulkhead_wire::gui::DaemonMessage;
 use bulkhead_wire::gui::geometry::{Place, Size};
+use bulkhead_wire::gui::{DaemonMessage, WindowId};
 
 use crate::desk::daemon::Picture;
 use crate::desk::{Daemon, Desk, wait_for};
 use crate::gtk::FORM;
-use crate::wayland::foot;
+use crate::wayland::{FOOT, foot};
 
 fn desk(scale: &str) -> (Desk, Daemon) {
     let desk = Desk::with(&["--no-x", "--scale", scale]);
@@ -87,6 +87,129 @@ fn a_form_is_pointed_at_where_it_is_seen() {
         daemon.say(id, &DaemonMessage::Close);
         daemon.until_gone(id);
     }
+}
+
+/// A monitor of 96 dots per inch, and right of it one of 192.
+const TWO: &str = "1280 800 0 0 338 211\n1280 800 1280 0 169 105\n";
+
+/// Where the second begins.
+const SECOND: i32 = 1280;
+
+/// Has a terminal say how many lines and letters fit into it.
+#[track_caller]
+fn letters(desk: &Desk, daemon: &mut Daemon, id: WindowId) -> (u32, u32) {
+    let file = desk.path("letters");
+    let _ = std::fs::remove_file(&file);
+    daemon.type_text(id, "stty size > new; mv new letters\n");
+    let told = wait_for("how many letters", || std::fs::read_to_string(&file).ok());
+    let mut numbers = told.split_whitespace().map(|number| number.parse().unwrap());
+    (numbers.next().unwrap(), numbers.next().unwrap())
+}
+
+fn twice(size: Size) -> Size {
+    Size::near(2 * size.width(), 2 * size.height())
+}
+
+#[test]
+fn a_terminal_is_as_dense_as_the_monitor_that_it_is_on() {
+    let mut desk = Desk::new();
+    desk.set_monitors(TWO);
+    let mut daemon = desk.daemon();
+    // With all that is said to it, and by it.
+    let foot = format!("WAYLAND_DEBUG=1 exec foot {}", FOOT[1..].join(" "));
+    let foot = foot.replace("a terminal", "terminal");
+    desk.start(&["/bin/sh", "-c", &foot]);
+    let id = daemon.new_window("a terminal", &[]);
+    daemon.focus(id, true);
+    daemon.until_picture("a prompt", id, |p| p.colours() > 2);
+    let said = |desk: &Desk, text: &str| {
+        let log = std::fs::read_to_string(desk.path("sh.log")).unwrap_or_default();
+        log.matches(text).count()
+    };
+    let one = daemon.window(id).size;
+    let first = letters(&desk, &mut daemon, id);
+    // Letters twice as large may be a bit narrower than two.
+    let fits = |now: (u32, u32)| now.0 == first.0 && now.1.abs_diff(first.1) < 8;
+    daemon.keep(id, "foot-on-first");
+    assert_eq!(said(&desk, ".enter(wl_output@"), 1);
+
+    // The person moves it: it keeps what it shows, with twice the pixels.
+    daemon.configure(id, Place::near(SECOND + 100, 50), one);
+    daemon.until_picture("twice the size", id, |p| {
+        p.size == twice(one) && is_sharp(p)
+    });
+    daemon.until("twice the window", |daemon| {
+        (daemon.window(id).size == twice(one)).then_some(())
+    });
+    assert_eq!(daemon.window(id).place, Place::near(SECOND + 100, 50));
+    let second = letters(&desk, &mut daemon, id);
+    assert!(fits(second), "{second:?} for {first:?}");
+    daemon.keep(id, "foot-on-second");
+    // It knows no parts, and goes by where it is.
+    assert_eq!(said(&desk, ".enter(wl_output@"), 2);
+    assert_eq!(said(&desk, ".leave(wl_output@"), 1);
+    // A daemon that has not heard of that when the person moves on.
+    daemon.configure(id, Place::near(SECOND + 200, 50), one);
+    daemon.until("twice the window", |daemon| {
+        let window = daemon.window(id);
+        let is_there = window.place == Place::near(SECOND + 200, 50);
+        (is_there && window.size == twice(one)).then_some(())
+    });
+    daemon.configure(id, Place::near(0, 0), twice(one));
+    daemon.until_picture("the size of before", id, |p| p.size == one);
+    daemon.until("the window of before", |daemon| {
+        (daemon.window(id).size == one).then_some(())
+    });
+    assert_eq!(letters(&desk, &mut daemon, id), first);
+
+    // Its monitor becomes another one under it.
+    desk.set_monitors("1280 800 0 0 169 105\n");
+    daemon.until_picture("twice the size", id, |p| {
+        p.size == twice(one) && is_sharp(p)
+    });
+    // What is no layout changes nothing.
+    desk.set_monitors("1280 800\n");
+    desk.set_monitors(&"1280 800 0 0\n".repeat(17));
+    wait_for("two refusals", || {
+        (desk.agent_log().matches("passed over").count() == 2).then_some(())
+    });
+    daemon.until_picture("twice the size", id, |p| p.size == twice(one));
+}
+
+#[test]
+fn a_form_that_the_person_has_sized_keeps_its_pixels_and_its_menus_are_beside_it() {
+    let mut desk = Desk::new();
+    desk.set_monitors(TWO);
+    let mut daemon = desk.daemon();
+    desk.start(&["/usr/bin/python3", FORM]);
+    let id = daemon.new_window("a form", &[]);
+    daemon.focus(id, true);
+    let size = Size::near(1000, 700);
+    daemon.configure(id, Place::near(100, 50), size);
+    daemon.until_picture("the new size", id, |p| p.size == size);
+    daemon.configure(id, Place::near(SECOND + 100, 50), size);
+    let at = ((MENU.0 * 2.0) as i32, (MENU.1 * 2.0) as i32);
+    let menu = daemon.until("a menu", |daemon| {
+        daemon.click(id, at, 1);
+        daemon.idle(std::time::Duration::from_millis(500));
+        let mut windows = daemon.windows.iter();
+        let found = windows.find(|(known, window)| {
+            **known != id && window.mapped == Some(Some(id)) && !window.damage.is_empty()
+        });
+        found.map(|(id, _)| *id)
+    });
+    daemon.until_picture("a choice", menu, |picture| picture.colours() > 10);
+    daemon.keep(id, "gtk-on-second");
+    daemon.keep(menu, "gtk-menu-on-second");
+    assert_eq!(daemon.window(id).size, size);
+    let window = daemon.window(menu);
+    let (from, to) = (window.place, window.size);
+    let middle = from.x() + to.width().cast_signed() / 2;
+    let expected = SECOND + 100 + at.0;
+    assert!((middle - expected).abs() <= 3, "{middle} for {expected}");
+    let centre = [to.width(), to.height()].map(|length| length.cast_signed() / 2);
+    daemon.click(menu, centre.into(), 1);
+    wait_for("the choice", || desk.path("chosen").exists().then_some(()));
 }
 
 #[test]

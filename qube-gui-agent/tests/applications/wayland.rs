@@ -6,7 +6,7 @@ use bulkhead_wire::gui::geometry::{Place, Size};
 use bulkhead_wire::gui::{DaemonMessage, Flags, Input, WindowId};
 
 /// A terminal with a shell, without anything of the person's own.
-const FOOT: &[&str] = &[
+pub(crate) const FOOT: &[&str] = &[
     "foot",
     "--config=/dev/null",
     "--override=font=monospace:size=12",

@@ -103,6 +103,13 @@ impl Desk {
         std::fs::read_to_string(self.path("agent.log")).unwrap_or_default()
     }
 
+    /// Tells the agent of monitors, as the service does.
+    pub(crate) fn set_monitors(&self, layout: &str) {
+        std::fs::write(self.path("layout"), layout).unwrap();
+        let file = self.path("run").join(bulkhead_wire::monitors::FILE);
+        std::fs::rename(self.path("layout"), file).unwrap();
+    }
+
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let variables = [
