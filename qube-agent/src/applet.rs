@@ -53,6 +53,11 @@ pub(crate) const APPLETS: &[Applet] = &[
         run: crate::session::wait_main,
     },
     Applet {
+        name: "qubes.SetMonitorLayout",
+        installed: SERVICE,
+        run: crate::session::set_layout,
+    },
+    Applet {
         name: "qubes.GetAppmenus",
         installed: SERVICE,
         run: crate::applications::get_appmenus,

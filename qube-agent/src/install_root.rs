@@ -32,6 +32,7 @@ const CONFIGS: &str = "etc/qubes/rpc-config";
 const WAIT_FOR_SESSION: &[&str] = &[
     "qubes.OpenInVM",
     "qubes.OpenURL",
+    "qubes.SetMonitorLayout",
     "qubes.StartApp",
     "qubes.VMExecGUI",
     "qubes.VMShell+WaitForSession",

@@ -6,9 +6,11 @@
 //! reads it anew each time.
 //!
 //! - [`keep`]: starts the compositor where there is no systemd to do it.
+//! - [`layout`]: the service `qubes.SetMonitorLayout`.
 //! - [`wait`]: the service `qubes.WaitForSession`.
 
 mod keep;
+mod layout;
 mod wait;
 
 use std::ffi::OsString;
@@ -21,6 +23,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::process::geteuid;
 
 pub(crate) use keep::{main as keep_main, start as start_keeping};
+pub(crate) use layout::main as set_layout;
 pub(crate) use wait::main as wait_main;
 
 use crate::qubesdb::{Connection, RequestError};
