@@ -10,7 +10,7 @@
 //! with a bound. [`serve`] carries them between descriptors in one thread, after the process has
 //! given up everything but those descriptors.
 //!
-//! The same program is the pump of one call that dom0 serves ([`call`]), and reads what a qube wants
+//! The same program is the pump of one call that dom0 serves ([`call`]) or makes ([`caller`]), and reads what a qube wants
 //! notified ([`notifications`]), confined in the same way.
 //!
 //! What a guest does wrong ends its own link and nothing else. What it does too much of waits in
@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod call;
+pub mod caller;
 mod clients;
 pub mod control;
 mod core;

@@ -38,6 +38,17 @@ pub enum ToPump {
     Channel(End),
 }
 
+/// From `bulkheadd` to the pump of a call that dom0 itself makes of a service in a qube: the only
+/// message. Carries what the service is sent, then what is closed when the qube will not come, then
+/// the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToCaller {
+    /// The qube that is called.
+    pub domid: u32,
+    /// The data channel that it will come to: a listening socket, or the server of rings.
+    pub end: End,
+}
+
 /// From whoever starts the service to the pump of its call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
@@ -160,6 +171,13 @@ mod tests {
             index: u64::MAX,
             orders: (u16::MAX, u16::MAX),
         };
+        let calling = ToCaller {
+            domid: u32::MAX,
+            end,
+        };
+        let packet = encode(&calling).unwrap();
+        assert!(packet.len() <= TO_PUMP_MAX, "{}", packet.len());
+        assert_eq!(decode::<ToCaller>(&packet).unwrap(), calling);
         let packet = encode(&ToPump::Channel(end)).unwrap();
         assert!(packet.len() <= TO_PUMP_MAX, "{}", packet.len());
         assert_eq!(decode::<ToPump>(&packet).unwrap(), ToPump::Channel(end));
