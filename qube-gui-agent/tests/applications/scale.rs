@@ -102,7 +102,9 @@ fn letters(desk: &Desk, daemon: &mut Daemon, id: WindowId) -> (u32, u32) {
     let _ = std::fs::remove_file(&file);
     daemon.type_text(id, "stty size > new; mv new letters\n");
     let told = wait_for("how many letters", || std::fs::read_to_string(&file).ok());
-    let mut numbers = told.split_whitespace().map(|number| number.parse().unwrap());
+    let mut numbers = told
+        .split_whitespace()
+        .map(|number| number.parse().unwrap());
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
@@ -174,6 +176,51 @@ fn a_terminal_is_as_dense_as_the_monitor_that_it_is_on() {
         (desk.agent_log().matches("passed over").count() == 2).then_some(())
     });
     daemon.until_picture("twice the size", id, |p| p.size == twice(one));
+}
+
+/// A window that draws each pixel of the screen.
+const FRACTIONAL: &[&str] = &[
+    "/usr/bin/python3",
+    concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/applications/fractional.py"
+    ),
+];
+
+#[test]
+fn what_an_application_draws_for_parts_of_pixels_is_shown_pixel_by_pixel() {
+    let mut desk = Desk::new();
+    // Of 96 dots per inch, of 144, and of 240.
+    desk.set_monitors("500 800 0 0 132 211\n500 800 500 0 88 141\n500 800 1000 0 52 84\n");
+    let mut daemon = desk.daemon();
+    desk.start(FRACTIONAL);
+    let id = daemon.new_window("a window", &[]);
+    let sizes = [(60, 40), (90, 60), (150, 100), (60, 40)];
+    let mut now = Size::near(60, 40);
+    for (x, (width, height)) in [0, 600, 1200, 100].into_iter().zip(sizes) {
+        if x > 0 {
+            daemon.configure(id, Place::near(x, 30), now);
+        }
+        now = Size::near(width, height);
+        let white = |x, y| [if (x + y) % 2 == 1 { 255 } else { 0 }; 3];
+        daemon.until_picture("every pixel", id, |picture| {
+            let mut all = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+            picture.size == now && all.all(|(x, y)| picture.at(x, y) == white(x, y))
+        });
+        daemon.until("the window of the picture", |daemon| {
+            (daemon.window(id).size == now).then_some(())
+        });
+        daemon.keep(id, &format!("every-pixel-at-{width}"));
+    }
+    let told = std::fs::read_to_string(desk.path("told")).unwrap();
+    let told = |of: &str| -> Vec<String> {
+        let of_it = told.lines().filter_map(|line| line.strip_prefix(of));
+        of_it.map(str::to_owned).collect()
+    };
+    assert_eq!(told("parts "), ["120", "180", "300", "120"]);
+    assert_eq!(told("below "), ["120", "180", "300", "120"]);
+    // Never fewer pixels than there are.
+    assert_eq!(told("whole "), ["2", "3", "1"]);
 }
 
 #[test]
