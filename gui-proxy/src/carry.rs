@@ -7,6 +7,7 @@ use std::time::Duration;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::picture::PictureSize;
 use bulkhead_wire::gui::{CLIPBOARD_MAX, Version};
+use bulkhead_wire::monitors::Layout;
 use bulkhead_wire::proxy::{FromProxy, NotCopied, NotPasted, Payload, ToProxy};
 
 use crate::clipboard::{Allowed, Answer, Clipboard, PartAnswer};
@@ -59,6 +60,15 @@ impl Carrier {
         let pictures = version.has_pictures();
         let version = (1, version.minor().into());
         self.say(&FromProxy::AgentConnected { version, pictures }, None)
+    }
+
+    /// The qube is to hear of these monitors, and of none before.
+    pub(crate) fn monitors(&mut self, layout: Layout) -> Result<(), LineError> {
+        let is_older = |said: &FromProxy| matches!(said, FromProxy::Monitors(_));
+        match &mut self.line {
+            Some(line) => line.say_newest(&FromProxy::Monitors(layout), is_older),
+            None => Ok(()),
+        }
     }
 
     fn say(&mut self, message: &FromProxy, file: Option<OwnedFd>) -> Result<(), LineError> {

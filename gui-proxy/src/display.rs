@@ -10,6 +10,7 @@ use bulkhead_wire::gui::{Cursor, Flags, Hints, Input, Screen};
 use crate::frame::{Area, Frame};
 use crate::icon::Icon;
 use crate::keys::Keys;
+use crate::monitors::Seen;
 
 /// A window on the display, from its being shown to its being hidden. No number is used twice, so
 /// that what the display tells of one window is never taken for another's.
@@ -151,6 +152,8 @@ pub enum Event {
     Keyboard,
     /// The part of the screen that windows may use.
     Work(Area),
+    /// There may be other monitors.
+    Monitors,
 }
 
 /// Where windows are shown. Whoever makes one draws the frames, in one colour and with one name,
@@ -176,6 +179,12 @@ pub trait Display: Debug {
     /// # Errors
     /// Where the display is gone.
     fn keys_of(&self, symbol: u32) -> Result<Keys, Self::Failure>;
+
+    /// The monitors that there are; none where the display does not know.
+    ///
+    /// # Errors
+    /// Where the display is gone.
+    fn monitors(&self) -> Result<Vec<Seen>, Self::Failure>;
 
     /// Does what it is told, in order.
     ///

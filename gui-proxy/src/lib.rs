@@ -27,6 +27,7 @@ pub mod keystroke;
 mod latest;
 pub mod line;
 pub mod log;
+pub mod monitors;
 mod outbox;
 mod pasting;
 pub mod proxy;

@@ -102,6 +102,22 @@ impl Line {
         Ok(())
     }
 
+    /// The same of one that takes the place of an older one of its kind, which may wait still.
+    ///
+    /// # Errors
+    /// [`LineError::Unread`] where as many wait as may.
+    pub fn say_newest(
+        &mut self,
+        message: &FromProxy,
+        is_older: impl Fn(&FromProxy) -> bool,
+    ) -> Result<(), LineError> {
+        self.waiting.retain(|packet| {
+            let said = decode::<FromProxy>(&packet.bytes);
+            !said.is_ok_and(|said| is_older(&said))
+        });
+        self.say(message, None)
+    }
+
     /// Sends what the daemon takes. What it does not take because it has gone is dropped; that is
     /// told by [`hear`](Self::hear).
     ///

@@ -11,6 +11,7 @@ use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::causes::chain;
 use bulkhead_wire::gui::daemon_end::{AgentEvent, DaemonEnd};
 use bulkhead_wire::gui::{DaemonMessage, Dump, GuiError, PAGES_MAX, Version, WindowId};
+use bulkhead_wire::monitors::Layout;
 use bulkhead_wire::proxy::NotPasted;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -24,6 +25,7 @@ use crate::keystroke::Keystroke;
 use crate::latest::Latest;
 use crate::line::{Line, LineError};
 use crate::log::Log;
+use crate::monitors;
 use crate::outbox::{OUTBOX_MAX, Outbox};
 use crate::pasting::Pasting;
 use crate::typed::{Chord, Chords};
@@ -122,6 +124,10 @@ pub struct Proxy<D: Display> {
     /// A picture of which the agent has not heard all.
     pasting: Option<Pasting>,
     bucket: Bucket,
+    /// Whether the agent speaks the protocol.
+    is_connected: bool,
+    /// The monitors that the qube was told of.
+    told: Option<Layout>,
     violations: u32,
     log: Log,
     start: Instant,
@@ -160,6 +166,8 @@ impl<D: Display> Proxy<D> {
             latest: Latest::default(),
             pasting: None,
             bucket: Bucket::new(CHANGES_PER_SECOND, CHANGES_BURST),
+            is_connected: false,
+            told: None,
             violations: 0,
             log,
             start: Instant::now(),
@@ -259,6 +267,7 @@ impl<D: Display> Proxy<D> {
                 Event::Motion { .. } if self.outbox.is_high() => continue,
                 Event::Exposed(key, part) => self.damage.add(key, part),
                 Event::Keyboard => self.keyboard()?,
+                Event::Monitors => self.monitors()?,
                 _ => {}
             }
             self.windows.display(event);
@@ -299,6 +308,8 @@ impl<D: Display> Proxy<D> {
                     };
                     self.log.say(&format!("the agent speaks 1.{minor}{more}"));
                     self.carrier.connected(version)?;
+                    self.is_connected = true;
+                    self.monitors()?;
                 }
                 AgentEvent::Message(id, message) => {
                     if let Some(content) = self.windows.agent(id, message)? {
@@ -316,6 +327,19 @@ impl<D: Display> Proxy<D> {
                 }
                 AgentEvent::Ignored(..) => {}
             }
+        }
+        Ok(())
+    }
+
+    /// Has a qube with an agent told of the monitors, where it was told of others.
+    fn monitors(&mut self) -> Done<D> {
+        let seen = self.display.monitors().map_err(ProxyError::Display)?;
+        let layout = monitors::layout(&seen);
+        if let Some(layout) = layout.filter(|layout| Some(layout) != self.told.as_ref())
+            && self.is_connected
+        {
+            self.carrier.monitors(layout.clone())?;
+            self.told = Some(layout);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gui::CLIPBOARD_MAX;
 use crate::gui::picture::PictureSize;
+use crate::monitors::Layout;
 
 /// What is in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +125,9 @@ pub enum FromProxy {
         /// Why.
         why: NotPasted,
     },
+    /// The monitors of the display, of which the qube is to be told: after
+    /// [`AgentConnected`](Self::AgentConnected), and when they have changed.
+    Monitors(Layout),
 }
 
 /// Why nothing is pasted.

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use super::{Connection, named};
 use crate::machine::{MachineError, Reason};
 use crate::relays::Handed;
-use crate::runtime::{Life, Runtime, RuntimeError};
+use crate::runtime::{Inner, Life, Run, Runtime, RuntimeError};
 
 /// Longest command: the wire has 65,535 bytes for `user:command` and its NUL.
 const COMMAND_MAX: usize = bulkhead_api::call::COMMAND_MAX;
@@ -146,13 +146,19 @@ impl Runtime {
             }
             (name, None)
         };
-        let opened = self.open_to(&name, disposable.clone(), user, command).await;
-        let run = self.inner.state().run(&name).cloned();
-        if let Some(windows) = run.as_ref().and_then(|run| run.windows.get())
-            && opened.is_ok()
-        {
-            windows.await_window();
-        }
+        let opened = match self.inner.wait_agent(&name).await {
+            Ok(run) => {
+                let opened = self.inner.open_to(&run, disposable.clone(), user, command);
+                let opened = opened.await.and_then(DataConnection::try_from);
+                if let Some(windows) = run.windows.get()
+                    && opened.is_ok()
+                {
+                    windows.await_window();
+                }
+                opened
+            }
+            Err(error) => Err(error),
+        };
         match opened {
             Ok(connection) => {
                 self.inner.audit.record(AuditRecord {
@@ -178,15 +184,29 @@ impl Runtime {
             }
         }
     }
+}
 
-    async fn open_to(
+/// A connection of dom0's to a qube that has been told of it.
+pub(super) struct Opened {
+    name: QubeName,
+    domain: u32,
+    port: u32,
+    /// Our end, to which the qube will come.
+    pub(super) handed: Handed,
+    /// Hangs up when the call is over.
+    pub(super) life: OwnedFd,
+}
+
+impl Inner {
+    /// Has the agent of `run` run a command, and serve it on a connection.
+    pub(super) async fn open_to(
         &self,
-        name: &QubeName,
+        run: &Run,
         disposable: Option<QubeName>,
         user: &str,
         command: &[u8],
-    ) -> Result<DataConnection, RuntimeError> {
-        let run = self.inner.wait_agent(name).await?;
+    ) -> Result<Opened, RuntimeError> {
+        let name = &run.name;
         let domid = run.domid.0;
         let io = |source| MachineError::Io {
             doing: format!("opening a connection to qube `{name}`"),
@@ -194,7 +214,7 @@ impl Runtime {
         };
         let (life, writer) = std::io::pipe().map_err(io)?;
         let port = {
-            let mut connections = self.inner.calls.connections();
+            let mut connections = self.calls.connections();
             // Under the lock: what ends later finds the connection and clears it up.
             if run.is_gone() {
                 return Err(RuntimeError::Ended(name.clone()));
@@ -209,7 +229,7 @@ impl Runtime {
                 .ok_or_else(|| RuntimeError::NoFreePort(name.clone()))?
         };
         let give_up = |error| {
-            let mut connections = self.inner.calls.connections();
+            let mut connections = self.calls.connections();
             connections.ports.release(domid, 0, port);
             // Without its disposable: the caller ends that.
             connections.open.remove(&(0, domid, port));
@@ -234,15 +254,37 @@ impl Runtime {
         let relay = run.relay.get();
         let sent = relay.map_or(Err(crate::link::LinkError::Gone), |r| r.send(&execute));
         sent.map_err(|error| give_up(RuntimeError::link(name, error)))?;
-        let (listener, rings) = end_of(handed)
-            .ok_or_else(|| give_up(io(std::io::ErrorKind::InvalidData.into()).into()))?;
-        Ok(DataConnection {
-            qube: name.to_string(),
+        Ok(Opened {
+            name: name.clone(),
             domain: domid,
+            port,
+            handed,
+            life: life.into(),
+        })
+    }
+}
+
+impl TryFrom<Opened> for DataConnection {
+    type Error = RuntimeError;
+
+    fn try_from(opened: Opened) -> Result<Self, RuntimeError> {
+        let Opened {
+            name,
+            domain,
+            port,
+            handed,
+            life,
+        } = opened;
+        // A listener is what was asked for.
+        let (listener, rings) =
+            end_of(handed).ok_or_else(|| RuntimeError::NoAgent(name.clone()))?;
+        Ok(Self {
+            qube: name.to_string(),
+            domain,
             port,
             listener: listener.into(),
             rings,
-            life: OwnedFd::from(life).into(),
+            life: life.into(),
         })
     }
 }

@@ -47,6 +47,7 @@ mod dom0;
 mod fair;
 mod hosted;
 mod ports;
+mod tell;
 
 /// How long a question stays open; then it counts as refused.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(300);

@@ -43,6 +43,7 @@ mod identity;
 mod keys;
 mod lifecycle;
 mod machine;
+mod monitors;
 mod network;
 mod people;
 mod roots;

@@ -30,15 +30,25 @@ const OPTIONS: [(&str, &str); 4] = [
 /// Whether dom0 shows the windows of `qube`: where its feature `gui` says so, or else its
 /// template's.
 pub(super) fn shows_windows(qube: &Qube, description: Option<&Description>) -> bool {
-    let mut said = qube.features.get("gui");
-    if said.is_none()
-        && let Some(template) = &qube.template
-    {
-        let template = description.and_then(|d| d.qubes.get(template));
-        said = template.and_then(|template| template.features.get("gui"));
-    }
-    let on = said.is_some_and(|value| !matches!(value.as_str(), "" | "0"));
+    let said = feature(qube, description, "gui");
+    let on = said.is_some_and(|value| !matches!(value, "" | "0"));
     on && qube.guivm.is_none()
+}
+
+/// A feature of `qube`, or else of its template.
+pub(super) fn feature<'a>(
+    qube: &'a Qube,
+    description: Option<&'a Description>,
+    name: &str,
+) -> Option<&'a str> {
+    let of_template = || {
+        let template = description?.qubes.get(qube.template.as_ref()?)?;
+        template.features.get(name)
+    };
+    qube.features
+        .get(name)
+        .or_else(of_template)
+        .map(String::as_str)
 }
 
 /// What the frames of a qube look like and how it may be used, as options.
@@ -110,6 +120,11 @@ impl WindowsEvents for Ear {
             FromProxy::NotCopied { time, why } => {
                 return inner.clipboard_not_copied(&run, pressed(time), why);
             }
+            FromProxy::Monitors(layout) => {
+                if let Some(windows) = run.windows.get() {
+                    windows.set_layout(layout);
+                }
+            }
             FromProxy::PasteAsked { time } => return inner.clipboard_paste(&run, pressed(time)),
             FromProxy::Pasted { number } => inner.clipboard_pasted(&run, number),
             FromProxy::NotPasted { number, why } => {
@@ -153,6 +168,11 @@ impl Inner {
         let windows = Windows::new();
         // Nobody else sets it.
         let _ = run.windows.set(Arc::clone(&windows));
+        if super::monitors::is_told(qube, description) {
+            let layouts = windows.layouts();
+            let (inner, run) = (self.own.clone(), Arc::downgrade(run));
+            tokio::spawn(super::monitors::tell(inner, run, layouts));
+        }
         windows.begin(spec, Arc::new(ear));
     }
 }

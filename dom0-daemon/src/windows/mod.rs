@@ -25,6 +25,7 @@ use bulkhead_vchan::{Port, seqpacket};
 use bulkhead_wire::backoff::Backoff;
 use bulkhead_wire::bucket::Bucket;
 use bulkhead_wire::gui::PORT;
+use bulkhead_wire::monitors::Layout;
 use bulkhead_wire::proxy::{FromProxy, ToProxy};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
@@ -105,6 +106,7 @@ pub(crate) struct Windows {
     offers: watch::Sender<u64>,
     task: Mutex<Option<tokio::task::AbortHandle>>,
     takes: Mutex<Takes>,
+    layouts: watch::Sender<Option<Layout>>,
 }
 
 /// How the process that shows windows is reached.
@@ -150,6 +152,7 @@ impl Windows {
             offers: watch::Sender::new(0),
             task: Mutex::default(),
             takes: Mutex::default(),
+            layouts: watch::Sender::new(None),
         })
     }
 
@@ -160,6 +163,17 @@ impl Windows {
 
     pub(crate) fn set_takes(&self, takes: Takes) {
         *self.takes.lock().unwrap_or_else(PoisonError::into_inner) = takes;
+    }
+
+    /// The monitors on which they are shown, also if they are those that were told last: it may be
+    /// another agent that has to hear of them.
+    pub(crate) fn set_layout(&self, layout: Layout) {
+        self.layouts.send_replace(Some(layout));
+    }
+
+    /// What is told of monitors from now on.
+    pub(crate) fn layouts(&self) -> watch::Receiver<Option<Layout>> {
+        self.layouts.subscribe()
     }
 
     /// Shows windows whenever they can be, until the value is dropped. Offers are told to it already,

@@ -605,7 +605,7 @@ impl Windows {
                     }
                 }
             }
-            Event::Exposed(..) | Event::Room | Event::Keyboard => {}
+            Event::Exposed(..) | Event::Room | Event::Keyboard | Event::Monitors => {}
         }
     }
 

@@ -67,6 +67,9 @@ impl X11 {
             Heard::LeaveNotify(event) => self.crossing(&event, false)?,
             Heard::FocusIn(event) => self.focus_in(&event)?,
             Heard::FocusOut(event) => self.focus_out(&event),
+            Heard::RandrScreenChangeNotify(_) | Heard::RandrNotify(_) => self.other_monitors(),
+            // A monitor that is part of another is told of by this alone.
+            Heard::ConfigureNotify(event) if event.window == self.root => self.other_monitors(),
             Heard::ConfigureNotify(event) => self.configured(&event, after)?,
             Heard::ReparentNotify(event) => self.reparented(event.window, event.parent)?,
             Heard::DestroyNotify(event) => self.destroyed(event.window)?,
@@ -98,6 +101,13 @@ impl X11 {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Several events tell of one change.
+    fn other_monitors(&mut self) {
+        if self.events.back() != Some(&Event::Monitors) {
+            self.events.push_back(Event::Monitors);
+        }
     }
 
     fn message(&mut self, event: &ClientMessageEvent) -> Done {

@@ -26,12 +26,14 @@ use crate::display::{Change, Display, Event, Image, Key};
 use crate::frame::{Area, Frame};
 use crate::keys::Keys;
 use crate::log::Log;
+use crate::monitors::Seen;
 
 mod buffers;
 mod events;
 mod handles;
 mod keyboard;
 mod look;
+mod monitors;
 mod stacking;
 mod tray;
 
@@ -153,6 +155,8 @@ pub struct X11 {
     cursors: BTreeMap<Option<u8>, xproto::Cursor>,
     cursor_font: xproto::Font,
     tray: Tray,
+    /// Whether the server tells of monitors.
+    has_monitors: bool,
     /// The button of a frame that is held down.
     held: Option<Held>,
     /// Buttons that went down in windows of the qube.
@@ -208,6 +212,7 @@ impl X11 {
         // Numbers of windows are found again by it once a client has used them all.
         connection.prefetch_extension_information("XC-MISC")?;
         let tray = Tray::of_screen(&connection, number)?;
+        let has_monitors = monitors::watch(&connection, root)?;
         let mut it = Self {
             atoms,
             root,
@@ -233,6 +238,7 @@ impl X11 {
             cursors: BTreeMap::new(),
             cursor_font,
             tray,
+            has_monitors,
             held: None,
             pressed: BTreeSet::new(),
             used: None,
@@ -368,6 +374,10 @@ impl Display for X11 {
 
     fn keys_of(&self, symbol: u32) -> Done<Keys> {
         Ok(self.keyboard()?.keys_of(symbol))
+    }
+
+    fn monitors(&self) -> Done<Vec<Seen>> {
+        self.monitors_seen()
     }
 
     fn apply(&mut self, change: Change) -> Done {

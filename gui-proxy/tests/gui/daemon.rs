@@ -45,6 +45,10 @@ impl Daemon {
         let version = (1, version.minor().into());
         let connected = FromProxy::AgentConnected { version, pictures };
         assert_eq!(it.hears().0, connected);
+        match it.hears().0 {
+            FromProxy::Monitors(layout) => assert_eq!(layout.monitors().len(), 1),
+            other => panic!("{other:?}"),
+        }
         (proxy, agent, it)
     }
 

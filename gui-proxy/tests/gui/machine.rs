@@ -59,12 +59,16 @@ impl Drop for Ends {
 
 impl Machine {
     pub(crate) fn start() -> Self {
+        Self::start_on(Session::start())
+    }
+
+    /// One whose windows are to be shown in that session.
+    pub(crate) fn start_on(session: Session) -> Self {
         let mut daemon = TestDaemon::new();
         fs::write(daemon.path("system.ron"), SYSTEM).expect("a description");
         daemon.start(daemon.daemon("system.ron"));
         daemon.must(&["apply", "--yes"]);
         daemon.must(&["start", "work", "personal", "vault", "hidden"]);
-        let session = Session::start();
         let screen = Screen::of(&session);
         Self {
             daemon,

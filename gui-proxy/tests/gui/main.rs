@@ -16,6 +16,7 @@ mod icons;
 mod input;
 mod machine;
 mod managed;
+mod monitors;
 mod pictures;
 mod screen;
 mod session;

@@ -33,9 +33,8 @@ use self::find::{Found, Named, find};
 pub use self::limits::{HOSTED_MAX, HOSTED_PER_QUBE};
 use self::limits::{Place, Places};
 pub use self::process::CONNECT_TIMEOUT;
-use self::process::{
-    Caller, FarEnds, Pump, Starter, Streams, Went, log_pipe, see_through, start_decoder,
-};
+use self::process::{Caller, FarEnds, Pump, Starter, Streams, Went, see_through, start_decoder};
+pub(super) use self::process::{Environment, log_pipe, send, spawn};
 use super::{Connection, Key, Request, Verdict, named};
 use crate::notifications::{self, Decoder, Whose};
 use crate::policy::PolicyService;

@@ -58,7 +58,11 @@ pub(super) enum Streams {
     Sockets,
 }
 
-fn send(socket: &OwnedFd, message: &impl Serialize, fds: &[&OwnedFd]) -> io::Result<()> {
+pub(in crate::calls) fn send(
+    socket: &OwnedFd,
+    message: &impl Serialize,
+    fds: &[&OwnedFd],
+) -> io::Result<()> {
     let packet = encode(message).map_err(io::Error::other)?;
     let fds: Vec<_> = fds.iter().map(|fd| fd.as_fd()).collect();
     seqpacket::send_packet(socket, &packet, &fds)
@@ -153,12 +157,12 @@ impl Starter {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Environment {
+pub(in crate::calls) enum Environment {
     Ours,
     None,
 }
 
-fn spawn(
+pub(in crate::calls) fn spawn(
     mut command: Command,
     environment: Environment,
     errors: &OwnedFd,
@@ -179,7 +183,7 @@ fn spawn(
 }
 
 /// Where the processes of a call write what the daemon's log is to have.
-pub(super) fn log_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
+pub(in crate::calls) fn log_pipe() -> io::Result<(pipe::Receiver, OwnedFd)> {
     let (reader, writer) = io::pipe()?;
     let reader = pipe::Receiver::from_owned_fd(OwnedFd::from(reader))?;
     Ok((reader, writer.into()))
