@@ -20,7 +20,7 @@ use zbus::Connection;
 
 use crate::desk::{News, Order, Why};
 use crate::failure::Failure;
-use crate::notices::{self, Notices};
+use crate::notices::{self, Notice, Notices};
 use crate::session::{self, Notifier};
 use crate::shown::Showing;
 
@@ -44,12 +44,15 @@ const QUEUE: usize = 256;
 pub(crate) struct Bus {
     /// Ends when the session does.
     pub(crate) news: mpsc::Receiver<News>,
+    /// What the session has no service to show.
+    pub(crate) notices: mpsc::Receiver<Notice>,
     pub(crate) orders: mpsc::UnboundedSender<Order>,
 }
 
 /// Starts the thread; returns when this is known to be the only one in the session.
 pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure> {
     let (news_in, news) = mpsc::channel(QUEUE);
+    let (unshown_in, notices) = mpsc::channel(QUEUE);
     let (orders, orders_out) = mpsc::unbounded_channel();
     let (entered_in, entered) = std::sync::mpsc::channel();
     let cannot = |error: std::io::Error| Failure::new("cannot start a thread").because(&error);
@@ -75,7 +78,7 @@ pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure
             news: news_in,
             orders: orders_out,
             notices: Notices::default(),
-            notifier: Notifier::start(session.clone()),
+            notifier: Notifier::start(session.clone(), unshown_in),
             began: Instant::now(),
         };
         // Whichever is first ends it. What waits goes on waiting, for the terminal.
@@ -94,7 +97,11 @@ pub(crate) fn start(socket: PathBuf, shows_windows: bool) -> Result<Bus, Failure
         .spawn(move || runtime.block_on(work))
         .map_err(cannot)?;
     match entered.recv() {
-        Ok(entered) => entered.map(|()| Bus { news, orders }),
+        Ok(entered) => entered.map(|()| Bus {
+            news,
+            notices,
+            orders,
+        }),
         Err(_) => Err(Failure::new("the thread that speaks D-Bus ended")),
     }
 }

@@ -1,9 +1,9 @@
 //! `bulkhead-desktop`: asks the person at the screen about calls between qubes, and tells them
 //! what was decided without them.
 //!
-//! [`desk`] is the model of the prompts and [`notices`] that of the notices; both are pure. [`bus`]
-//! speaks D-Bus on a thread of its own, where [`shown`] are the notifications of qubes; [`ui`] shows
-//! windows on this one.
+//! [`desk`] is the model of the prompts, [`notices`] that of the notices, and [`notes`] that of those
+//! notices that the session has no service for; all are pure. [`bus`] speaks D-Bus on a thread of its
+//! own, where [`shown`] are the notifications of qubes; [`ui`] shows windows on this one.
 //!
 //! Invariant: it never sees a byte of a qube, only texts that `bulkheadd` has cleaned, and cleans
 //! them again ([`text`]).
@@ -14,6 +14,7 @@ mod args;
 mod bus;
 mod desk;
 mod failure;
+mod notes;
 mod notices;
 mod session;
 mod shown;

@@ -27,6 +27,9 @@ pub(crate) const COUNT_FOR: Duration = Duration::from_secs(10);
 /// Qubes that are counted one by one; more share one count. A machine has dozens of qubes.
 pub(crate) const SOURCES_MAX: usize = 128;
 
+/// The slot of what is carried between clipboards. No qube is called so.
+pub(crate) const CLIPBOARD: &str = "@clipboard";
+
 /// A notice. Its texts are safe to show, but not yet escaped for markup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
@@ -34,6 +37,15 @@ pub(crate) struct Notice {
     pub(crate) slot: Option<String>,
     pub(crate) title: String,
     pub(crate) body: String,
+    /// Whose labels are shown beside it where there is room for them: the source, and the target if
+    /// it names one. As the daemon calls them, and for looking them up alone.
+    pub(crate) qubes: Vec<String>,
+}
+
+impl Notice {
+    pub(crate) fn is_of_clipboard(&self) -> bool {
+        self.slot.as_deref() == Some(CLIPBOARD)
+    }
 }
 
 /// What has become of what is carried between clipboards. One notice takes the place of the last:
@@ -91,9 +103,25 @@ pub(crate) fn clipboard(news: &ClipboardNews) -> Notice {
         }
     };
     Notice {
-        slot: Some("@clipboard".to_owned()),
+        slot: Some(CLIPBOARD.to_owned()),
         title,
         body,
+        qubes: parties(news),
+    }
+}
+
+/// Source and target, as far as there are any.
+fn parties(news: &ClipboardNews) -> Vec<String> {
+    use ClipboardNews as News;
+    match news {
+        News::Copied(carried) => vec![carried.source.clone()],
+        News::NotCopied { source, .. }
+        | News::Expired { source, .. }
+        | News::Cleared { source, .. } => vec![source.clone()],
+        News::Pasted { source, target, .. } | News::Refused { source, target, .. } => {
+            vec![source.clone(), target.clone()]
+        }
+        News::NotPasted { target, .. } | News::NothingToPaste { target } => vec![target.clone()],
     }
 }
 
@@ -217,6 +245,10 @@ fn one(record: &AuditRecord) -> Notice {
         "allow" => ("may", &record.target),
         _ => ("may not", &record.requested_target),
     };
+    let mut qubes = vec![record.source.clone()];
+    if !matches!(target.as_str(), "" | "@default") {
+        qubes.push(target.clone());
+    }
     let target = match target.as_str() {
         "" | "@default" => "another qube".to_owned(),
         "@dispvm" => "a disposable".to_owned(),
@@ -233,6 +265,7 @@ fn one(record: &AuditRecord) -> Notice {
             "{source} {verb} {doing} {target} ({})",
             text::line(&record.rule)
         ),
+        qubes,
     }
 }
 
@@ -252,6 +285,11 @@ fn several(name: &str, denied: u64, allowed: u64) -> Notice {
         slot: Some(name.to_owned()),
         title: parts.join(", "),
         body: "See them with: bulkhead audit".to_owned(),
+        // Those that share a count have no name.
+        qubes: (!name.is_empty())
+            .then(|| name.to_owned())
+            .into_iter()
+            .collect(),
     }
 }
 
@@ -320,17 +358,18 @@ mod tests {
         ];
         let told = told.iter().map(|news| {
             let notice = clipboard(news);
-            assert_eq!(notice.slot.as_deref(), Some("@clipboard"));
-            format!("{}: {}", notice.title, notice.body)
+            assert!(notice.is_of_clipboard());
+            let qubes = notice.qubes.join(", ");
+            format!("{}: {} [{qubes}]", notice.title, notice.body)
         });
         insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @r"
-        Nothing copied from work: its clipboard is empty
-        work to vault: 12 bytes of text is on the clipboard of vault now.
-        work to vault: Picture of 640 by 480 (1228800 bytes) is on the clipboard of vault now.
-        Not pasted into <b>: Policy does not allow it: text from work.
-        Nothing to paste into work: Press the copy keys in a window of another qube first.
-        Picture of 640 by 480 from work was wiped: Nobody pasted it in time.
-        Text from work was wiped: Nothing is carried now.
+        Nothing copied from work: its clipboard is empty [work]
+        work to vault: 12 bytes of text is on the clipboard of vault now. [work, vault]
+        work to vault: Picture of 640 by 480 (1228800 bytes) is on the clipboard of vault now. [work, vault]
+        Not pasted into <b>: Policy does not allow it: text from work. [work, <b>]
+        Nothing to paste into work: Press the copy keys in a window of another qube first. [work]
+        Picture of 640 by 480 from work was wiped: Nobody pasted it in time. [work]
+        Text from work was wiped: Nothing is carried now. [work]
         ");
     }
 
@@ -344,12 +383,15 @@ mod tests {
         let told: Vec<String> = told
             .into_iter()
             .flatten()
-            .map(|notice| format!("{}: {}", notice.title, notice.body))
+            .map(|notice| {
+                let qubes = notice.qubes.join(", ");
+                format!("{}: {} [{qubes}]", notice.title, notice.body)
+            })
             .collect();
         insta::assert_debug_snapshot!(told, @r#"
         [
-            "Call of personal refused: personal may not copy files to vault (a.policy:3)",
-            "Call of work allowed: work may copy files to vault (a.policy:3)",
+            "Call of personal refused: personal may not copy files to vault (a.policy:3) [personal, vault]",
+            "Call of work allowed: work may copy files to vault (a.policy:3) [work, vault]",
         ]
         "#);
     }

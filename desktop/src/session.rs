@@ -1,7 +1,7 @@
 //! The session bus: there is one of us in a session, and the desktop's notifications.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 use zbus::fdo::RequestNameFlags;
@@ -15,6 +15,9 @@ pub(crate) const NAME: &str = "org.bulkhead.Desktop1";
 
 /// How long the notification service may take over a notice: one that hangs delays no other part.
 pub(crate) const NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a service that did not answer is asked nothing, so that nothing else waits behind it.
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
 
 /// Notices that wait while the service is slow; what comes on top is dropped, as the audit log has
 /// it anyway.
@@ -48,10 +51,11 @@ pub(crate) async fn enter() -> Result<Connection, Failure> {
 pub(crate) struct Notifier(mpsc::Sender<Notice>);
 
 impl Notifier {
-    /// Shows notices through the desktop's service, one after the other.
-    pub(crate) fn start(connection: Connection) -> Self {
+    /// Shows notices through the desktop's service, one after the other. What no service shows goes
+    /// to `unshown`.
+    pub(crate) fn start(connection: Connection, unshown: mpsc::Sender<Notice>) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(show_all(connection, receiver));
+        tokio::spawn(show_all(connection, receiver, unshown));
         Self(sender)
     }
 
@@ -61,24 +65,25 @@ impl Notifier {
     }
 }
 
-async fn show_all(connection: Connection, mut notices: mpsc::Receiver<Notice>) {
+async fn show_all(
+    connection: Connection,
+    mut notices: mpsc::Receiver<Notice>,
+    unshown: mpsc::Sender<Notice>,
+) {
     let mut slots = HashMap::new();
-    let mut said = false;
+    let mut silent_until = None;
     while let Some(notice) = notices.recv().await {
-        let shown = tokio::time::timeout(NOTIFY_TIMEOUT, show(&connection, &notice, &mut slots));
-        let trouble = match shown.await {
-            Ok(Ok(())) => {
-                said = false;
-                continue;
+        if silent_until.is_none_or(|end| Instant::now() >= end) {
+            let shown = show(&connection, &notice, &mut slots);
+            match tokio::time::timeout(NOTIFY_TIMEOUT, shown).await {
+                Ok(Ok(())) => continue,
+                // There is none, or it does not want to.
+                Ok(Err(_)) => {}
+                Err(_) => silent_until = Some(Instant::now() + SILENCE),
             }
-            Ok(Err(error)) => Failure::new("a notice could not be shown").because(&error),
-            Err(_) => Failure::new("the notification service does not answer"),
-        };
-        if !said {
-            trouble
-                .hint("Refused calls are in `bulkhead audit`.")
-                .show();
-            said = true;
+        }
+        if unshown.send(notice).await.is_err() {
+            return;
         }
     }
 }

@@ -20,15 +20,11 @@ use zbus::{Connection, Message, Proxy, Variant};
 
 use crate::desk::look::color;
 use crate::failure::Failure;
-use crate::session::{NOTIFY_TIMEOUT, PATH, SERVICE, escape};
+use crate::session::{NOTIFY_TIMEOUT, PATH, SERVICE, SILENCE, escape};
 use crate::text;
 
 /// Orders that wait for a service that is slow.
 const QUEUE: usize = 1024;
-
-/// How long a service that did not answer is asked nothing: whatever is to be shown meanwhile is not,
-/// so that nothing else of the daemon's waits behind it.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// How long the daemon may take over news: it has only to pass them on.
 const NEWS_TIMEOUT: Duration = Duration::from_secs(10);

@@ -22,7 +22,7 @@ use bulkhead_api::call::{Answer, Ask};
 use bulkhead_api::qube::QubeRow;
 
 use self::call::{Call, CallView, Stage};
-use self::look::Qubes;
+use self::look::{Look, Qubes};
 
 /// Prompts on the screen at a time: what a person can still tell apart.
 pub(crate) const WINDOWS_MAX: usize = 5;
@@ -239,10 +239,25 @@ impl Desk {
         }
     }
 
+    /// Takes note that something that may have lain over prompts is gone: what was meant for it must
+    /// not reach them.
+    pub(crate) fn uncovered(&mut self, now: Duration) {
+        self.start_anew(|_| true, now);
+    }
+
+    /// How a qube is drawn.
+    pub(crate) fn look(&self, untrusted: &str) -> Look {
+        self.qubes.look(untrusted)
+    }
+
     /// What was meant for the prompt that ends must not reach the one below it.
     fn others_start_anew(&mut self, id: u64, now: Duration) {
-        for other in self.shown.iter().filter(|other| **other != id) {
-            if let Some(call) = self.calls.get_mut(other) {
+        self.start_anew(|other| other != id, now);
+    }
+
+    fn start_anew(&mut self, these: impl Fn(u64) -> bool, now: Duration) {
+        for id in self.shown.iter().filter(|id| these(**id)) {
+            if let Some(call) = self.calls.get_mut(id) {
                 call.arming.restart(now);
             }
         }

@@ -265,6 +265,17 @@ fn the_end_of_another_prompt_starts_it_anew() {
 }
 
 #[test]
+fn what_lay_over_a_prompt_and_goes_starts_it_anew() {
+    let mut desk = desk_with(vec![ask(1, "work")]);
+    turn_to(&mut desk, 1, ms(0));
+    assert!(desk.views(ms(600))[0].call.may_allow);
+    desk.uncovered(ms(600));
+    assert!(!desk.views(ms(5000))[0].call.may_allow);
+    turn_to(&mut desk, 1, ms(5000));
+    assert!(desk.views(ms(5600))[0].call.may_allow);
+}
+
+#[test]
 fn an_answer_goes_to_the_daemon_that_asked_and_to_no_later_one() {
     let mut desk = desk_with(vec![ask(1, "work")]);
     turn_to(&mut desk, 1, ms(0));

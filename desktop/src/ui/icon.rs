@@ -57,6 +57,16 @@ pub(crate) fn stripe(look: &Look) -> Icon {
     icon
 }
 
+/// Stands between a source and a target.
+pub(crate) fn arrow() -> gtk::Label {
+    let arrow = gtk::Label::builder()
+        .label("\u{2192}")
+        .accessible_role(gtk::AccessibleRole::Presentation)
+        .build();
+    arrow.add_css_class("arrow");
+    arrow
+}
+
 /// Sets a colour, made lighter or darker by a factor.
 fn set(cairo: &Context, (r, g, b): Rgb, factor: f64, alpha: f64) {
     let part = |part: u8| {

@@ -4,6 +4,7 @@
 //! press that reaches it in another way is checked by the model again.
 
 mod icon;
+mod notes;
 mod prompt;
 mod targets;
 
@@ -16,10 +17,13 @@ use gtk::prelude::*;
 use gtk::{gdk, glib, pango};
 use tokio::sync::mpsc;
 
+use self::notes::{Corner, NoteView, Screen};
 use self::prompt::Prompt;
 use crate::bus::Bus;
 use crate::desk::{Act, Desk, News, Order};
 use crate::failure::Failure;
+use crate::notes::{Gone, Notes};
+use crate::notices::Notice;
 
 /// Names a prompt.
 type Key = (u64, u64);
@@ -34,28 +38,40 @@ pub(crate) fn open_display() -> Result<(), Failure> {
             .hint("Start this from a desktop session; on a terminal, use `bulkhead ask`.")
     })?;
     if let Some(display) = gdk::Display::default() {
-        let style = gtk::CssProvider::new();
-        style.load_from_data(include_str!("style.css"));
-        gtk::style_context_add_provider_for_display(
-            &display,
-            &style,
-            gtk::STYLE_PROVIDER_PRIORITY_APPLICATION,
-        );
+        add_style(&display);
     }
     Ok(())
 }
 
-/// Shows prompts until the session ends or somebody ends us.
+fn add_style(display: &gdk::Display) {
+    let style = gtk::CssProvider::new();
+    style.load_from_data(include_str!("style.css"));
+    let priority = gtk::STYLE_PROVIDER_PRIORITY_APPLICATION;
+    gtk::style_context_add_provider_for_display(display, &style, priority);
+}
+
+/// Shows prompts and notes until the session ends or somebody ends us.
 pub(crate) fn run(bus: Bus, guivm: Option<String>) {
     let end = glib::MainLoop::new(None, false);
     let app = Rc::new(App {
         desk: RefCell::new(Desk::new(guivm)),
         prompts: RefCell::default(),
+        notes: RefCell::default(),
+        screen: RefCell::default(),
+        corner: RefCell::default(),
         acts: RefCell::default(),
+        note_failed: Cell::new(false),
         settling: Cell::new(false),
         orders: bus.orders,
         began: Instant::now(),
         timer: RefCell::default(),
+    });
+    let mut notices = bus.notices;
+    let noted = Rc::clone(&app);
+    glib::spawn_future_local(async move {
+        while let Some(notice) = notices.recv().await {
+            noted.input(Input::Notice(notice));
+        }
     });
     let mut news = bus.news;
     let quit = end.clone();
@@ -72,12 +88,21 @@ pub(crate) fn run(bus: Bus, guivm: Option<String>) {
 enum Input {
     News(Box<News>),
     Act(Key, Act),
+    Notice(Notice),
+    /// A note was clicked.
+    Dismiss(u64),
     Tick,
 }
 
 struct App {
     desk: RefCell<Desk>,
     prompts: RefCell<BTreeMap<Key, Prompt>>,
+    notes: RefCell<Notes>,
+    /// The X display, from the first note on.
+    screen: RefCell<Option<Rc<Screen>>>,
+    /// Where the notes are, while there are any.
+    corner: RefCell<Option<Corner>>,
+    note_failed: Cell<bool>,
     /// A window that is drawn may say something itself; that comes after the drawing.
     acts: RefCell<VecDeque<Input>>,
     settling: Cell<bool>,
@@ -98,23 +123,33 @@ impl App {
         }
         while let Some(input) = self.next_input() {
             let now = self.began.elapsed();
-            {
-                let mut desk = self.desk.borrow_mut();
-                match input {
-                    Input::News(news) => desk.news(*news, now),
-                    Input::Act(key, act) => desk.act(key, act, now),
-                    Input::Tick => {}
-                }
-                desk.tick(now);
-                for order in desk.take_orders() {
-                    // Without the thread there is no session left either.
-                    let _ = self.orders.send(order);
-                }
+            self.take(input, now);
+            for order in self.desk.borrow_mut().take_orders() {
+                // Without the thread there is no session left either.
+                let _ = self.orders.send(order);
             }
             self.draw(now);
+            self.draw_notes();
         }
         self.settling.set(false);
         self.set_timer();
+    }
+
+    fn take(&self, input: Input, now: Duration) {
+        let mut desk = self.desk.borrow_mut();
+        let mut notes = self.notes.borrow_mut();
+        let mut gone = notes.tick(now) == Gone::Some;
+        match input {
+            Input::News(news) => desk.news(*news, now),
+            Input::Act(key, act) => desk.act(key, act, now),
+            Input::Notice(notice) => notes.add(notice, now),
+            Input::Dismiss(number) => gone |= notes.dismiss(number, now) == Gone::Some,
+            Input::Tick => {}
+        }
+        if gone {
+            desk.uncovered(now);
+        }
+        desk.tick(now);
     }
 
     fn next_input(&self) -> Option<Input> {
@@ -145,12 +180,61 @@ impl App {
         }
     }
 
+    fn draw_notes(self: &Rc<Self>) {
+        let desk = self.desk.borrow();
+        let views: Vec<NoteView> = self
+            .notes
+            .borrow()
+            .shown()
+            .iter()
+            .map(|note| NoteView::new(note, |qube| desk.look(qube)))
+            .collect();
+        let mut corner = self.corner.borrow_mut();
+        if views.is_empty() {
+            *corner = None;
+            return;
+        }
+        if corner.is_none() {
+            match self.open_corner() {
+                Ok(opened) => *corner = Some(opened),
+                // They go as if they had been shown.
+                Err(failure) => return self.cannot_note(&failure),
+            }
+        }
+        if let Some(corner) = &*corner {
+            corner.show(&views);
+        }
+    }
+
+    fn open_corner(self: &Rc<Self>) -> Result<Corner, Failure> {
+        let mut screen = self.screen.borrow_mut();
+        let screen = match &mut *screen {
+            Some(screen) => screen,
+            none => none.insert(Rc::new(Screen::open()?)),
+        };
+        let app = Rc::downgrade(self);
+        Corner::open(screen, move |number| {
+            if let Some(app) = app.upgrade() {
+                app.input(Input::Dismiss(number));
+            }
+        })
+    }
+
+    /// Says once that nobody sees notices.
+    fn cannot_note(&self, failure: &Failure) {
+        if !self.note_failed.replace(true) {
+            failure.show();
+        }
+    }
+
     fn set_timer(self: &Rc<Self>) {
         if let Some(timer) = self.timer.take() {
             timer.remove();
         }
         let now = self.began.elapsed();
-        let Some(next) = self.desk.borrow().next_change(now) else {
+        let prompts = self.desk.borrow().next_change(now);
+        let notes = self.notes.borrow().next_change();
+        let Some(next) = prompts.into_iter().chain(notes).min() else {
             return;
         };
         let app = Rc::downgrade(self);

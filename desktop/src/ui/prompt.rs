@@ -136,13 +136,8 @@ impl Prompt {
     fn lay_out(&self, view: &View) {
         let parties = gtk::Box::new(gtk::Orientation::Horizontal, 10);
         parties.set_homogeneous(false);
-        let arrow = gtk::Label::builder()
-            .label("\u{2192}")
-            .accessible_role(gtk::AccessibleRole::Presentation)
-            .build();
-        arrow.add_css_class("arrow");
         parties.append(&self.source.area);
-        parties.append(&arrow);
+        parties.append(&icon::arrow());
         parties.append(&self.target.area);
 
         let buttons = gtk::Box::new(gtk::Orientation::Horizontal, 10);

@@ -139,20 +139,34 @@ impl Reader {
 
     /// The prompts on the screen, oldest call first.
     pub(crate) fn prompts(&self) -> Vec<Node> {
+        let mut windows = self.windows();
+        windows.retain(|window| window.name.starts_with("Call of "));
+        windows
+    }
+
+    /// The notes on the screen, from the corner on.
+    pub(crate) fn notes(&self) -> Vec<Node> {
+        let mut windows = self.windows();
+        windows.retain(|window| window.name == "Notices");
+        let all = windows.iter().flat_map(Node::all);
+        let notes = all.filter(|node| node.role == "alert");
+        notes.cloned().collect()
+    }
+
+    fn windows(&self) -> Vec<Node> {
         self.runtime.block_on(async {
             let root = (
                 "org.a11y.atspi.Registry".to_owned(),
                 path("/org/a11y/atspi/accessible/root"),
             );
-            let mut prompts = Vec::new();
+            let mut windows = Vec::new();
             for app in self.children(&root).await.unwrap_or_default() {
                 for window in self.children(&app).await.unwrap_or_default() {
                     // A window that is closed while it is read is none.
-                    prompts.extend(self.node(window).await.ok());
+                    windows.extend(self.node(window).await.ok());
                 }
             }
-            prompts.retain(|prompt| prompt.name.starts_with("Call of "));
-            prompts
+            windows
         })
     }
 

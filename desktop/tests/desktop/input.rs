@@ -2,8 +2,8 @@
 
 use x11rb::connection::Connection;
 use x11rb::protocol::xproto::{
-    AtomEnum, ClientMessageEvent, ConnectionExt as _, CreateWindowAux, EventMask, InputFocus,
-    MapState, Window, WindowClass,
+    AtomEnum, ClientMessageEvent, ConnectionExt as _, CreateWindowAux, EventMask, ImageFormat,
+    InputFocus, MapState, Window, WindowClass,
 };
 use x11rb::protocol::xtest::ConnectionExt as _;
 use x11rb::rust_connection::RustConnection;
@@ -116,6 +116,37 @@ impl Input {
             .connection
             .set_input_focus(InputFocus::PARENT, window, 0_u32);
         given.expect("focus").check().expect("focus");
+    }
+
+    /// The window that has the keyboard.
+    pub(crate) fn focused(&self) -> Window {
+        let focus = self.connection.get_input_focus().expect("a focus");
+        focus.reply().expect("a focus").focus
+    }
+
+    /// Whether no window manager handles a window.
+    pub(crate) fn is_unmanaged(&self, window: Window) -> bool {
+        let attributes = self.connection.get_window_attributes(window);
+        let attributes = attributes.expect("a window").reply();
+        attributes.expect("a window").override_redirect
+    }
+
+    /// Width and height of a window.
+    pub(crate) fn size(&self, window: Window) -> (i32, i32) {
+        let size = self.connection.get_geometry(window).expect("a window");
+        let size = size.reply().expect("a window");
+        (size.width.into(), size.height.into())
+    }
+
+    /// The colour of a pixel of the screen, as a label has it.
+    pub(crate) fn pixel(&self, x: i32, y: i32) -> u32 {
+        let place = |at: i32| i16::try_from(at).expect("on the screen");
+        let (x, y) = (place(x), place(y));
+        let image =
+            self.connection
+                .get_image(ImageFormat::Z_PIXMAP, self.root, x, y, 1, 1, u32::MAX);
+        let data = image.expect("a picture").reply().expect("a picture").data;
+        u32::from_le_bytes([data[0], data[1], data[2], 0])
     }
 
     /// Asks a window to close, as a window manager does.

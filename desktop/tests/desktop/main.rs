@@ -12,6 +12,7 @@
 mod atspi;
 mod fake;
 mod input;
+mod notes;
 mod notices;
 mod notifications;
 mod prompts;

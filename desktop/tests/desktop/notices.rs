@@ -74,7 +74,7 @@ fn service(bus: &str) -> Running {
     }
 }
 
-fn denied(source: &str) -> AuditRecord {
+pub(crate) fn denied(source: &str) -> AuditRecord {
     AuditRecord {
         time: 0,
         source: source.into(),

@@ -1,5 +1,6 @@
 //! Prompts, with a stand-in for the daemon.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bulkhead_api::call::{Announced, Ask};
@@ -38,11 +39,17 @@ impl Stage {
     /// With a pointer that rests in the corner below.
     pub(crate) fn start() -> Self {
         let session = Session::start();
+        let command = session.command(&session.path("bus"));
+        Self::of(session, command)
+    }
+
+    /// The same with the program started so.
+    pub(crate) fn of(session: Session, command: Command) -> Self {
         let fake = Fake::start(&session.path("bus"), Vec::new());
         let reader = Reader::start(&session);
         let input = Input::start(&session);
         input.point(1279, 1023);
-        let desktop = session.desktop(&session.path("bus"));
+        let desktop = session.start_desktop(command);
         fake.wait_for_listener();
         Self {
             reader,
@@ -617,7 +624,7 @@ fn the_session_starts_it_by_its_name() {
 #[test]
 fn it_says_why_it_cannot_start() {
     let session = Session::start();
-    let run = |change: &dyn Fn(&mut std::process::Command)| {
+    let run = |change: &dyn Fn(&mut Command)| {
         let mut command = session.command(&session.path("bus"));
         command.stderr(std::process::Stdio::piped());
         change(&mut command);
