@@ -314,9 +314,18 @@ impl Agent {
             // Nobody but the application moves such a window.
             return;
         }
-        if let Err(error) = window.configure(to) {
-            tracing::warn!("a window of X cannot be moved: {error}");
-        }
+        shape(window, to);
+    }
+}
+
+/// Moves a window of X and then resizes it. One with static gravity stays where it is on the screen
+/// when the frame that it is in is resized: were both done at once, it would be shown shifted.
+fn shape(window: &X11Surface, to: Rectangle<i32, Logical>) {
+    let mut moved = window.geometry();
+    moved.loc = to.loc;
+    let done = window.configure(moved);
+    if let Err(error) = done.and_then(|()| window.configure(to)) {
+        tracing::warn!("a window of X cannot be moved: {error}");
     }
 }
 
@@ -412,9 +421,7 @@ impl XwmHandler for Agent {
             |asked: Option<u32>, is| asked.map_or(is, |asked| i32::try_from(asked).unwrap_or(is));
         geometry.size.w = length(w, geometry.size.w);
         geometry.size.h = length(h, geometry.size.h);
-        if let Err(error) = window.configure(geometry) {
-            tracing::warn!("a window of X cannot be moved: {error}");
-        }
+        shape(&window, geometry);
     }
 
     fn configure_notify(
@@ -424,6 +431,11 @@ impl XwmHandler for Agent {
         geometry: Rectangle<i32, Logical>,
         _above: Option<u32>,
     ) {
+        let geometry = match window.is_override_redirect() {
+            true => geometry,
+            // Nobody but we has moved it, and we know whither: this may be half of the way.
+            false => window.geometry(),
+        };
         if let Some(id) = self.x_view(&window) {
             let (place, size) = (place_of(geometry), window_size(geometry));
             self.windows.set_geometry(id, place, size);
