@@ -54,6 +54,8 @@ const GUEST: &[Package] = &[
     ("firefox-esr", "a browser, for tests"),
     ("foot", "a Wayland terminal, for tests"),
     ("gir1.2-gtk-4.0", "an application of GTK, for tests"),
+    ("libreoffice-gtk3", "a word processor by GTK, for tests"),
+    ("libreoffice-writer", "a word processor, for tests"),
     ("python3-gi", "an application of GTK, for tests"),
     ("qtwayland5", "an application of Qt, for tests"),
     ("weston", "Wayland applications with menus, for tests"),

@@ -13,6 +13,7 @@ mod drag;
 mod firefox;
 mod gtk;
 mod icons;
+mod libreoffice;
 mod notifications;
 mod pictures;
 mod qt;

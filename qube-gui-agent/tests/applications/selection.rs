@@ -18,7 +18,7 @@ fn shortcut(daemon: &mut Daemon, id: WindowId, letter: char) {
 }
 
 #[track_caller]
-fn copied(daemon: &mut Daemon, id: WindowId) -> Option<Vec<u8>> {
+pub(crate) fn copied(daemon: &mut Daemon, id: WindowId) -> Option<Vec<u8>> {
     daemon.clipboards.clear();
     daemon.say(id, &DaemonMessage::ClipboardRequest);
     daemon.until("an answer", |daemon| daemon.clipboards.pop())
