@@ -22,6 +22,7 @@ mod picture;
 mod scale;
 mod session;
 mod x_selection;
+mod xdnd;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;

@@ -11,7 +11,7 @@ use smithay::reexports::x11rb::errors::{
 use smithay::reexports::x11rb::protocol::Event;
 use smithay::reexports::x11rb::protocol::xproto::{
     Atom, AtomEnum, ConnectionExt as _, CreateWindowAux, EventMask, GetPropertyReply, Property,
-    Window, WindowClass,
+    Timestamp, Window, WindowClass,
 };
 use smithay::reexports::x11rb::rust_connection::RustConnection;
 use smithay::reexports::x11rb::{COPY_DEPTH_FROM_PARENT, COPY_FROM_PARENT, CURRENT_TIME};
@@ -55,6 +55,16 @@ pub(crate) fn read(
     kind: &str,
     max: usize,
 ) -> Result<Vec<u8>, XSelectionError> {
+    read_at(display, selection, (kind, CURRENT_TIME), max)
+}
+
+/// The same as it was at a time of the server's: some owners have more than one.
+pub(crate) fn read_at(
+    display: u32,
+    selection: &str,
+    (kind, time): (&str, Timestamp),
+    max: usize,
+) -> Result<Vec<u8>, XSelectionError> {
     let (connection, screen) = RustConnection::connect(Some(&format!(":{display}")))?;
     let root = connection.setup().roots.get(screen);
     let root = root.ok_or(XSelectionError::NoScreen)?.root;
@@ -86,7 +96,7 @@ pub(crate) fn read(
     };
     let (selection, target) = (atom(selection)?, atom(kind)?);
     let property = reader.property;
-    connection.convert_selection(window, selection, target, property, CURRENT_TIME)?;
+    connection.convert_selection(window, selection, target, property, time)?;
     reader.read()
 }
 

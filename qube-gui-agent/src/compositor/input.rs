@@ -155,9 +155,13 @@ impl Agent {
         let Some(keyboard) = self.seat.get_keyboard() else {
             return;
         };
-        let (composer, modified) = keyboard.input_intercept(self, code, state, |agent, _, _| {
-            agent.composer_of(code, state)
+        let (heard, modified) = keyboard.input_intercept(self, code, state, |agent, _, key| {
+            if agent.is_for_drag(key.modified_sym(), code, state) {
+                return None;
+            }
+            Some(agent.composer_of(code, state))
         });
+        let Some(composer) = heard else { return };
         match composer {
             Some(grab) => {
                 // Linux numbers keys from 0.
@@ -250,6 +254,7 @@ impl Agent {
         };
         let over = self.over(location);
         let under = over.and_then(|over| self.under(over, location));
+        self.drag_to(over, under.clone(), location);
         // One that holds the pointer counts from where it was when it began to.
         let holds = pointer.with_grab(|_, grab| grab.is::<ClickGrab<Self>>());
         let heard = self.pressed.filter(|_| holds == Some(true)).or(over);
@@ -266,6 +271,7 @@ impl Agent {
         let Some(pointer) = self.seat.get_pointer() else {
             return;
         };
+        self.drag_to(None, None, pointer.current_location().to_i32_round());
         let event = MotionEvent {
             location: pointer.current_location(),
             serial: SERIAL_COUNTER.next_serial(),
@@ -284,15 +290,25 @@ impl Agent {
 
     /// The window that the pointer is over, at this point of the screen. While a button is held, the
     /// window where it went down hears of the pointer wherever that is.
-    fn over(&self, location: Point<i32, Logical>) -> Option<WindowId> {
+    pub(super) fn over(&self, location: Point<i32, Logical>) -> Option<WindowId> {
         if self.pointed.is_some() || self.pressed.is_none() || self.link.tells_all_crossings() {
             return self.pointed;
         }
         // Another one of ours could be there, and the daemon does not say so.
-        let others = self.views.iter().filter(|(id, view)| {
-            Some(**id) != self.pressed && self.takes_input(view, **id, location)
-        });
-        let topmost = others.max_by_key(|(id, view)| {
+        self.topmost(location, |id| Some(id) != self.pressed)
+    }
+
+    /// The one of these windows that is there, above others of them.
+    pub(super) fn topmost(
+        &self,
+        location: Point<i32, Logical>,
+        which: impl Fn(WindowId) -> bool,
+    ) -> Option<WindowId> {
+        let there = self
+            .views
+            .iter()
+            .filter(|(id, view)| which(**id) && self.takes_input(view, **id, location));
+        let topmost = there.max_by_key(|(id, view)| {
             let placing = self.windows.look(**id).map(|look| look.placing);
             (placing == Some(Placing::Itself), view.raised)
         });
@@ -314,14 +330,18 @@ impl Agent {
 
     /// A point of the screen in units of a window: so far from the origin as if all of the screen had
     /// its scale.
-    fn in_units(&self, id: Option<WindowId>, at: Point<i32, Logical>) -> Point<f64, Logical> {
+    pub(super) fn in_units(
+        &self,
+        id: Option<WindowId>,
+        at: Point<i32, Logical>,
+    ) -> Point<f64, Logical> {
         let view = id.and_then(|id| self.views.get(&id));
         let scale = view.map_or(Scale::ONE, |view| view.scale);
         at.to_f64().downscale(scale.pixels())
     }
 
     /// The surface of a window at a point of the screen, with its own place there in its units.
-    fn under(
+    pub(super) fn under(
         &self,
         id: WindowId,
         location: Point<i32, Logical>,
@@ -363,6 +383,9 @@ impl Agent {
             ButtonState::Pressed => self.buttons.insert(button),
             ButtonState::Released => self.buttons.remove(&button),
         };
+        if self.buttons.is_empty() {
+            self.drop_dragged();
+        }
         let Some(pointer) = self.seat.get_pointer() else {
             return;
         };

@@ -7,6 +7,7 @@
 mod canvas;
 mod composing;
 mod cursor;
+mod dnd;
 mod focus;
 mod icons;
 mod input;
@@ -69,6 +70,7 @@ use crate::link::{Link, LinkError, LinkEvent};
 use crate::model::Windows;
 use crate::scale::Scale;
 use composing::Composing;
+use dnd::Dnd;
 use icons::Icons;
 use outputs::Outputs;
 use pictures::Pictures;
@@ -237,6 +239,7 @@ pub(crate) struct Agent {
     clipboard: Owner,
     pictures: Pictures,
     icons: Icons,
+    dnd: Dnd,
     /// How often the person has copied.
     copies: u64,
     /// When pictures may be painted again.
@@ -286,6 +289,7 @@ impl Agent {
             clipboard: Owner::Nobody,
             pictures: Pictures::default(),
             icons: Icons::new().map_err(AgentError::Icons)?,
+            dnd: Dnd::default(),
             copies: 0,
             next_frame: Instant::now(),
             frame_timer: false,

@@ -12,13 +12,10 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use smithay::input::Seat;
 use smithay::reexports::calloop::generic::Generic;
 use smithay::reexports::calloop::{Interest, Mode, PostAction};
-use smithay::reexports::wayland_server::protocol::wl_data_device_manager::DndAction;
-use smithay::reexports::wayland_server::protocol::wl_data_source::WlDataSource;
 use smithay::reexports::wayland_server::protocol::wl_surface::WlSurface;
 use smithay::reexports::wayland_server::{Client, Resource};
 use smithay::wayland::selection::data_device::{
-    ClientDndGrabHandler, DataDeviceHandler, DataDeviceState, ServerDndGrabHandler,
-    clear_data_device_selection, current_data_device_selection_userdata, default_action_chooser,
+    clear_data_device_selection, current_data_device_selection_userdata,
     request_data_device_client_selection, set_data_device_focus, set_data_device_selection,
 };
 use smithay::wayland::selection::primary_selection::{
@@ -128,19 +125,19 @@ fn wanted(kinds: &[String], pictures: bool) -> Option<(String, Wanted)> {
 
 /// What is read of a clipboard so far.
 #[derive(Debug)]
-struct Reading {
+pub(super) struct Reading {
     bytes: Vec<u8>,
     max: usize,
 }
 
 impl Reading {
-    fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         let bytes = Vec::new();
         Self { bytes, max }
     }
 
     /// Takes what is there; true when that was all, or too much.
-    fn go_on(&mut self, from: &mut impl Read) -> bool {
+    pub(super) fn go_on(&mut self, from: &mut impl Read) -> bool {
         let mut buffer = vec![0; READ_LEN];
         while self.bytes.len() <= self.max {
             match from.read(&mut buffer) {
@@ -161,7 +158,7 @@ impl Reading {
     }
 
     /// None for too much.
-    fn finish(self) -> Option<Vec<u8>> {
+    pub(super) fn finish(self) -> Option<Vec<u8>> {
         (self.bytes.len() <= self.max).then_some(self.bytes)
     }
 }
@@ -365,7 +362,7 @@ impl Agent {
     }
 
     /// Writes to an application as fast as it reads.
-    fn write_out(&self, text: Arc<[u8]>, to: OwnedFd) {
+    pub(super) fn write_out(&self, text: Arc<[u8]>, to: OwnedFd) {
         let set = rustix::fs::fcntl_getfl(&to)
             .and_then(|flags| rustix::fs::fcntl_setfl(&to, flags | rustix::fs::OFlags::NONBLOCK));
         if let Err(error) = set {
@@ -439,39 +436,12 @@ impl SelectionHandler for Agent {
     }
 }
 
-impl DataDeviceHandler for Agent {
-    fn data_device_state(&self) -> &DataDeviceState {
-        &self.globals.data_device
-    }
-
-    fn action_choice(&mut self, available: DndAction, preferred: DndAction) -> DndAction {
-        let action = default_action_chooser(available, preferred);
-        tracing::debug!("what is dragged can be dropped: {action:?}");
-        action
-    }
-}
-
 impl PrimarySelectionHandler for Agent {
     fn primary_selection_state(&self) -> &PrimarySelectionState {
         &self.globals.primary_selection
     }
 }
 
-impl ClientDndGrabHandler for Agent {
-    /// What an application shows at the pointer meanwhile is in no window, and so nowhere.
-    fn started(&mut self, _: Option<WlDataSource>, _icon: Option<WlSurface>, _: Seat<Self>) {
-        tracing::debug!("something is dragged");
-    }
-
-    fn dropped(&mut self, target: Option<WlSurface>, validated: bool, _: Seat<Self>) {
-        let taken = target.is_some() && validated;
-        tracing::debug!(taken, "what was dragged is dropped");
-    }
-}
-
-impl ServerDndGrabHandler for Agent {}
-
-smithay::delegate_data_device!(Agent);
 smithay::delegate_primary_selection!(Agent);
 
 #[cfg(test)]

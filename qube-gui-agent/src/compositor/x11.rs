@@ -154,6 +154,7 @@ impl Agent {
                 self.x.wm = Some(wm);
                 self.x.display = Some(number);
                 self.watch_x_icons(number);
+                self.watch_x_drags(number);
                 Some(number)
             }
             Err(error) => {
@@ -195,6 +196,7 @@ impl Agent {
     fn restart_x(&mut self) {
         let ended = std::mem::take(&mut self.x);
         self.icons.forget_x();
+        self.forget_x_drags();
         self.x.display = ended.display;
         self.x.starts = ended.starts;
         if let Some(source) = ended.source {

@@ -165,6 +165,24 @@ impl Desk {
         last.try_wait().unwrap().is_some()
     }
 
+    /// Where X is served.
+    #[track_caller]
+    pub(crate) fn display(&self) -> &str {
+        self.display.as_deref().expect("a desk with X")
+    }
+
+    /// Which application was started last.
+    pub(crate) fn started(&self) -> usize {
+        self.running.len() - 1
+    }
+
+    /// Ends an application at once.
+    #[track_caller]
+    pub(crate) fn kill(&mut self, started: usize) {
+        self.running[started].kill().unwrap();
+        self.running[started].wait().unwrap();
+    }
+
     /// The number of the agent's process.
     pub(crate) fn agent(&self) -> u32 {
         self.running[0].id()
