@@ -189,3 +189,24 @@ impl Drop for Handle {
         self.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_hears_nothing_is_told_so_much_and_no_more() {
+        let (commands, hear) = std::sync::mpsc::sync_channel(COMMANDS_MAX);
+        let wake = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        let handle = Handle {
+            commands: Some(commands),
+            wake: Arc::new(wake),
+        };
+        assert!((0..COMMANDS_MAX).all(|_| handle.tell(Command::Drop)));
+        assert!(!handle.tell(Command::Drop));
+        assert!(hear.try_recv().is_ok());
+        assert!(handle.tell(Command::Drop));
+        drop(hear);
+        assert!(!handle.tell(Command::Drop));
+    }
+}

@@ -23,3 +23,4 @@ mod selection;
 mod session;
 mod wayland;
 mod x11;
+mod x_drags;
