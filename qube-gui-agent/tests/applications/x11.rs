@@ -124,6 +124,57 @@ fn a_menu_of_x_appears_where_it_was_called_and_goes() {
     daemon.until_gone(menu);
 }
 
+/// Waits until X has one window above another, each by something that it is listed with.
+#[track_caller]
+fn until_above(desk: &Desk, one: &str, other: &str) {
+    wait_for(&format!("{one} above {other}"), || {
+        let windows = desk.x_windows();
+        (windows.find(one)? < windows.find(other)?).then_some(())
+    });
+}
+
+#[test]
+fn a_menu_of_x_stays_above_windows_that_are_raised() {
+    let mut desk = Desk::with_x();
+    let mut daemon = desk.daemon();
+    let id = xterm(&mut desk, &mut daemon);
+    let (place, size) = (Place::near(300, 150), Size::near(500, 320));
+    daemon.configure(id, place, size);
+    daemon.until_picture("the new size", id, |picture| picture.size == size);
+    // Beside it, for it is above it at first.
+    desk.start(&["xclock"]);
+    let clock = daemon.new_window("a clock", &[id]);
+    daemon.key(id, keys::CONTROL, true);
+    daemon.point(id, 50, 60);
+    daemon.button(id, (50, 60), 1, true);
+    let menu = daemon.new_window("a menu", &[id, clock]);
+    let menu = daemon.window(menu);
+    // It has no name.
+    let (place, size) = (menu.place, menu.size);
+    let menu = format!(
+        "{}x{}+{}+{} ",
+        size.width(),
+        size.height(),
+        place.x(),
+        place.y()
+    );
+    let (clocks, xterms) = ("\"xclock\": ", "\"an xterm\": ");
+
+    // While a button is held, what the pointer comes to is raised.
+    daemon.cross(clock, (10, 10), true);
+    until_above(&desk, clocks, xterms);
+    until_above(&desk, &menu, clocks);
+    daemon.cross(id, (50, 60), true);
+    until_above(&desk, xterms, clocks);
+    until_above(&desk, &menu, xterms);
+
+    // And so is what gets the keyboard.
+    daemon.focus(id, false);
+    daemon.focus(clock, true);
+    until_above(&desk, clocks, xterms);
+    until_above(&desk, &menu, clocks);
+}
+
 #[test]
 fn a_clock_is_shown_and_killed() {
     let mut desk = Desk::with_x();

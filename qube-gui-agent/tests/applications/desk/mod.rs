@@ -159,6 +159,16 @@ impl Desk {
         self.run(name, command);
     }
 
+    /// The windows of X, as `xwininfo` lists them: those above before those below.
+    #[track_caller]
+    pub(crate) fn x_windows(&self) -> String {
+        let mut list = self.command("xwininfo");
+        list.args(["-root", "-tree"]);
+        list.env("DISPLAY", self.display.as_ref().expect("a desk with X"));
+        let listed = list.output().expect("see `cargo xtask setup`");
+        String::from_utf8(listed.stdout).unwrap()
+    }
+
     /// Whether the application that was started last has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         let last = self.running.last_mut().unwrap();
