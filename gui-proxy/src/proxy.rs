@@ -39,10 +39,10 @@ const PARTS_AT_ONCE: usize = 8;
 
 /// Changes of windows a second, for long: several animations of menus at once. Who makes more is
 /// not listened to until they are paid for.
-const CHANGES_PER_SECOND: u32 = 300;
+pub const CHANGES_PER_SECOND: u32 = 300;
 
 /// Changes of windows at once: an agent that connects again shows all that it has.
-const CHANGES_BURST: u32 = 2000;
+pub const CHANGES_BURST: u32 = 2000;
 
 /// Pages of all images of a qube: four windows as large as can be, or some forty of 4K.
 pub const IMAGE_PAGES_MAX: usize = 4 * PAGES_MAX;

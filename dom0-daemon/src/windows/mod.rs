@@ -39,6 +39,8 @@ pub use displays::{AUTHORITY_MAX, DisplayError, DisplayOffer};
 pub(crate) use displays::{Display, Displays};
 
 mod displays;
+#[cfg(test)]
+mod tests;
 
 /// Pause before a proxy that failed is replaced; doubled each time up to [`RESPAWN_MAX`].
 const RESPAWN_FIRST: Duration = Duration::from_millis(200);

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bulkhead_gui::OUTBOX_MAX;
-use bulkhead_vchan::Channel;
+use bulkhead_gui::log::LINES_MAX;
+use bulkhead_gui::proxy::{CHANGES_BURST, CHANGES_PER_SECOND, IMAGE_PAGES_MAX};
+use bulkhead_vchan::{Channel, SharedMemory};
 use bulkhead_wire::gui::geometry::{Part, Place, Size};
 use bulkhead_wire::gui::picture::{PICTURE_PART_MAX, PictureSize};
 use bulkhead_wire::gui::text::{UntrustedClass, UntrustedTitle};
 use bulkhead_wire::gui::{
-    AgentMessage, Cursor, DaemonMessage, Dump, Flags, Hints, PAGE_LEN, WindowClass,
+    AgentMessage, Cursor, DaemonMessage, Dump, Flags, Hints, PAGE_LEN, PAGES_MAX, WindowClass,
 };
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
 
@@ -417,6 +419,82 @@ fn a_clipboard_that_nobody_asked_for_is_dropped() {
             agent.say(0, AgentMessage::PicturePart(vec![7; PICTURE_PART_MAX]));
         }
         proxy.must_say("a clipboard that nobody asked for");
+    });
+}
+
+/// Shows a window these pages, and waits until the proxy has looked at them.
+fn dump(agent: &mut Agent, id: u32, memory: &SharedMemory, size: Size) {
+    let pages = agent.channel.offer(memory, 0).expect("an offer");
+    agent.say(id, AgentMessage::Dump(Dump { size, pages }));
+    agent.until("an answer", |of, message| {
+        (of == id && *message == DaemonMessage::DumpAck).then_some(())
+    });
+}
+
+#[test]
+fn one_page_more_than_all_images_may_have_is_not_shown() {
+    survives(|_, screen, proxy, agent| {
+        let (shown, whole) = (size(10, 10), Size::near(u32::MAX, u32::MAX));
+        // Nobody writes to it, so it takes no room.
+        let large = agent.sharer.make(PAGES_MAX).expect("memory");
+        let windows = u32::try_from(IMAGE_PAGES_MAX / PAGES_MAX).expect("a count");
+        for id in 1..=windows {
+            agent.create(id, (0, 0), shown, false);
+            dump(agent, id, &large, whole);
+        }
+        let text = format!("is not shown: more than {IMAGE_PAGES_MAX} pages");
+        assert!(!proxy.log().contains(&text), "{}", proxy.log());
+        let one_more = windows + 1;
+        agent.window(one_more, (100, 100), shown, pattern);
+        proxy.must_say(&format!("window {one_more} {text}"));
+        let picture = Picture::of(10, 10, pattern);
+        screen.must_have(1);
+        agent.sync();
+        assert!(screen.picture(100, 100, 10, 10) != picture, "it is shown");
+        // With one that goes there is room.
+        agent.say(1, AgentMessage::Destroy);
+        agent.draw(one_more, shown, pattern);
+        screen.must_show((100, 100), &picture);
+    });
+}
+
+#[test]
+fn changes_past_those_at_once_are_waited_for() {
+    survives(|_, _, _, agent| {
+        let owed = 3 * CHANGES_PER_SECOND;
+        agent.create(1, (0, 0), size(1, 1), false);
+        let memory = agent.sharer.make(1).expect("memory");
+        let begin = Instant::now();
+        // Each is a change by itself; those of looks are taken together.
+        for _ in 0..CHANGES_BURST + owed {
+            dump(agent, 1, &memory, size(1, 1));
+        }
+        // This may have been read together with the last.
+        agent.sync();
+        agent.sync();
+        let least = Duration::from_secs(1) / CHANGES_PER_SECOND * owed;
+        let took = begin.elapsed();
+        assert!(took >= least, "{took:?} for {owed} changes past the limit");
+    });
+}
+
+#[test]
+fn one_line_more_than_an_agent_may_cause_is_not_written() {
+    survives(|_, _, proxy, agent| {
+        let text = "a clipboard that nobody asked for";
+        let last = "what the agent does wrong is not told any more";
+        let mut say = |count: u32| {
+            for _ in 0..count {
+                agent.say(0, AgentMessage::Clipboard(Some(Vec::new())));
+            }
+            agent.sync();
+            let log = proxy.log();
+            [text, last].map(|text| u32::try_from(log.matches(text).count()).expect("a count"))
+        };
+        assert_eq!(say(LINES_MAX - 1), [LINES_MAX - 1, 0]);
+        // The last line says that it is the last.
+        assert_eq!(say(1), [LINES_MAX - 1, 1]);
+        assert_eq!(say(1), [LINES_MAX - 1, 1]);
     });
 }
 
