@@ -271,7 +271,7 @@ impl Agent {
         let Some(pointer) = self.seat.get_pointer() else {
             return;
         };
-        self.drag_to(None, None, pointer.current_location().to_i32_round());
+        self.drag_leaves();
         let event = MotionEvent {
             location: pointer.current_location(),
             serial: SERIAL_COUNTER.next_serial(),

@@ -77,6 +77,8 @@ pub(super) struct Dnd {
     /// Of what was dropped last by X: the visit, and what it can be read as.
     of_x: Option<OfX>,
     carried: Slots,
+    /// Where the pointer is, in pixels of the screen.
+    pointer: Point<i32, Logical>,
     /// The key that has ended a drag, while it is held.
     ended_by: Option<Keycode>,
 }
@@ -201,13 +203,15 @@ impl Agent {
 
     /// What is dragged is over whatever is where the pointer is.
     fn drag_again(&mut self) {
-        let Some(pointer) = self.seat.get_pointer() else {
-            return;
-        };
-        let location = pointer.current_location().to_i32_round();
+        let location = self.dnd.pointer;
         let over = self.over(location);
         let under = over.and_then(|over| self.under(over, location));
         self.drag_to(over, under, location);
+    }
+
+    /// The pointer is over no window of ours.
+    pub(super) fn drag_leaves(&mut self) {
+        self.drag_to(None, None, self.dnd.pointer);
     }
 
     /// The pointer moves, and with it what is dragged.
@@ -217,6 +221,7 @@ impl Agent {
         under: Option<(WlSurface, Point<f64, Logical>)>,
         location: Point<i32, Logical>,
     ) {
+        self.dnd.pointer = location;
         let (over, under) = match self.below_icon(over, location) {
             below if below == over => (over, under),
             below => (below, below.and_then(|id| self.under(id, location))),
@@ -289,11 +294,11 @@ impl Agent {
     fn visit(
         &mut self,
         under: Option<(WlSurface, Point<f64, Logical>)>,
-        location: Point<f64, Logical>,
+        pointer: Point<f64, Logical>,
     ) {
         let time = self.now();
         let within = under.map(|(surface, origin)| {
-            let at = location - origin;
+            let at = pointer - origin;
             (surface, (at.x, at.y))
         });
         let Some(drag) = &mut self.dnd.drag else {
