@@ -96,7 +96,10 @@ const SYSTEM: &str = r##"(
         "work": (label: "mine", volumes: {"private": (size: 64)}),
         "vault": (label: "black", volumes: {"private": (size: 64)}),
     },
-    policy: ["qubes.ClipboardPaste * work vault ask"],
+    policy: [
+        "qubes.ClipboardPaste * work vault ask",
+        "qubes.WindowIconUpdater * @anyvm @adminvm allow",
+    ],
 )"##;
 
 fn inputs() -> Result<Key> {
@@ -302,6 +305,7 @@ fn drawn_and_typed(world: &World) -> Result<()> {
     keep_picture(dom0)?;
     ensure!(drawn > 10_000, "{drawn} pixels of the terminal are seen");
     ensure!(frame > 500, "{frame} pixels of the frame are seen");
+    has_own_icon(dom0, "work")?;
 
     on_screen(dom0, "xdotool type --delay 200 hello")?;
     press(dom0, "Return")?;
@@ -311,6 +315,13 @@ fn drawn_and_typed(world: &World) -> Result<()> {
     )
     .map_err(|error| error.context(told(dom0)))?;
     Ok(())
+}
+
+/// Waits for the icon of the application: it has one size, the square of a label has several.
+fn has_own_icon(dom0: &dyn Line, qube: &str) -> Result<()> {
+    let window = format!("$({} | tail -n 1)", windows_of(qube));
+    let sizes = format!("$(xprop -id {window} _NET_WM_ICON | grep -c \"Icon (\")");
+    on_screen_until(dom0, &format!("test {sizes} = 1")).map(drop)
 }
 
 fn wait_for_pixels(dom0: &dyn Line) -> Result<[usize; 2]> {
