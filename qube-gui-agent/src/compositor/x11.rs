@@ -48,12 +48,14 @@ fn is_served(display: u32) -> bool {
         || hidden.is_ok_and(|hidden| UnixStream::connect_addr(&hidden).is_ok())
 }
 
-/// Whether nobody can write into a pipe any more that has been read.
+/// Whether a pipe has been read to its end. One that nobody writes into any more may have come to
+/// that since it was read: Xwayland writes the end of its line, then closes.
 fn has_hung_up(pipe: &impl AsFd) -> bool {
     let mut fds = [PollFd::new(pipe, PollFlags::IN)];
     let polled = poll(&mut fds, Some(&Timespec::default()));
     let [fd] = &fds;
-    polled.is_ok() && fd.revents().contains(PollFlags::HUP)
+    let seen = fd.revents();
+    polled.is_ok() && seen.contains(PollFlags::HUP) && !seen.contains(PollFlags::IN)
 }
 
 fn make_socket_folder() -> io::Result<()> {
@@ -519,9 +521,21 @@ smithay::delegate_xwayland_shell!(Agent);
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    #[test]
+    fn a_pipe_has_hung_up_once_all_of_it_was_read() {
+        let (mut said, mut server) = std::io::pipe().unwrap();
+        assert!(!has_hung_up(&said));
+        server.write_all(b"\n").unwrap();
+        drop(server);
+        assert!(!has_hung_up(&said));
+        said.read_exact(&mut [0]).unwrap();
+        assert!(has_hung_up(&said));
+    }
 
     #[test]
     fn a_display_is_served_while_somebody_listens() {
