@@ -29,3 +29,4 @@ pub mod reset;
 pub mod scenario;
 pub mod scratch;
 pub mod spawned;
+pub mod stock;

@@ -14,14 +14,18 @@ use bulkhead_hw_tests::attempt::attempt;
 use bulkhead_hw_tests::machine::Saved;
 use bulkhead_hw_tests::prepared::prepared;
 use bulkhead_hw_tests::reset::Reset;
-use bulkhead_hw_tests::scenario::{Place, Scenario, Start, When, World};
+use bulkhead_hw_tests::scenario::{Need, Place, Scenario, Start, When, World};
 use bulkhead_hw_tests::scratch::Scratch;
 use bulkhead_hw_tests::spawned::Spawned;
+use bulkhead_hw_tests::stock;
 use bulkhead_templates::progress::step;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 /// What is missing where somebody starts this by hand.
 const BY_XTASK: &str = "run this by `cargo xtask test --xen`";
+
+/// Why programs of Qubes are not there.
+const NO_SOURCES: &str = "no sources of Qubes are given (`--qubes-sources DIR`)";
 
 /// Where there is this variable, scenarios run that take long.
 const ALL: &str = "BULKHEAD_HW_ALL";
@@ -143,7 +147,10 @@ fn trial(scenario: Scenario, worlds: Option<Arc<Worlds>>, logs: &Path) -> Trial 
         let worlds = worlds
             .as_ref()
             .ok_or("nothing runs when scenarios are listed")?;
-        let lacks = |&need| worlds.kind().lacks(need);
+        let lacks = |&need| match need {
+            Need::QubesSources if stock::sources().is_none() => Some(NO_SOURCES),
+            need => worlds.kind().lacks(need),
+        };
         if let Some(why) = scenario.needs.iter().find_map(lacks) {
             return Ok(Completion::ignored_with(why));
         }

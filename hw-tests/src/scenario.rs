@@ -33,6 +33,8 @@ pub enum Need {
     Throwaway,
     /// A Bulkhead of its own, on whatever it runs qubes.
     Bulkhead,
+    /// Sources of programs of Qubes, which the place has nothing to do with.
+    QubesSources,
 }
 
 impl Place {
@@ -48,6 +50,8 @@ impl Place {
             | (Self::Qemu | Self::Host { .. }, Need::Xen)
             | (Self::Qemu, Need::Throwaway)
             | (Self::Qemu | Self::Embedded, Need::Bulkhead) => None,
+            // They come from whoever runs the tests.
+            (_, Need::QubesSources) => None,
         }
     }
 }

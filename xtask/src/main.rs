@@ -46,6 +46,9 @@ Commands:
                             else: on Xen in QEMU, on this machine, on a bench machine
             --reset COMMAND with --host: the machine may be harmed, and this command brings it
                             back as it was, before each scenario that needs it so
+            --qubes-sources DIR
+                            also the scenarios with programs of Qubes, built of the checkouts
+                            of its repositories in DIR
             --fuzz-seconds N
                             seconds per fuzz target (default 3; 60 with --all)
   check   everything that needs no run: format, lints, documentation, licences

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -26,6 +27,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         Some(text) => text.parse().context("`--fuzz-seconds` needs a number")?,
         None => default_seconds,
     };
+    let qubes_sources = options.value("--qubes-sources")?.map(Path::new);
     let place = place(&mut options)?;
     let filter = options.word();
     options.finish()?;
@@ -33,7 +35,7 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     if let Some(place) = place {
         let mut tally = Tally::default();
         let which = filter.map_or(Which::All, Which::Named);
-        let outcome = xen::scenarios(place, which, &mut tally);
+        let outcome = xen::scenarios(place, which, qubes_sources, &mut tally);
         println!("{tally}");
         ensure!(tally.passed > 0 || outcome.is_err(), "no scenario ran");
         return outcome;
@@ -63,9 +65,13 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
     }
     println!("== scenarios on the embedded backend");
     let which = if all { Which::All } else { Which::Core };
-    scenarios(Place::Embedded, which, &mut tally, &mut failures);
+    let mut scenarios = |place| {
+        let outcome = xen::scenarios(place, which, qubes_sources, &mut tally);
+        failures.extend(outcome.err().map(|error| format!("{error:#}")));
+    };
+    scenarios(Place::Embedded);
     println!("== scenarios on Xen in QEMU");
-    scenarios(Place::Qemu, which, &mut tally, &mut failures);
+    scenarios(Place::Qemu);
     if all {
         println!("== a template, built twice");
         match template::reproducible("debian-13-minimal") {
@@ -93,12 +99,6 @@ pub(crate) fn command(arguments: &[String]) -> Result<()> {
         bail!("not everything holds");
     }
     Ok(())
-}
-
-fn scenarios(place: Place<'_>, which: Which<'_>, tally: &mut Tally, failures: &mut Vec<String>) {
-    if let Err(error) = xen::scenarios(place, which, tally) {
-        failures.push(format!("{error:#}"));
-    }
 }
 
 /// Where scenarios, and nothing else, shall run.

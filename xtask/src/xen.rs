@@ -1,6 +1,6 @@
 //! `cargo xtask test --xen` and its like: the scenarios, on Xen in QEMU or elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
@@ -37,13 +37,22 @@ pub(crate) enum Which<'a> {
     Named(&'a str),
 }
 
-/// Runs scenarios.
-pub(crate) fn scenarios(place: Place<'_>, which: Which<'_>, tally: &mut Tally) -> Result<()> {
+/// Runs scenarios, those with programs of Qubes only where there is a folder with their sources.
+pub(crate) fn scenarios(
+    place: Place<'_>,
+    which: Which<'_>,
+    qubes_sources: Option<&Path>,
+    tally: &mut Tally,
+) -> Result<()> {
     let mut command = cargo();
     command
         .args(["run", "--quiet", "-p", "bulkhead-hw-tests", "--"])
         .env("BULKHEAD_HW_LOGS", target_dir().join("hw-tests"))
         .stdout(Stdio::piped());
+    if let Some(folder) = qubes_sources {
+        let folder = std::path::absolute(folder).context("`--qubes-sources` names no folder")?;
+        command.env("BULKHEAD_QUBES_SOURCES", folder);
+    }
     match which {
         Which::Core => &mut command,
         Which::All => command.env("BULKHEAD_HW_ALL", "1"),

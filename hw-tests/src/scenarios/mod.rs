@@ -25,6 +25,7 @@ mod packages;
 mod pci;
 mod rebuild;
 mod running;
+mod stock;
 mod template_qube;
 mod traces;
 mod transfer;
@@ -59,6 +60,7 @@ pub(crate) fn all() -> impl Iterator<Item = Scenario> {
         packages::SCENARIOS,
         pci::SCENARIOS,
         rebuild::SCENARIOS,
+        stock::SCENARIOS,
         template_qube::SCENARIOS,
         transfer::SCENARIOS,
         unikernel::SCENARIOS,

@@ -128,16 +128,21 @@ fn two_qubes_run(world: &World) -> Result<()> {
 
 /// Puts a template into dom0 with a root of `root_mib`, as a folder that a description can name.
 pub(super) fn put_template(world: &World, image: &Image, root_mib: u64) -> Result<()> {
+    put_template_at(world, image, root_mib, TEMPLATE)
+}
+
+/// The same as the folder `at`.
+pub(super) fn put_template_at(world: &World, image: &Image, root_mib: u64, at: &str) -> Result<()> {
     let dom0 = world.dom0();
     let folder = tempfile::tempdir_in("/var/tmp")?;
     let small = folder.path().join("root.ext4");
     shrink(&image.file("root.ext4"), &small, root_mib)?;
     let device = world.attach(&small, "template")?;
     dom0.sh(&format!(
-        "mkdir {TEMPLATE}; dd if={device} of={TEMPLATE}/root.ext4 bs=1M conv=sparse status=none"
+        "mkdir {at}; dd if={device} of={at}/root.ext4 bs=1M conv=sparse status=none"
     ))?;
     for file in ["vmlinux", "initrd"] {
-        dom0.put_file(&image.file(file), &format!("{TEMPLATE}/{file}"))?;
+        dom0.put_file(&image.file(file), &format!("{at}/{file}"))?;
     }
     world.detach("template")
 }

@@ -47,13 +47,13 @@ static WINDOWS: Preparation = Preparation {
     run: prepare,
 };
 
-const RECIPE: &str = "debian-13-windows";
+pub(super) const RECIPE: &str = "debian-13-windows";
 
 /// Bytes of its root here, which the daemon reads whole.
-const ROOT_MIB: u64 = 1024;
+pub(super) const ROOT_MIB: u64 = 1024;
 
 /// What shows a display in dom0 and looks at it, with what those call.
-const SCREEN_PACKAGES: &[&str] = &[
+pub(super) const SCREEN_PACKAGES: &[&str] = &[
     "coreutils",
     "dash",
     "grep",
@@ -65,19 +65,19 @@ const SCREEN_PACKAGES: &[&str] = &[
 /// The disk that they are on.
 const SCREEN_BYTES: u64 = 1 << 30;
 /// Where that is in dom0.
-const SCREEN: &str = "/var/lib/screen";
+pub(super) const SCREEN: &str = "/var/lib/screen";
 /// The display.
-const DISPLAY: &str = ":1";
-const SIZE: (usize, usize) = (800, 600);
+pub(super) const DISPLAY: &str = ":1";
+pub(super) const SIZE: (usize, usize) = (800, 600);
 
 /// A proxy is in a package whose other programs need what dom0 lacks here.
 const PROXY: &str = "usr/libexec/bulkhead/bulkhead-gui";
 
 /// For a window under emulation: a client, a compositor and a proxy have much to do.
-const APPEARS: Duration = Duration::from_secs(180);
+pub(super) const APPEARS: Duration = Duration::from_secs(180);
 
 /// Of the label of `work`, and of what its terminal draws.
-const LABEL: u32 = 0x12_ab34;
+pub(super) const LABEL: u32 = 0x12_ab34;
 const DRAWN: u32 = 0x12_3456;
 
 const SYSTEM: &str = r##"(
@@ -120,7 +120,7 @@ fn prepare(world: &World) -> Result<()> {
     packages::install(dom0)?;
     put_template(world, &template_of(RECIPE)?, ROOT_MIB)?;
     put_proxy(dom0)?;
-    put_screen(world)?;
+    put_screen(world, SCREEN_PACKAGES)?;
     dom0.put(SYSTEM.as_bytes(), DESCRIPTION)?;
     running::start(dom0)?;
     long(dom0, "bulkhead apply --yes 2>&1")?;
@@ -136,7 +136,7 @@ fn prepare(world: &World) -> Result<()> {
 
 /// Starts the graphical session of a qube, as its unit does: that one needs most of what systemd
 /// starts on its way, for minutes here.
-fn session(dom0: &dyn Line, qube: &str) -> Result<()> {
+pub(super) fn session(dom0: &dyn Line, qube: &str) -> Result<()> {
     let as_root = "echo 1073741824 > /sys/module/xen_gntalloc/parameters/limit; \
                    install -d -o user -g user -m 700 /run/user/1000";
     let begin = "XDG_RUNTIME_DIR=/run/user/1000 setsid /usr/lib/qubes/qube-agent session \
@@ -152,7 +152,7 @@ fn session(dom0: &dyn Line, qube: &str) -> Result<()> {
     begun.map_err(|error| error.context(told(dom0))).map(drop)
 }
 
-fn put_proxy(dom0: &dyn Line) -> Result<()> {
+pub(super) fn put_proxy(dom0: &dyn Line) -> Result<()> {
     let folder = tempfile::tempdir()?;
     run(Command::new("dpkg-deb")
         .arg("--extract")
@@ -162,8 +162,8 @@ fn put_proxy(dom0: &dyn Line) -> Result<()> {
     dom0.sh(&format!("chmod 755 {at}")).map(drop)
 }
 
-/// A display, and who offers it to the daemon.
-fn put_screen(world: &World) -> Result<()> {
+/// A display with what is in `packages`, and who offers it to the daemon.
+pub(super) fn put_screen(world: &World, packages: &[&str]) -> Result<()> {
     let dom0 = world.dom0();
     let folder = tempfile::tempdir_in("/var/tmp")?;
     let disk = folder.path().join("screen.ext4");
@@ -171,7 +171,7 @@ fn put_screen(world: &World) -> Result<()> {
     run(Tools::find()?
         .command("sbin/mke2fs")
         .args(["-q", "-t", "ext4", "-O", "^has_journal", "-d"])
-        .args([&unpacked(SCREEN_PACKAGES)?, &disk]))?;
+        .args([&unpacked(packages)?, &disk]))?;
     let device = world.attach(&disk, "screen")?;
     dom0.sh(&format!(
         "dd if={device} of={SCREEN}.ext4 bs=1M conv=sparse status=none
@@ -201,7 +201,7 @@ fn offer(dom0: &dyn Line) -> Result<()> {
 }
 
 /// Runs a script beside the display.
-fn on_screen(dom0: &dyn Line, script: &str) -> Result<String> {
+pub(super) fn on_screen(dom0: &dyn Line, script: &str) -> Result<String> {
     dom0.run(&[
         "env",
         &format!("DISPLAY={DISPLAY}"),
@@ -215,14 +215,14 @@ fn on_screen(dom0: &dyn Line, script: &str) -> Result<String> {
 }
 
 /// The same until it succeeds.
-fn on_screen_until(dom0: &dyn Line, script: &str) -> Result<String> {
+pub(super) fn on_screen_until(dom0: &dyn Line, script: &str) -> Result<String> {
     let script = format!("DISPLAY={DISPLAY} chroot {SCREEN} sh -euc '{script}'");
     let seen = dom0.wait_until(&script, APPEARS);
     seen.map_err(|error| error.context(told(dom0)))
 }
 
 /// What explains that something is not to be seen.
-fn told(dom0: &dyn Line) -> String {
+pub(super) fn told(dom0: &dyn Line) -> String {
     let all =
         "bulkhead ls; xl list; journalctl --no-pager -u bulkheadd -u offer -u display | tail -80";
     let mut all = dom0.sh(all).unwrap_or_default();
@@ -238,7 +238,7 @@ fn told(dom0: &dyn Line) -> String {
 }
 
 /// Opens a terminal of one colour that runs a script.
-fn opens(dom0: &dyn Line, qube: &str, script: &str) -> Result<()> {
+pub(super) fn opens(dom0: &dyn Line, qube: &str, script: &str) -> Result<()> {
     let terminal = format!(
         "setsid xterm -geometry 30x6+40+40 -bg \"#{DRAWN:06x}\" -e sh -c '{script}' \
          > /tmp/terminal.log 2>&1 < /dev/null &"
@@ -252,7 +252,7 @@ fn windows_of(qube: &str) -> String {
 }
 
 /// Waits for a qube's window, and gives it the keyboard.
-fn focus(dom0: &dyn Line, qube: &str) -> Result<()> {
+pub(super) fn focus(dom0: &dyn Line, qube: &str) -> Result<()> {
     let windows = windows_of(qube);
     on_screen_until(dom0, &format!("{windows} | grep -q ."))?;
     on_screen(
@@ -263,12 +263,12 @@ fn focus(dom0: &dyn Line, qube: &str) -> Result<()> {
 }
 
 /// Waits until a qube has no window.
-fn gone(dom0: &dyn Line, qube: &str) -> Result<()> {
+pub(super) fn gone(dom0: &dyn Line, qube: &str) -> Result<()> {
     on_screen_until(dom0, &format!("! {} | grep -q .", windows_of(qube))).map(drop)
 }
 
 /// Presses keys, such as `ctrl+c`.
-fn press(dom0: &dyn Line, keys: &str) -> Result<()> {
+pub(super) fn press(dom0: &dyn Line, keys: &str) -> Result<()> {
     on_screen(dom0, &format!("xdotool key --delay 100 {keys}")).map(drop)
 }
 
@@ -302,7 +302,7 @@ fn drawn_and_typed(world: &World) -> Result<()> {
     ensure!(said.contains(confined), "{said}");
     // The terminal draws when it has a size and a font.
     let [frame, drawn] = wait_for_pixels(dom0)?;
-    keep_picture(dom0)?;
+    keep_picture(dom0, "screen")?;
     ensure!(drawn > 10_000, "{drawn} pixels of the terminal are seen");
     ensure!(frame > 500, "{frame} pixels of the frame are seen");
     has_own_icon(dom0, "work")?;
@@ -324,7 +324,7 @@ fn has_own_icon(dom0: &dyn Line, qube: &str) -> Result<()> {
     on_screen_until(dom0, &format!("test {sizes} = 1")).map(drop)
 }
 
-fn wait_for_pixels(dom0: &dyn Line) -> Result<[usize; 2]> {
+pub(super) fn wait_for_pixels(dom0: &dyn Line) -> Result<[usize; 2]> {
     let end = std::time::Instant::now() + APPEARS;
     loop {
         let found = pixels(dom0, [LABEL, DRAWN])?;
@@ -340,14 +340,14 @@ fn wait_for_pixels(dom0: &dyn Line) -> Result<[usize; 2]> {
 }
 
 /// Where somebody can look at it.
-fn keep_picture(dom0: &dyn Line) -> Result<()> {
+pub(super) fn keep_picture(dom0: &dyn Line, name: &str) -> Result<()> {
     let Some(folder) = std::env::var_os("BULKHEAD_HW_LOGS") else {
         return Ok(());
     };
     let text = dom0.sh("gzip -c /tmp/screen.xwd | base64 -w0")?;
     let folder = Path::new(&folder);
     fs::create_dir_all(folder)?;
-    fs::write(folder.join("screen.xwd.gz.base64"), text).context("cannot keep the picture")
+    fs::write(folder.join(format!("{name}.xwd.gz.base64")), text).context("cannot keep the picture")
 }
 
 fn text_is_carried(world: &World) -> Result<()> {
