@@ -528,7 +528,7 @@ mod tests {
 
     #[test]
     fn a_pipe_has_hung_up_once_all_of_it_was_read() {
-        let (mut said, mut server) = std::io::pipe().unwrap();
+        let (mut said, mut server) = io::pipe().unwrap();
         assert!(!has_hung_up(&said));
         server.write_all(b"\n").unwrap();
         drop(server);
