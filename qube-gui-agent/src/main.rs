@@ -21,6 +21,7 @@ mod options;
 mod picture;
 mod scale;
 mod session;
+mod x_client;
 mod x_selection;
 mod xdnd;
 

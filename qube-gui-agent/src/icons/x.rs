@@ -3,7 +3,7 @@
 
 use smithay::reexports::calloop::channel::SyncSender;
 use smithay::reexports::x11rb::connection::Connection;
-use smithay::reexports::x11rb::errors::{ConnectError, ConnectionError, ReplyError};
+use smithay::reexports::x11rb::errors::ReplyError;
 use smithay::reexports::x11rb::properties::WmHints;
 use smithay::reexports::x11rb::protocol::Event;
 use smithay::reexports::x11rb::protocol::xproto::{
@@ -11,11 +11,11 @@ use smithay::reexports::x11rb::protocol::xproto::{
     Window,
 };
 use smithay::reexports::x11rb::rust_connection::RustConnection;
-use thiserror::Error;
 
 use bulkhead_wire::icons::Icon;
 
 use super::pixels::{self, Picture};
+use crate::x_client::{self, XError};
 
 /// Numbers of a property that are read: several icons, as large as any is looked at.
 const PROPERTY_MAX: u32 = 4 * pixels::SOURCE_MAX * pixels::SOURCE_MAX;
@@ -29,23 +29,9 @@ pub(crate) enum XIcon {
     Gone(Window),
 }
 
-#[derive(Debug, Error)]
-pub(crate) enum XIconError {
-    #[error("the X server cannot be reached")]
-    Connect(#[from] ConnectError),
-    #[error("the X server has left")]
-    Connection(#[from] ConnectionError),
-    #[error("the X server refused")]
-    Refused(#[from] ReplyError),
-    #[error("the display has no screen")]
-    NoScreen,
-}
-
 /// Tells of the icons of a display until nobody listens or the server has gone.
-pub(crate) fn watch(display: u32, tell: &SyncSender<XIcon>) -> Result<(), XIconError> {
-    let (connection, screen) = RustConnection::connect(Some(&format!(":{display}")))?;
-    let root = connection.setup().roots.get(screen);
-    let root = root.ok_or(XIconError::NoScreen)?.root;
+pub(crate) fn watch(display: u32, tell: &SyncSender<XIcon>) -> Result<(), XError> {
+    let (connection, root) = x_client::connect(display)?;
     let property = connection.intern_atom(false, b"_NET_WM_ICON")?;
     let property = property.reply()?.atom;
     let events = ChangeWindowAttributesAux::new().event_mask(EventMask::SUBSTRUCTURE_NOTIFY);
@@ -86,7 +72,7 @@ struct Watcher<'a> {
 }
 
 /// What a server says, and nothing where it is that the window is gone.
-fn unless_gone<T>(said: Result<T, ReplyError>) -> Result<Option<T>, XIconError> {
+fn unless_gone<T>(said: Result<T, ReplyError>) -> Result<Option<T>, XError> {
     match said {
         Ok(said) => Ok(Some(said)),
         Err(ReplyError::X11Error(_)) => Ok(None),
@@ -95,13 +81,13 @@ fn unless_gone<T>(said: Result<T, ReplyError>) -> Result<Option<T>, XIconError> 
 }
 
 impl Watcher<'_> {
-    fn children(&self, window: Window) -> Result<Vec<Window>, XIconError> {
+    fn children(&self, window: Window) -> Result<Vec<Window>, XError> {
         let tree = unless_gone(self.connection.query_tree(window)?.reply())?;
         Ok(tree.map(|tree| tree.children).unwrap_or_default())
     }
 
     /// Has the server tell of a window, and looks at what it has by now.
-    fn begin(&self, window: Window) -> Result<XIcon, XIconError> {
+    fn begin(&self, window: Window) -> Result<XIcon, XError> {
         let events = EventMask::PROPERTY_CHANGE | EventMask::STRUCTURE_NOTIFY;
         let attributes = ChangeWindowAttributesAux::new().event_mask(events);
         let asked = self
@@ -111,7 +97,7 @@ impl Watcher<'_> {
         self.look(window)
     }
 
-    fn look(&self, window: Window) -> Result<XIcon, XIconError> {
+    fn look(&self, window: Window) -> Result<XIcon, XError> {
         let kind = AtomEnum::CARDINAL;
         let asked =
             self.connection
@@ -134,7 +120,7 @@ impl Watcher<'_> {
     }
 
     /// The icon of an application that is older than the property, as xterm is.
-    fn of_pixmaps(&self, window: Window) -> Result<Option<Icon>, XIconError> {
+    fn of_pixmaps(&self, window: Window) -> Result<Option<Icon>, XError> {
         let hints = unless_gone(WmHints::get(self.connection, window)?.reply())?.flatten();
         let Some(hints) = hints else {
             return Ok(None);
@@ -146,7 +132,7 @@ impl Watcher<'_> {
         Ok(pixels::of_pixmaps(&picture, mask.as_ref()))
     }
 
-    fn picture(&self, pixmap: Option<Pixmap>) -> Result<Option<Picture>, XIconError> {
+    fn picture(&self, pixmap: Option<Pixmap>) -> Result<Option<Picture>, XError> {
         let Some(pixmap) = pixmap else {
             return Ok(None);
         };

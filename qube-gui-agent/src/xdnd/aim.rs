@@ -6,10 +6,10 @@ use smithay::reexports::x11rb::errors::{ConnectionError, ReplyError};
 use smithay::reexports::x11rb::protocol::xproto::{AtomEnum, ConnectionExt as _, Window};
 use smithay::reexports::x11rb::rust_connection::RustConnection;
 
-use super::XdndError;
 use super::message::{VERSION, VERSION_MIN};
 use super::server::Atoms;
 use super::source::{Aim, Point};
+use crate::x_client::XError;
 
 /// Windows within windows that are looked at.
 const DEPTH_MAX: usize = 16;
@@ -32,7 +32,7 @@ pub(super) struct Finder<'a> {
 
 impl Finder<'_> {
     /// The target in a window at a point of the screen: the outermost that knows the protocol.
-    pub(super) fn find(&self, window: Window, (x, y): Point) -> Result<Option<Aim>, XdndError> {
+    pub(super) fn find(&self, window: Window, (x, y): Point) -> Result<Option<Aim>, XError> {
         let mut window = window;
         for _ in 0..DEPTH_MAX {
             if let Some(aim) = self.aware(window)? {
@@ -50,7 +50,7 @@ impl Finder<'_> {
         Ok(None)
     }
 
-    fn aware(&self, window: Window) -> Result<Option<Aim>, XdndError> {
+    fn aware(&self, window: Window) -> Result<Option<Aim>, XError> {
         let proxy_of = |window| self.first(window, self.atoms.XdndProxy);
         let listener = match proxy_of(window)? {
             // One that is left over from a client that is gone does not name itself.
@@ -67,7 +67,7 @@ impl Finder<'_> {
     }
 
     /// The first number of a property.
-    fn first(&self, window: Window, property: u32) -> Result<Option<u32>, XdndError> {
+    fn first(&self, window: Window, property: u32) -> Result<Option<u32>, XError> {
         let asked = self
             .connection
             .get_property(false, window, property, AtomEnum::ANY, 0, 1)?;
@@ -82,7 +82,7 @@ pub(super) fn numbers(
     window: Window,
     property: u32,
     max: u32,
-) -> Result<Vec<u32>, XdndError> {
+) -> Result<Vec<u32>, XError> {
     let asked = connection.get_property(false, window, property, AtomEnum::ATOM, 0, max)?;
     let reply = unless_gone(asked.reply())?;
     let numbers = reply.iter().filter_map(|reply| reply.value32()).flatten();

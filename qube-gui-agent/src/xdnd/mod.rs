@@ -21,11 +21,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use rustix::event::{EventfdFlags, eventfd};
 use smithay::reexports::calloop::channel::SyncSender as NewsSender;
 use smithay::reexports::wayland_server::protocol::wl_data_device_manager::DndAction;
-use smithay::reexports::x11rb::errors::{
-    ConnectError, ConnectionError, ReplyError, ReplyOrIdError,
-};
 use smithay::reexports::x11rb::protocol::xproto::{Timestamp, Window};
-use thiserror::Error;
 
 /// The selection of which applications of X read what is dragged.
 pub(crate) const SELECTION: &str = "XdndSelection";
@@ -35,22 +31,6 @@ const COMMANDS_MAX: usize = 1024;
 
 /// News that wait for the compositor, at most; the thread waits then.
 pub(crate) const NEWS_MAX: usize = 64;
-
-#[derive(Debug, Error)]
-pub(crate) enum XdndError {
-    #[error("the X server cannot be reached")]
-    Connect(#[from] ConnectError),
-    #[error("the X server has left")]
-    Connection(#[from] ConnectionError),
-    #[error("the X server refused")]
-    Refused(#[from] ReplyError),
-    #[error("the X server has no number left")]
-    Number(#[from] ReplyOrIdError),
-    #[error("cannot wait for the X server")]
-    Wait(#[source] rustix::io::Errno),
-    #[error("the display has no screen")]
-    NoScreen,
-}
 
 /// A drag of Wayland, or a visit of a source of X: news and commands that were on their way while
 /// another began say by it that they are not about that one.

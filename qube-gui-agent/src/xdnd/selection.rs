@@ -12,8 +12,10 @@ use smithay::reexports::x11rb::protocol::xproto::{
 use smithay::reexports::x11rb::rust_connection::RustConnection;
 use smithay::reexports::x11rb::wrapper::ConnectionExt as _;
 
+use crate::x_client::XError;
+
+use super::Number;
 use super::transfer::Parts;
-use super::{Number, XdndError};
 
 /// What is asked for or given in parts at the same time, at most.
 pub(super) const TRANSFERS_MAX: usize = 16;
@@ -56,7 +58,7 @@ impl Giving {
         connection: &RustConnection,
         (request, bytes): (Number, Option<Vec<u8>>),
         incr: Atom,
-    ) -> Result<(), XdndError> {
+    ) -> Result<(), XError> {
         let Some((request, _)) = self.wanted.remove(&request) else {
             return Ok(());
         };
@@ -85,7 +87,7 @@ impl Giving {
         &mut self,
         connection: &RustConnection,
         (window, property): (Window, Atom),
-    ) -> Result<(), XdndError> {
+    ) -> Result<(), XError> {
         let Some((parts, kind, until)) = self.parts.get_mut(&(window, property)) else {
             return Ok(());
         };
@@ -99,7 +101,7 @@ impl Giving {
         self.unwatch(connection, window)
     }
 
-    fn unwatch(&self, connection: &RustConnection, window: Window) -> Result<(), XdndError> {
+    fn unwatch(&self, connection: &RustConnection, window: Window) -> Result<(), XError> {
         if !self.parts.keys().any(|(other, _)| *other == window) {
             let watch = ChangeWindowAttributesAux::new().event_mask(EventMask::NO_EVENT);
             connection.change_window_attributes(window, &watch)?;
@@ -115,11 +117,7 @@ impl Giving {
     }
 
     /// Forgets what took too long.
-    pub(super) fn tick(
-        &mut self,
-        connection: &RustConnection,
-        now: Instant,
-    ) -> Result<(), XdndError> {
+    pub(super) fn tick(&mut self, connection: &RustConnection, now: Instant) -> Result<(), XError> {
         let late = |until: &Instant| *until <= now;
         for (_, (request, _)) in self.wanted.extract_if(.., |_, (_, until)| late(until)) {
             answer(connection, &request, NONE)?;
@@ -140,7 +138,7 @@ pub(super) fn tell_targets(
     connection: &RustConnection,
     request: &SelectionRequestEvent,
     targets: &[Atom],
-) -> Result<(), XdndError> {
+) -> Result<(), XError> {
     let (property, atom) = (property_of(request), AtomEnum::ATOM);
     connection.change_property32(
         PropMode::REPLACE,
@@ -157,7 +155,7 @@ pub(super) fn answer(
     connection: &RustConnection,
     request: &SelectionRequestEvent,
     property: Atom,
-) -> Result<(), XdndError> {
+) -> Result<(), XError> {
     let told = SelectionNotifyEvent {
         response_type: SELECTION_NOTIFY_EVENT,
         sequence: 0,

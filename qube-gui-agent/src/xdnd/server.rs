@@ -25,7 +25,9 @@ use super::message::{KINDS_TOLD, Message, Name, VERSION};
 use super::selection::{Giving, answer, tell_targets};
 use super::source::{Aim, Point, Source, Step as SourceStep, Word};
 use super::target::{Step as TargetStep, Target};
-use super::{Command, News, Number, OfferNews, VisitNews, XdndError, kinds};
+use crate::x_client::{self, XError};
+
+use super::{Command, News, Number, OfferNews, VisitNews, kinds};
 
 /// A window that is as large as X allows covers every screen.
 const COVER: u16 = 32_767;
@@ -143,7 +145,7 @@ pub(super) fn serve(
     commands: &Receiver<Command>,
     woken: &OwnedFd,
     tell: SyncSender<News>,
-) -> Result<(), XdndError> {
+) -> Result<(), XError> {
     let mut server = Server::connect(display, tell)?;
     loop {
         while let Some(event) = server.connection.poll_for_event()? {
@@ -177,12 +179,10 @@ pub(super) fn serve(
 }
 
 impl Server {
-    fn connect(display: u32, tell: SyncSender<News>) -> Result<Self, XdndError> {
-        let (connection, screen) = RustConnection::connect(Some(&format!(":{display}")))?;
-        let root = connection.setup().roots.get(screen);
-        let root = root.ok_or(XdndError::NoScreen)?.root;
+    fn connect(display: u32, tell: SyncSender<News>) -> Result<Self, XError> {
+        let (connection, root) = x_client::connect(display)?;
         let atoms = Atoms::new(&connection)?.reply()?;
-        let new = |size: u16| -> Result<Window, XdndError> {
+        let new = |size: u16| -> Result<Window, XError> {
             let window = connection.generate_id()?;
             let class = WindowClass::INPUT_ONLY;
             let attributes = CreateWindowAux::new().override_redirect(1);
@@ -229,7 +229,7 @@ impl Server {
     }
 
     /// Until something is to be heard, or due.
-    fn wait(&self, woken: &OwnedFd) -> Result<(), XdndError> {
+    fn wait(&self, woken: &OwnedFd) -> Result<(), XError> {
         let deadlines = [
             self.source.deadline(),
             self.target.deadline(),
@@ -244,15 +244,15 @@ impl Server {
         ];
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(XdndError::Wait(error)),
+            Err(error) => return Err(XError::Wait(error)),
         }
         match rustix::io::read(woken, &mut [0; 8]) {
             Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(()),
-            Err(error) => Err(XdndError::Wait(error)),
+            Err(error) => Err(XError::Wait(error)),
         }
     }
 
-    fn tick(&mut self) -> Result<(), XdndError> {
+    fn tick(&mut self) -> Result<(), XError> {
         let now = Instant::now();
         let steps = self.source.tick(now);
         self.source_steps(steps)?;
@@ -266,7 +266,7 @@ impl Server {
         let _ = self.tell.send(news);
     }
 
-    fn obey(&mut self, command: Command) -> Result<(), XdndError> {
+    fn obey(&mut self, command: Command) -> Result<(), XError> {
         let now = Instant::now();
         match command {
             Command::Offer {
@@ -325,7 +325,7 @@ impl Server {
         }
     }
 
-    fn point(&mut self, over: Option<Window>, at: Point) -> Result<(), XdndError> {
+    fn point(&mut self, over: Option<Window>, at: Point) -> Result<(), XError> {
         let finder = Finder {
             connection: &self.connection,
             atoms: &self.atoms,
@@ -343,7 +343,7 @@ impl Server {
     }
 
     /// Says that we are who drags, before a target could ask.
-    fn own_selection(&mut self) -> Result<(), XdndError> {
+    fn own_selection(&mut self) -> Result<(), XError> {
         let Some(offered) = self.offered.as_mut().filter(|it| it.kinds.is_empty()) else {
             return Ok(());
         };
@@ -399,7 +399,7 @@ impl Server {
         (window, listener): (Window, Window),
         from: Window,
         said: Message,
-    ) -> Result<(), XdndError> {
+    ) -> Result<(), XError> {
         let kind = self.atoms.message(said.name());
         let event = ClientMessageEvent::new(32, window, kind, said.write(from));
         self.connection
@@ -408,7 +408,7 @@ impl Server {
         Ok(())
     }
 
-    fn source_steps(&mut self, steps: Vec<SourceStep>) -> Result<(), XdndError> {
+    fn source_steps(&mut self, steps: Vec<SourceStep>) -> Result<(), XError> {
         for step in steps {
             let Some(drag) = self.offered.as_ref().map(|offered| offered.drag) else {
                 return Ok(());
@@ -432,7 +432,7 @@ impl Server {
         Ok(())
     }
 
-    fn target_steps(&mut self, steps: Vec<TargetStep>) -> Result<(), XdndError> {
+    fn target_steps(&mut self, steps: Vec<TargetStep>) -> Result<(), XError> {
         for step in steps {
             let (to, said) = match step {
                 TargetStep::Status(to, how) => (
@@ -467,7 +467,7 @@ impl Server {
         Ok(())
     }
 
-    fn heard(&mut self, event: Event) -> Result<(), XdndError> {
+    fn heard(&mut self, event: Event) -> Result<(), XError> {
         match event {
             Event::ClientMessage(event) if event.format == 32 => {
                 let Some(name) = self.atoms.name(event.type_) else {
@@ -494,7 +494,7 @@ impl Server {
         }
     }
 
-    fn told(&mut self, from: Window, said: Message) -> Result<(), XdndError> {
+    fn told(&mut self, from: Window, said: Message) -> Result<(), XError> {
         let now = Instant::now();
         match said {
             Message::Enter {
@@ -543,7 +543,7 @@ impl Server {
         from: Window,
         version: u32,
         (more, told): (bool, [Atom; KINDS_TOLD]),
-    ) -> Result<(), XdndError> {
+    ) -> Result<(), XError> {
         let Some(steps) = self.target.enter(from, version) else {
             return Ok(());
         };
@@ -568,7 +568,7 @@ impl Server {
     }
 
     /// What kinds are called. Those whose names nobody in Wayland could be told are none.
-    fn names(&self, kinds: &[Atom]) -> Result<Vec<String>, XdndError> {
+    fn names(&self, kinds: &[Atom]) -> Result<Vec<String>, XError> {
         let kinds = kinds.iter().filter(|kind| **kind != NONE).take(KINDS_MAX);
         let asked = kinds.map(|kind| self.connection.get_atom_name(*kind));
         let asked: Vec<_> = asked.collect::<Result<_, _>>()?;
@@ -582,7 +582,7 @@ impl Server {
     }
 
     /// An application of X asks for what is dragged in Wayland.
-    fn asked(&mut self, request: SelectionRequestEvent) -> Result<(), XdndError> {
+    fn asked(&mut self, request: SelectionRequestEvent) -> Result<(), XError> {
         let Some(offered) = self
             .offered
             .as_ref()
