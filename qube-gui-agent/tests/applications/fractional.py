@@ -5,45 +5,16 @@ It has 60 by 40 units, and is black and white by turns. What it is told of its s
 surface below it, is in `told`, one line for each.
 """
 
-import array
 import mmap
 import os
-import socket
 import struct
+import sys
 
-connection = socket.socket(socket.AF_UNIX)
-connection.connect(os.path.join(os.environ["XDG_RUNTIME_DIR"], "wayland-0"))
+# Nothing is left beside the sources.
+sys.dont_write_bytecode = True
 
+from wayland_wire import DISPLAY, bind, hear, say
 
-def text(words):
-    raw = words.encode() + b"\0"
-    return struct.pack("I", len(raw)) + raw + bytes(-len(raw) % 4)
-
-
-def say(target, opcode, *arguments, file=None):
-    body = b"".join(a if isinstance(a, bytes) else struct.pack("i", a) for a in arguments)
-    message = struct.pack("IHH", target, opcode, 8 + len(body)) + body
-    files = [] if file is None else [file]
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))
-    connection.sendmsg([message], [rights] if files else [])
-
-
-def exactly(count):
-    data = b""
-    while len(data) < count:
-        more = connection.recv(count - len(data))
-        if not more:
-            raise SystemExit("the compositor has gone")
-        data += more
-    return data
-
-
-def hear():
-    target, opcode, length = struct.unpack("IHH", exactly(8))
-    return target, opcode, exactly(length - 8)
-
-
-DISPLAY, REGISTRY, SYNC = 1, 2, 3
 NAMES = {
     "wl_compositor": 6,
     "wl_shm": 1,
@@ -57,16 +28,7 @@ SURFACE, XDG_SURFACE, TOPLEVEL, VIEWPORT, SCALE = range(10, 15)
 BELOW, SUBSURFACE, SCALE_BELOW = range(15, 18)
 WIDTH, HEIGHT, PARTS = 60, 40, 120
 
-say(DISPLAY, 1, REGISTRY)
-say(DISPLAY, 0, SYNC)
-numbers = {}
-while (event := hear())[0] != SYNC:
-    target, opcode, body = event
-    if (target, opcode) == (REGISTRY, 0):
-        number, length = struct.unpack_from("II", body)
-        numbers[body[8 : 7 + length].decode()] = number
-for new, (name, version) in enumerate(NAMES.items(), COMPOSITOR):
-    say(REGISTRY, 0, numbers[name], text(name), version, new)
+bind(NAMES)
 
 say(COMPOSITOR, 0, SURFACE)
 say(SHELL, 2, XDG_SURFACE, SURFACE)

@@ -4,60 +4,23 @@ Its application is `org.example.icon`, the window is white, and the icon has 32 
 transparent and red. When `change` is there, it has another of 16 by 16, opaque and blue, instead.
 """
 
-import array
 import mmap
 import os
 import select
-import socket
-import struct
+import sys
 
-connection = socket.socket(socket.AF_UNIX)
-connection.connect(os.path.join(os.environ["XDG_RUNTIME_DIR"], "wayland-0"))
+# Nothing is left beside the sources.
+sys.dont_write_bytecode = True
 
+from wayland_wire import DISPLAY, bind, connection, hear, say, text
 
-def text(words):
-    raw = words.encode() + b"\0"
-    return struct.pack("I", len(raw)) + raw + bytes(-len(raw) % 4)
-
-
-def say(target, opcode, *arguments, file=None):
-    body = b"".join(a if isinstance(a, bytes) else struct.pack("i", a) for a in arguments)
-    message = struct.pack("IHH", target, opcode, 8 + len(body)) + body
-    files = [] if file is None else [file]
-    rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))
-    connection.sendmsg([message], [rights] if files else [])
-
-
-def exactly(count):
-    data = b""
-    while len(data) < count:
-        more = connection.recv(count - len(data))
-        if not more:
-            raise SystemExit("the compositor has gone")
-        data += more
-    return data
-
-
-def hear():
-    target, opcode, length = struct.unpack("IHH", exactly(8))
-    return target, opcode, exactly(length - 8)
-
-
-DISPLAY, REGISTRY, SYNC = 1, 2, 3
-NAMES = ["wl_compositor", "wl_shm", "xdg_wm_base", "xdg_toplevel_icon_manager_v1"]
+NAMES = dict.fromkeys(
+    ["wl_compositor", "wl_shm", "xdg_wm_base", "xdg_toplevel_icon_manager_v1"], 1
+)
 COMPOSITOR, SHM, SHELL, MANAGER = 4, 5, 6, 7
 SURFACE, XDG_SURFACE, TOPLEVEL, POOL, WINDOW, FIRST, SECOND, ICON, OTHER = range(8, 17)
 
-say(DISPLAY, 1, REGISTRY)
-say(DISPLAY, 0, SYNC)
-numbers = {}
-while (event := hear())[0] != SYNC:
-    target, opcode, body = event
-    if (target, opcode) == (REGISTRY, 0):
-        number, length = struct.unpack_from("II", body)
-        numbers[body[8 : 7 + length].decode()] = number
-for new, name in enumerate(NAMES, COMPOSITOR):
-    say(REGISTRY, 0, numbers[name], text(name), 1, new)
+bind(NAMES)
 
 say(COMPOSITOR, 0, SURFACE)
 say(SHELL, 2, XDG_SURFACE, SURFACE)
